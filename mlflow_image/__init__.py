@@ -1,0 +1,1 @@
+"""Bakes a virtual-machine image that is an MLflow tracking server."""

@@ -1,0 +1,149 @@
+"""The one door to other programs: lists of arguments in, captured output or one readable error out.
+
+Secrets never travel in arguments: give them as `stdin` or through a file.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow_image.errors import Failure
+
+LAST_LINES = 20
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a program left: its exit code, its output, how long it took."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    stdin: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    log: Path | None = None,
+    check: bool = True,
+    timeout_s: float | None = None,
+    remedy: str = "",
+) -> Completed:
+    """Run a program to its end and return what it printed.
+
+    env is added to this process's environment. With `log`, the command line and its
+    output are appended to that file as well. Raises Failure with the exit code and
+    the last lines of output when `check` is set and the exit code is not 0.
+    """
+    words = tuple(str(word) for word in argv)
+    started = time.monotonic()
+    try:
+        done = subprocess.run(
+            words,
+            input=stdin,
+            env={**os.environ, **env} if env else None,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise Failure(
+            f"{words[0]} was not found on this host",
+            remedy=remedy or "run `invoke doctor` to see what is missing",
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise Failure(f"`{shown(words)}` took longer than {timeout_s:.0f} s") from error
+    seconds = time.monotonic() - started
+    completed = Completed(words, done.returncode, done.stdout, done.stderr, seconds)
+    if log:
+        append_log(log, completed)
+    if check and done.returncode != 0:
+        raise Failure(
+            f"`{shown(words)}` ended with exit code {done.returncode}",
+            evidence=last_lines(done.stderr or done.stdout),
+            remedy=remedy,
+        )
+    return completed
+
+
+def stream(
+    argv: Sequence[str | Path],
+    on_line: Callable[[str], None],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    log: Path | None = None,
+    remedy: str = "",
+) -> None:
+    """Run a program and hand on each line of its output (both streams) as it comes.
+
+    Raises Failure with the last lines when the exit code is not 0. An exception while
+    it runs, Ctrl-C included, ends the program before it goes on.
+    """
+    words = tuple(str(word) for word in argv)
+    tail: list[str] = []
+    try:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **env} if env else None,
+            cwd=cwd,
+            text=True,
+            errors="replace",
+        )
+    except FileNotFoundError as error:
+        raise Failure(
+            f"{words[0]} was not found on this host",
+            remedy=remedy or "run `invoke doctor` to see what is missing",
+        ) from error
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            tail = [*tail[-(LAST_LINES - 1) :], line.rstrip()]
+            if log:
+                with log.open("a") as file:
+                    file.write(line)
+            on_line(line.rstrip())
+    except BaseException:
+        process.terminate()
+        process.wait(timeout=30)
+        raise
+    if process.wait() != 0:
+        raise Failure(
+            f"`{shown(words)}` ended with exit code {process.returncode}",
+            evidence="\n".join(tail),
+            remedy=remedy,
+        )
+
+
+def shown(argv: Sequence[str]) -> str:
+    """A command line as one would type it, shortened to what fits a screen line or two."""
+    text = shlex.join(argv)
+    return text if len(text) <= 200 else f"{text[:160]} … ({len(argv)} words)"
+
+
+def last_lines(text: str, count: int = LAST_LINES) -> str:
+    """The last lines of a program's output, as evidence."""
+    return "\n".join(text.rstrip().splitlines()[-count:])
+
+
+def append_log(log: Path, completed: Completed) -> None:
+    with log.open("a") as file:
+        file.write(f"$ {shlex.join(completed.argv)}\n{completed.stdout}{completed.stderr}")
+        file.write(f"[exit {completed.returncode}, {completed.seconds:.1f} s]\n")

@@ -1,0 +1,48 @@
+"""The one way to stop: what is wrong, where, what to do, and the evidence."""
+
+from __future__ import annotations
+
+
+class Failure(Exception):
+    """The work itself failed: the guest panicked, a provisioner failed, a server never got ready.
+
+    what: one sentence, what is wrong and where.
+    remedy: what the user can do about it; may be empty.
+    evidence: the last output of whatever failed; printed below, never reworded.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, remedy: str = "", evidence: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.remedy = remedy
+        self.evidence = evidence
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.evidence:
+            lines += ["", *(f"    {line}" for line in self.evidence.rstrip().splitlines()), ""]
+        if self.remedy:
+            lines.append(f"What to do: {self.remedy}")
+        return "\n".join(lines)
+
+
+class Refusal(Failure):
+    """An input was refused before anything was started; nothing is left behind."""
+
+    exit_code = 2
+
+
+class Refusals(Refusal):
+    """Several faults of one input, all at once, one line each."""
+
+    def __init__(self, what: str, faults: list[str], *, remedy: str = "") -> None:
+        super().__init__(what, remedy=remedy)
+        self.faults = faults
+
+    def __str__(self) -> str:
+        lines = [self.what, *(f"  - {fault}" for fault in self.faults)]
+        if self.remedy:
+            lines.append(f"What to do: {self.remedy}")
+        return "\n".join(lines)

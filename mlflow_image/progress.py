@@ -1,0 +1,83 @@
+"""The one way to show slow work: a live line on a terminal, a plain log anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.status import Status
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+#: Seconds between two lines of the same step when the output is not a terminal.
+PLAIN_INTERVAL_S = 15.0
+
+
+class Step:
+    """A slow thing under way; `update` says what it is doing just now."""
+
+    def __init__(self, title: str, status: Status | None) -> None:
+        self.title = title
+        self.detail = ""
+        self.started = time.monotonic()
+        self._status = status
+        self._said_at = self.started
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def update(self, detail: str) -> None:
+        """Show a detail of the step; cheap enough to be called for every line of output."""
+        self.detail = detail
+        now = time.monotonic()
+        if self._status is not None:
+            self._status.update(self._line())
+        elif now - self._said_at >= PLAIN_INTERVAL_S:
+            self._said_at = now
+            out.print(f"   {self._line()}", markup=False)
+
+    def _line(self) -> str:
+        return f"{self.title} ({self.seconds:.0f} s) {self.detail}"[:140]
+
+
+@contextmanager
+def step(title: str) -> Iterator[Step]:
+    """Name and time a slow thing: `with step("Unpacking packages") as s: ...`."""
+    if out.is_terminal:
+        with out.status(title) as status:
+            current = Step(title, status)
+            yield current
+    else:
+        out.print(f".. {title}", markup=False)
+        current = Step(title, None)
+        yield current
+    out.print(f"ok {title} ({current.seconds:.1f} s)", markup=False)
+
+
+def say(text: str) -> None:
+    """One line to the user, as it is."""
+    out.print(text, markup=False)
+
+
+def warn(text: str) -> None:
+    """One line that the user should not overlook, on stderr."""
+    err.print(f"warning: {text}", markup=False, style="yellow")
+
+
+def human_bytes(count: float) -> str:
+    """A size as people say it: 1.4 GB, 312 MB (decimal units)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit in ("B", "kB", "MB") else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration as people say it: 42 s, 3 min 05 s."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"

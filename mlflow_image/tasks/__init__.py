@@ -1,0 +1,1 @@
+"""Invoke tasks: one a verb; they parse, call, print."""
