@@ -16,6 +16,7 @@ from pathlib import Path
 from mlflow_image.errors import Failure
 
 LAST_LINES = 20
+LINE_CHARS = 400
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def stream(
     if process.wait() != 0:
         raise Failure(
             f"`{shown(words)}` ended with exit code {process.returncode}",
-            evidence="\n".join(tail),
+            evidence=last_lines("\n".join(tail)),
             remedy=remedy,
         )
 
@@ -139,8 +140,8 @@ def shown(argv: Sequence[str]) -> str:
 
 
 def last_lines(text: str, count: int = LAST_LINES) -> str:
-    """The last lines of a program's output, as evidence."""
-    return "\n".join(text.rstrip().splitlines()[-count:])
+    """The last lines of a program's output, as evidence; over-long lines are cut."""
+    return "\n".join(line[:LINE_CHARS] for line in text.rstrip().splitlines()[-count:])
 
 
 def append_log(log: Path, completed: Completed) -> None:

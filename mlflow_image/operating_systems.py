@@ -1,0 +1,157 @@
+"""The operating systems that an image can be made of: rows of data, one a system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+
+@dataclass(frozen=True)
+class CloudImage:
+    """The vendor's own cloud image, pinned; its checksum file is signed by `signer`."""
+
+    url: str
+    sha256: str
+    checksums_url: str
+    signature_url: str
+    signer: str
+
+
+@dataclass(frozen=True)
+class OperatingSystem:
+    """What differs between the systems; everything else is the same code."""
+
+    name: str
+    family: str
+    suite: str
+    version: str
+    #: Components of the image's own apt sources.
+    components: tuple[str, ...]
+    #: Minor version of the distribution's own python3, as locks are named.
+    python: str
+    kernel: str
+    #: Packages beyond COMMON_PACKAGES.
+    packages: tuple[str, ...]
+    keyring_package: str
+    keyring_deb_sha256: str
+    #: Where the keyring's .deb lies below the archive's root.
+    keyring_deb_path: str
+    #: Path of the archive keyring inside that package.
+    keyring_path: str
+    #: Signed boot loaders in the tree, first existing one wins.
+    shim: tuple[str, ...]
+    grub_efi: str
+    #: Directory below /EFI in which the signed GRUB looks for its grub.cfg.
+    efi_vendor: str
+    #: End of the vendor's free security support.
+    support_ends: date
+    cloud_image: CloudImage | None = None
+
+
+#: What every image has; `apt` is in the list because a minimal tree lacks it.
+COMMON_PACKAGES = (
+    "apt",
+    "ca-certificates",
+    "cloud-guest-utils",
+    "cloud-init",
+    "cloud-initramfs-growroot",
+    "dbus",
+    "grub-efi-amd64-bin",
+    "grub-efi-amd64-signed",
+    "grub-pc",
+    "initramfs-tools",
+    "iproute2",
+    "iputils-ping",
+    "isc-dhcp-client",
+    "less",
+    "locales",  # cloud-init would install it over the network at the first boot
+    "lsb-release",  # without it cloud-init writes apt sources for a suite "UNAVAILABLE"
+    "lz4",  # an lz4 initramfs boots 1.3 s faster than a zstd one (TCG)
+    "netplan.io",
+    "openssh-server",
+    "python3",
+    "python3-jsonschema",
+    "python3-yaml",
+    "shim-signed",
+    "sudo",
+    "systemd-sysv",
+    "tar",
+    "udev",
+    "unattended-upgrades",
+    "xz-utils",
+    "zstd",
+)
+
+UBUNTU_KEYRING = {
+    "keyring_package": "ubuntu-keyring",
+    "keyring_deb_path": "pool/main/u/ubuntu-keyring/ubuntu-keyring_2021.03.26_all.deb",
+    "keyring_deb_sha256": "0d0e7ed6b112f5d03eabf3c7eb01ebdacf9c57714b279e90495cfc58c8c4520f",
+    "keyring_path": "usr/share/keyrings/ubuntu-archive-keyring.gpg",
+}
+
+OPERATING_SYSTEMS = {
+    row.name: row
+    for row in (
+        OperatingSystem(
+            name="ubuntu-22.04",
+            family="ubuntu",
+            suite="jammy",
+            version="22.04",
+            components=("main", "universe"),
+            python="3.10",
+            kernel="linux-image-virtual",
+            packages=("ubuntu-keyring",),
+            shim=("usr/lib/shim/shimx64.efi.signed.latest", "usr/lib/shim/shimx64.efi.signed"),
+            grub_efi="usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
+            efi_vendor="ubuntu",
+            support_ends=date(2027, 4, 1),
+            **UBUNTU_KEYRING,
+        ),
+        OperatingSystem(
+            name="ubuntu-24.04",
+            family="ubuntu",
+            suite="noble",
+            version="24.04",
+            components=("main", "universe"),
+            python="3.12",
+            kernel="linux-image-virtual",
+            packages=("ubuntu-keyring", "systemd-resolved"),
+            shim=("usr/lib/shim/shimx64.efi.signed.latest", "usr/lib/shim/shimx64.efi.signed"),
+            grub_efi="usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
+            efi_vendor="ubuntu",
+            support_ends=date(2029, 4, 1),
+            **UBUNTU_KEYRING,
+        ),
+        OperatingSystem(
+            name="debian-12",
+            family="debian",
+            suite="bookworm",
+            version="12",
+            components=("main",),
+            python="3.11",
+            kernel="linux-image-amd64",
+            packages=("debian-archive-keyring", "systemd-resolved", "systemd-timesyncd"),
+            keyring_package="debian-archive-keyring",
+            keyring_deb_sha256="",
+            keyring_deb_path="",
+            keyring_path="usr/share/keyrings/debian-archive-keyring.gpg",
+            shim=("usr/lib/shim/shimx64.efi.signed",),
+            grub_efi="usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
+            efi_vendor="debian",
+            support_ends=date(2028, 6, 30),
+        ),
+    )
+}
+
+#: Builds warn from this many days before the end of support.
+WARN_DAYS = 180
+
+
+def support_warning(system: OperatingSystem, today: date) -> str | None:
+    """One line when the system's support has ended or ends soon, else None."""
+    left = (system.support_ends - today).days
+    if left < 0:
+        return f"support of {system.name} ended on {system.support_ends}; choose a newer --os"
+    if left <= WARN_DAYS:
+        return f"support of {system.name} ends on {system.support_ends}, in {left} days"
+    return None

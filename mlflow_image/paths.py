@@ -1,0 +1,22 @@
+"""Where things live: the checkout's own folders and the user's cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+#: VM names and state, and what was decided once for this checkout.
+STATE = CHECKOUT / ".mlflow-image"
+DIST = CHECKOUT / "dist"
+LOCKS = CHECKOUT / "locks"
+GUEST_SCRIPTS = CHECKOUT / "scripts" / "guest"
+IMAGE_FILES = CHECKOUT / "image_files"
+
+
+def cache() -> Path:
+    """The user's cache directory of this product; MLFLOW_IMAGE_CACHE overrides it."""
+    chosen = os.environ.get("MLFLOW_IMAGE_CACHE")
+    return Path(chosen).absolute() if chosen else platformdirs.user_cache_path("mlflow-image")
