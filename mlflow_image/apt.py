@@ -108,7 +108,7 @@ class Archive:
         sources: Iterable[str],
         mirror: str = "",
     ) -> None:
-        """folder holds apt's private state; `mirror` replaces the public hosts for fetching only."""
+        """folder holds apt's private state; `mirror` replaces the public hosts, for fetching."""
         self.folder = folder
         self.system = system
         self.sources = tuple(sources)
@@ -202,9 +202,7 @@ class Archive:
             return list(self.sources)
         return [re.sub(r"^deb \S+", f"deb {self._mirror}", line) for line in self.sources]
 
-    def _apt(
-        self, *argv: str, remedy: str = "", cwd: Path | None = None
-    ) -> command.Completed:
+    def _apt(self, *argv: str, remedy: str = "", cwd: Path | None = None) -> command.Completed:
         env = {"APT_CONFIG": str(self.folder / "apt.conf"), "LC_ALL": "C"}
         return command.run(argv, env=env, cwd=cwd, remedy=remedy)
 

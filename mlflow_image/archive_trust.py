@@ -51,19 +51,19 @@ def keyring(system: OperatingSystem, sources: tuple[str, ...], mirror: str, stor
     A Debian 12 host has no package with Ubuntu's keys; they come out of Ubuntu's own
     keyring package, which is trusted by its sha256 alone.
     """
-    own = HOST_KEYRINGS / Path(system.keyring_path).name
+    own = HOST_KEYRINGS / Path(system.keyring.path).name
     if own.is_file():
         return own
-    if not system.keyring_deb_sha256:
+    if not system.keyring.deb_sha256:
         raise Failure(
             f"{own} is missing",
-            remedy=f"apt install {system.keyring_package} (`scripts/invoke` does it when it may)",
+            remedy=f"apt install {system.keyring.package} (`scripts/invoke` does it when it may)",
         )
     root = mirror or sources[0].split()[1]
-    url = f"{root.rstrip('/')}/{system.keyring_deb_path}"
-    package = store.fetch(url, system.keyring_deb_sha256, Path(system.keyring_deb_path).name)
-    unpacked = store.root / "keyrings" / system.keyring_deb_sha256
-    target = unpacked / system.keyring_path
+    url = f"{root.rstrip('/')}/{system.keyring.deb_path}"
+    package = store.fetch(url, system.keyring.deb_sha256, Path(system.keyring.deb_path).name)
+    unpacked = store.root / "keyrings" / system.keyring.deb_sha256
+    target = unpacked / system.keyring.path
     if not target.is_file():
         unpacked.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=unpacked.parent) as folder:

@@ -113,9 +113,8 @@ def stream(
             f"{words[0]} was not found on this host",
             remedy=remedy or "run `invoke doctor` to see what is missing",
         ) from error
-    assert process.stdout is not None
     try:
-        for line in process.stdout:
+        for line in process.stdout or ():
             tail = [*tail[-(LAST_LINES - 1) :], line.rstrip()]
             if log:
                 with log.open("a") as file:

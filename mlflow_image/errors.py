@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Failure(Exception):
+class Failure(Exception):  # noqa: N818 - the word users see is "error"
     """The work itself failed: the guest panicked, a provisioner failed, a server never got ready.
 
     what: one sentence, what is wrong and where.

@@ -79,7 +79,7 @@ def inside(argv: list[str], unshared: int, mapped: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
-            os.execvp(argv[0], argv)
+            os.execvp(argv[0], argv)  # noqa: S606
         except OSError as error:
             print(f"{argv[0]}: {error.strerror}", file=sys.stderr)
             os._exit(127)

@@ -18,6 +18,18 @@ class CloudImage:
 
 
 @dataclass(frozen=True)
+class Keyring:
+    """The archive's signing keys: a package of the host, or one .deb pinned by its hash."""
+
+    package: str
+    #: Path of the keyring in the package.
+    path: str
+    #: Where the .deb lies below the archive's root; empty: only from the host.
+    deb_path: str = ""
+    deb_sha256: str = ""
+
+
+@dataclass(frozen=True)
 class OperatingSystem:
     """What differs between the systems; everything else is the same code."""
 
@@ -32,12 +44,7 @@ class OperatingSystem:
     kernel: str
     #: Packages beyond COMMON_PACKAGES.
     packages: tuple[str, ...]
-    keyring_package: str
-    keyring_deb_sha256: str
-    #: Where the keyring's .deb lies below the archive's root.
-    keyring_deb_path: str
-    #: Path of the archive keyring inside that package.
-    keyring_path: str
+    keyring: Keyring
     #: Signed boot loaders in the tree, first existing one wins.
     shim: tuple[str, ...]
     grub_efi: str
@@ -82,12 +89,13 @@ COMMON_PACKAGES = (
     "zstd",
 )
 
-UBUNTU_KEYRING = {
-    "keyring_package": "ubuntu-keyring",
-    "keyring_deb_path": "pool/main/u/ubuntu-keyring/ubuntu-keyring_2021.03.26_all.deb",
-    "keyring_deb_sha256": "0d0e7ed6b112f5d03eabf3c7eb01ebdacf9c57714b279e90495cfc58c8c4520f",
-    "keyring_path": "usr/share/keyrings/ubuntu-archive-keyring.gpg",
-}
+#: Version 2021.03.26; its key F6EC B376 2474 EDA9 D21B 7022 8719 20D1 991B C93C signs both systems.
+UBUNTU_KEYRING = Keyring(
+    package="ubuntu-keyring",
+    path="usr/share/keyrings/ubuntu-archive-keyring.gpg",
+    deb_path="pool/main/u/ubuntu-keyring/ubuntu-keyring_2021.03.26_all.deb",
+    deb_sha256="0d0e7ed6b112f5d03eabf3c7eb01ebdacf9c57714b279e90495cfc58c8c4520f",
+)
 
 OPERATING_SYSTEMS = {
     row.name: row
@@ -105,7 +113,7 @@ OPERATING_SYSTEMS = {
             grub_efi="usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
             efi_vendor="ubuntu",
             support_ends=date(2027, 4, 1),
-            **UBUNTU_KEYRING,
+            keyring=UBUNTU_KEYRING,
         ),
         OperatingSystem(
             name="ubuntu-24.04",
@@ -120,7 +128,7 @@ OPERATING_SYSTEMS = {
             grub_efi="usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
             efi_vendor="ubuntu",
             support_ends=date(2029, 4, 1),
-            **UBUNTU_KEYRING,
+            keyring=UBUNTU_KEYRING,
         ),
         OperatingSystem(
             name="debian-12",
@@ -131,10 +139,10 @@ OPERATING_SYSTEMS = {
             python="3.11",
             kernel="linux-image-amd64",
             packages=("debian-archive-keyring", "systemd-resolved", "systemd-timesyncd"),
-            keyring_package="debian-archive-keyring",
-            keyring_deb_sha256="",
-            keyring_deb_path="",
-            keyring_path="usr/share/keyrings/debian-archive-keyring.gpg",
+            keyring=Keyring(
+                package="debian-archive-keyring",
+                path="usr/share/keyrings/debian-archive-keyring.gpg",
+            ),
             shim=("usr/lib/shim/shimx64.efi.signed",),
             grub_efi="usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
             efi_vendor="debian",
