@@ -1,1 +1,1 @@
-"""The server settings: one schema, one set of rules and messages, in the image and on the laptop."""
+"""The server settings: one schema, rules and messages, in the image and on the laptop."""

@@ -1,0 +1,192 @@
+"""User-data and the settings inside it: finds them, or wraps a settings file; for the laptop."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import io
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_settings.document import MAX_BYTES, Document, Fault, Faults, load
+
+SETTINGS_PATH = "/etc/mlflow/settings.yaml"
+# What cloud-init writes in place of a jinja variable that it does not know.
+MISSING_JINJA_VARIABLE = "CI_MISSING_JINJA_VAR"
+_ENCODINGS = {
+    "b64": (True, False),
+    "base64": (True, False),
+    "gz": (False, True),
+    "gzip": (False, True),
+    "gz+b64": (True, True),
+    "gzip+base64": (True, True),
+    "gz+base64": (True, True),
+    "gzip+b64": (True, True),
+    "text/plain": (False, False),
+    "": (False, False),
+}
+_UNCHECKED = (
+    (b"\x1f\x8b", "it is compressed"),
+    (b"## template: jinja", "it is a jinja template, which only the machine can fill in"),
+    (b"Content-Type:", "it is a MIME archive"),
+    (b"MIME-Version:", "it is a MIME archive"),
+    (b"#cloud-config-archive", "it is a cloud-config archive"),
+    (b"#cloud-boothook", "it is a boot hook"),
+    (b"#include", "it includes other addresses"),
+    (b"#part-handler", "it is a part handler"),
+    (b"#!", "it is a script"),
+)
+
+
+@dataclass(frozen=True)
+class UserData:
+    """What was found in user-data.
+
+    settings: the text of /etc/mlflow/settings.yaml, or None when there is none. line_offset:
+    add it to a line of the settings to get the line of the user-data; None when the text was
+    encoded, so that its lines are nowhere in the file. unchecked: why nothing was looked at,
+    or "".
+    """
+
+    settings: str | None = None
+    line_offset: int | None = None
+    unchecked: str = ""
+
+
+def read(raw: bytes, name: str) -> UserData:
+    """Find the settings in user-data. Raises Faults when it is not what cloud-init takes.
+
+    Formats: cloud-init's documentation, "User-data formats"; `write_files` takes the
+    encodings of its `cc_write_files` module.
+    """
+    for start, reason in _UNCHECKED:
+        if raw.lstrip().startswith(start) or raw.startswith(start):
+            return UserData(unchecked=reason)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise Faults([Fault(name, (), line, "", "is not UTF-8 text")]) from None
+    first = text.split("\n", 1)[0].rstrip()
+    if first != "#cloud-config":
+        message = "is not cloud-config: cloud-init would ignore it"
+        remedy = 'make "#cloud-config" the first line, or give a settings file with --settings'
+        raise Faults([Fault(name, (), 1, "", message, remedy)])
+    if MISSING_JINJA_VARIABLE in text:
+        line = text[: text.index(MISSING_JINJA_VARIABLE)].count("\n") + 1
+        message = f"holds {MISSING_JINJA_VARIABLE}, left by a template variable without a value"
+        raise Faults([Fault(name, (), line, "", message, "write the value")])
+    document = load(text, name)
+    if document.data is not None and not isinstance(document.data, dict):
+        raise Faults([document.fault((), "is not a block of keys")])
+    return _settings_entry(document, text)
+
+
+def wrap(settings: str) -> bytes:
+    """User-data that writes this settings text, byte for byte, where mlflow-configure reads it."""
+    indented = "".join(f"      {line}" for line in settings.splitlines(keepends=True))
+    readable = _user_data(f"    content: |\n{indented}")
+    try:
+        if read(readable, "user-data").settings == settings:
+            return readable
+    except Faults:
+        pass
+    # A literal block cannot hold every text (no newline at the end, a leading blank, ...).
+    encoded = base64.b64encode(settings.encode()).decode()
+    return _user_data(f"    encoding: b64\n    content: {encoded}\n")
+
+
+def _user_data(content: str) -> bytes:
+    return (
+        "#cloud-config\n"
+        "write_files:\n"
+        f"  - path: {SETTINGS_PATH}\n"
+        "    owner: root:root\n"
+        '    permissions: "0600"\n' + content
+    ).encode()
+
+
+def _settings_entry(document: Document, text: str) -> UserData:
+    files = (document.data or {}).get("write_files")
+    found: UserData | None = None
+    for position, entry in enumerate(files if isinstance(files, list) else []):
+        if isinstance(entry, dict) and entry.get("path") == SETTINGS_PATH:
+            path = ("write_files", position)
+            if found is not None:
+                message = f"writes {SETTINGS_PATH} a second time"
+                raise Faults([document.fault(path, message, remedy="keep one")])
+            found = _entry(document, entry, position, text)
+    return found or UserData()
+
+
+def _entry(document: Document, entry: dict[str, Any], position: int, text: str) -> UserData:
+    path = ("write_files", position)
+    content = entry.get("content")
+    encoding = str(entry.get("encoding") or "").strip().lower()
+    faults = _entry_faults(document, entry, path)
+    if encoding not in _ENCODINGS:
+        message = f'is "{encoding}", which cloud-init does not know'
+        faults.append(document.fault((*path, "encoding"), message, remedy="choose b64"))
+    if faults or not isinstance(content, str):
+        raise Faults(
+            faults or [document.fault((*path, "content"), "is not text", remedy="write content: |")]
+        )
+    if encoding in ("", "text/plain"):
+        return UserData(content, _offset(document, (*path, "content"), content, text))
+    return UserData(_decoded(document, content, (*path, "encoding"), *_ENCODINGS[encoding]))
+
+
+def _entry_faults(
+    document: Document, entry: dict[str, Any], path: tuple[str | int, ...]
+) -> list[Fault]:
+    """What would write something else than the settings, too late, or for all to read."""
+    faults = []
+    if entry.get("append"):
+        faults.append(document.fault((*path, "append"), "adds to the file", remedy="leave it out"))
+    if entry.get("defer"):
+        # Deferred files are written in the last stage, after mlflow-configure has run.
+        faults.append(document.fault((*path, "defer"), "comes too late", remedy="leave it out"))
+    permissions = entry.get("permissions")
+    try:
+        closed = isinstance(permissions, str) and not int(permissions, 8) & 0o077
+    except ValueError:
+        closed = False
+    if not closed:
+        # cloud-init's own default is 0644, and the settings may hold secrets.
+        message = "is missing" if permissions is None else "does not keep others from reading"
+        faults.append(
+            document.fault((*path, "permissions"), message, remedy='write permissions: "0600"')
+        )
+    return faults
+
+
+def _offset(document: Document, path: tuple[str | int, ...], content: str, text: str) -> int | None:
+    """How many lines of user-data come before the settings' first line."""
+    lines = text.splitlines()
+    first = next((line for line in content.splitlines() if line.strip()), "").strip()
+    blank = next((n for n, line in enumerate(content.splitlines()) if line.strip()), 0)
+    for number in range(document.line(path) - 1, len(lines)):
+        if first and lines[number].strip().endswith(first):
+            return number - blank
+    return None
+
+
+def _decoded(
+    document: Document, content: str, path: tuple[str | int, ...], is_base64: bool, is_gzip: bool
+) -> str:
+    try:
+        raw = base64.b64decode(content) if is_base64 else content.encode("utf-8", "surrogateescape")
+        if is_gzip:
+            raw = _gunzip(raw)
+        return raw.decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError, OSError, EOFError, ValueError, zlib.error):
+        message = "does not fit: the content cannot be decoded"
+        raise Faults([document.fault(path, message, remedy="encode it again")]) from None
+
+
+def _gunzip(raw: bytes) -> bytes:
+    """At most one byte more than a document may have, whatever the file claims to hold."""
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
+        return file.read(MAX_BYTES + 1)
