@@ -5,8 +5,10 @@ Secrets never travel in arguments: give them as `stdin` or through a file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +19,10 @@ from mlflow_image.errors import Failure
 
 LAST_LINES = 20
 LINE_CHARS = 400
+#: How long an interrupted program may take to clean up.
+GRACE_S = 30
+#: Where Debian keeps sfdisk and mke2fs, off an ordinary user's PATH.
+os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
 
 
 @dataclass(frozen=True)
@@ -89,11 +95,13 @@ def stream(
     cwd: Path | None = None,
     log: Path | None = None,
     remedy: str = "",
+    keep_group: bool = False,
 ) -> None:
     """Run a program and hand on each line of its output (both streams) as it comes.
 
     Raises Failure with the last lines when the exit code is not 0. An exception while
-    it runs, Ctrl-C included, ends the program before it goes on.
+    it runs, Ctrl-C included, ends the program before it goes on; whatever else it started
+    ends with it, unless `keep_group` is set and it ended by itself.
     """
     words = tuple(str(word) for word in argv)
     tail: list[str] = []
@@ -107,6 +115,7 @@ def stream(
             cwd=cwd,
             text=True,
             errors="replace",
+            start_new_session=True,  # a Ctrl-C reaches it once, through `end`
         )
     except FileNotFoundError as error:
         raise Failure(
@@ -121,15 +130,34 @@ def stream(
                     file.write(line)
             on_line(line.rstrip())
     except BaseException:
-        process.terminate()
-        process.wait(timeout=30)
+        end(process)
         raise
-    if process.wait() != 0:
+    code = process.wait()
+    if not keep_group:
+        kill_group(process.pid)
+    if code != 0:
         raise Failure(
-            f"`{shown(words)}` ended with exit code {process.returncode}",
+            f"`{shown(words)}` ended with exit code {code}",
             evidence=last_lines("\n".join(tail)),
             remedy=remedy,
         )
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Ask a program with a session of its own to clean up, and end what is left of it."""
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        pass
+    kill_group(process.pid)
+    process.wait()
+
+
+def kill_group(leader: int) -> None:
+    """End what is left of a program's process group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def shown(argv: Sequence[str]) -> str:

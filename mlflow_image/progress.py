@@ -23,8 +23,12 @@ class Step:
         self.title = title
         self.detail = ""
         self.started = time.monotonic()
+        #: Finished phases: (title, seconds).
+        self.phases: list[tuple[str, float]] = []
         self._status = status
         self._said_at = self.started
+        self._phase = ""
+        self._phase_started = self.started
 
     @property
     def seconds(self) -> float:
@@ -40,6 +44,17 @@ class Step:
             self._said_at = now
             out.print(f"   {self._line()}", markup=False)
 
+    def phase(self, title: str) -> None:
+        """Begin a named part of the step; the part before it is printed with its time."""
+        now = time.monotonic()
+        if self._phase:
+            seconds = now - self._phase_started
+            self.phases.append((self._phase, seconds))
+            out.print(f"   - {self._phase} ({seconds:.1f} s)", markup=False)
+        self._phase, self._phase_started = title, now
+        if title:
+            self.update(title)
+
     def _line(self) -> str:
         return f"{self.title} ({self.seconds:.0f} s) {self.detail}"[:140]
 
@@ -51,10 +66,12 @@ def step(title: str) -> Iterator[Step]:
         with out.status(title) as status:
             current = Step(title, status)
             yield current
+            current.phase("")
     else:
         out.print(f".. {title}", markup=False)
         current = Step(title, None)
         yield current
+        current.phase("")
     out.print(f"ok {title} ({current.seconds:.1f} s)", markup=False)
 
 

@@ -1,0 +1,132 @@
+"""The image definition: what is baked, typed, with every fault of the file at once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow_image.errors import Refusal, Refusals
+from mlflow_image.operating_systems import OPERATING_SYSTEMS, OperatingSystem
+from mlflow_image.paths import CHECKOUT
+from mlflow_settings.document import Document, Faults, load
+
+DEFAULT_FILE = CHECKOUT / "image.yaml"
+SCHEMA_FILE = Path(__file__).with_name("definition.schema.json")
+
+#: Anaconda's own files take some 5 GB of the disk.
+ANACONDA_DISK_MIB = 8192
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What the person who builds decided."""
+
+    name: str = "mlflow"
+    os: str = "ubuntu-22.04"
+    base: str = "packages"
+    disk_mib: int = 8192
+    python: str = "auto"
+    packages: str = "full"
+    apt_packages: tuple[str, ...] = ()
+
+    @property
+    def system(self) -> OperatingSystem:
+        return OPERATING_SYSTEMS[self.os]
+
+    def as_data(self) -> dict[str, Any]:
+        """The same as one would write it in image.yaml."""
+        return {
+            "name": self.name,
+            "os": self.os,
+            "base": self.base,
+            "disk_mib": self.disk_mib,
+            "python": {"distribution": self.python},
+            "packages": self.packages,
+            "apt_packages": list(self.apt_packages),
+        }
+
+
+def read(
+    file: Path | None = None, *, os: str = "", python: str = "", packages: str = ""
+) -> Definition:
+    """The definition in `file` (default: image.yaml), with what the command line overrides.
+
+    Raises Refusals with one line per fault: file, line, path, value, remedy.
+    """
+    file = file or DEFAULT_FILE
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise Refusal(
+            f"the image definition {file} cannot be read: {error.strerror}",
+            remedy="name an existing file with --definition, or leave it out for image.yaml",
+        ) from error
+    overrides = {"--os": ("os", os), "--packages": ("packages", packages)}
+    try:
+        document = load(text, file.name)
+        faults = document.check(schema())
+        data = document.data or {}
+        if not faults:
+            faults += impossible(document, data)
+        if faults:
+            raise Faults(faults)
+    except Faults as found:
+        raise Refusals(
+            f"{file} is not a valid image definition:", list(map(str, found.faults))
+        ) from found
+    for flag, (key, value) in overrides.items():
+        if value:
+            data[key] = one_of(flag, value, schema()["properties"][key]["enum"])
+    chosen = (data.get("python") or {}).get("distribution", Definition.python)
+    if python:
+        known = schema()["properties"]["python"]["properties"]["distribution"]["enum"]
+        chosen = one_of("--python", python, known)
+    data = {**data, "python": chosen, "apt_packages": tuple(data.get("apt_packages", ()))}
+    return Definition(**data)
+
+
+def impossible(document: Document, data: dict[str, Any]) -> list[Any]:
+    """Combinations that each key alone does not show to be wrong."""
+    faults = []
+    os = data.get("os", Definition.os)
+    if data.get("base") == "cloud-image":
+        if OPERATING_SYSTEMS[os].cloud_image is None:
+            faults.append(
+                document.fault(
+                    ("base",), f"{os} has no pinned cloud image", remedy="set base: packages"
+                )
+            )
+        if data.get("apt_packages"):
+            faults.append(
+                document.fault(
+                    ("apt_packages",),
+                    "a cloud image is taken as it is: no package can be added to it",
+                    remedy="set base: packages, or leave apt_packages empty",
+                )
+            )
+    distribution = (data.get("python") or {}).get("distribution")
+    disk_mib = data.get("disk_mib", Definition.disk_mib)
+    if distribution == "anaconda" and disk_mib < ANACONDA_DISK_MIB:
+        faults.append(
+            document.fault(
+                ("disk_mib",),
+                f"{disk_mib} MiB is too small for Anaconda",
+                remedy=f"at least {ANACONDA_DISK_MIB}, or python.distribution: system",
+            )
+        )
+    return faults
+
+
+def one_of(flag: str, value: str, known: list[str]) -> str:
+    """A value of the command line that must be one of a list."""
+    if value not in known:
+        raise Refusal(f"{flag} {value}: unknown", remedy=f"one of {', '.join(known)}")
+    return value
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 7) of image.yaml."""
+    loaded: dict[str, Any] = json.loads(SCHEMA_FILE.read_text())
+    return loaded

@@ -1,0 +1,139 @@
+"""Which files a build needs, where from, by which hash; everything is in the store afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow_image import apt, archive_trust, progress, wheels
+from mlflow_image.definition import Definition
+from mlflow_image.errors import Failure
+from mlflow_image.paths import LOCKS, cache
+from mlflow_image.store import Store
+from mlflow_image.wheels import Wheel
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that goes into an image and is not in the checkout."""
+
+    definition: Definition
+    distribution: str
+    python: str
+    packages: apt.Resolution
+    wheels: tuple[Wheel, ...]
+    tools: tuple[Wheel, ...]
+    store: Store
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How inputs that change by themselves are looked at: the user's --offline, --refresh."""
+
+    offline: bool = False
+    refresh: bool | None = None
+
+    def wants_new(self, resolution: apt.Resolution | None) -> bool:
+        """Whether the list of apt packages is to be resolved again."""
+        if self.offline:
+            return False
+        if resolution is None or self.refresh is not None:
+            return bool(self.refresh or resolution is None)
+        return resolution.age_s > apt.MAX_AGE_S
+
+
+def open_store() -> Store:
+    return Store(cache() / "store")
+
+
+def gather(definition: Definition, freshness: Freshness, mirror: str = "") -> Inputs:
+    """Name every input of a build; the lists are read or made, no file is fetched yet.
+
+    Raises Failure when a list is missing and --offline forbids to make it.
+    """
+    store = open_store()
+    packages = resolve(definition, freshness, store, mirror)
+    python = definition.system.python
+    locked = wheels.select(wheels.read_lock(wheels.lock_file(python)), definition.packages)
+    return Inputs(
+        definition=definition,
+        distribution="system",
+        python=python,
+        packages=packages,
+        wheels=tuple(locked),
+        tools=tuple(wheels.read_lock(LOCKS / "tools.txt")),
+        store=store,
+    )
+
+
+def fetch(inputs: Inputs, *, offline: bool, mirror: str = "") -> None:
+    """Bring every input that the store lacks; raises Failure naming what is missing offline."""
+    store, definition = inputs.store, inputs.definition
+    debs = [p for p in inputs.packages.packages if not store.has(p.sha256)]
+    files = [w for w in (*inputs.wheels, *inputs.tools) if not store.has(w.sha256)]
+    if not debs and not files:
+        return
+    if offline:
+        names = [*(p.label for p in debs), *(w.filename for w in files)]
+        raise Failure(
+            f"--offline, and the store lacks {len(names)} inputs: {', '.join(names[:4])}…",
+            remedy="run `invoke fetch` once with the same options, with a network",
+        )
+    if debs:
+        size = progress.human_bytes(sum(p.size_bytes for p in debs))
+        with progress.step(f"Fetching {len(debs)} apt packages, {size}") as step:
+            archive(definition, inputs.packages.sources, store, mirror).fetch(
+                inputs.packages, store, step
+            )
+    if files:
+        size = progress.human_bytes(sum(w.size_bytes for w in files))
+        with progress.step(f"Fetching {len(files)} wheels, {size}") as step:
+            wheels.fetch(files, inputs.python, store, step)
+
+
+def resolution_file(definition: Definition) -> Path:
+    """Where the last list of apt packages for such a definition is kept."""
+    extra = "".join(f"+{name}" for name in sorted(definition.apt_packages))
+    return cache() / "apt" / f"{definition.os}{extra}.json"
+
+
+def resolve(
+    definition: Definition, freshness: Freshness, store: Store, mirror: str
+) -> apt.Resolution:
+    """The list of apt packages: the last one, or a new one, with the difference said."""
+    file = resolution_file(definition)
+    old = apt.load(file)
+    names = apt.wanted(definition.system, definition.apt_packages)
+    if old and not set(names) <= {package.name for package in old.packages}:
+        old = None  # made by another version of this product, with another list of names
+    if not freshness.wants_new(old):
+        if old is None:
+            raise Failure(
+                f"--offline, and no list of apt packages for {definition.os} is in the cache",
+                remedy="run `invoke fetch` once with the same options, with a network",
+            )
+        return old
+    with store.locked(f"apt-{definition.os}"):
+        try:
+            with progress.step(f"Resolving the apt packages of {definition.os}") as step:
+                sources = archive_trust.public_sources(definition.system)
+                new = archive(definition, sources, store, mirror).resolve(names, step)
+        except Failure as failure:
+            if old is None or freshness.refresh:
+                raise
+            days = old.age_s / 86400
+            progress.warn(f"the apt packages stay those of {days:.0f} days ago: {failure.what}")
+            return old
+        if old and (changes := apt.difference(old, new)):
+            progress.say(f"apt packages changed: {changes}")
+        apt.save(new, file)
+    return new
+
+
+def archive(
+    definition: Definition, sources: tuple[str, ...], store: Store, mirror: str
+) -> apt.Archive:
+    """The definition's package archive, with its signing keys."""
+    keyring = archive_trust.keyring(definition.system, sources, mirror, store)
+    folder = cache() / "apt" / definition.os
+    return apt.Archive(folder, definition.system, keyring, sources, mirror)

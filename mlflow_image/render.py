@@ -1,0 +1,63 @@
+"""Jinja2 templates become the text of a Packer template; nothing is run here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import jinja2
+
+from mlflow_image.paths import CHECKOUT
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry of `required_plugins`, for a Packer that does not carry the builder itself."""
+
+    name: str
+    source: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Bake:
+    """What one Packer run is told: where things are, what QEMU gets, which steps run."""
+
+    vm_name: str
+    output: str
+    overlay: str
+    key: str
+    #: Switches of QEMU, each a list of words; they replace Packer's own.
+    qemu_args: tuple[tuple[str, ...], ...]
+    scripts: tuple[str, ...]
+    #: NAME=value for every step; no secrets.
+    environment: tuple[str, ...]
+    shutdown_command: str
+    ssh_timeout: str
+    #: Where the seed and payload disc is mounted in the guest.
+    payload_mount: str
+
+
+def hcl(value: str | tuple[str, ...] | list[str]) -> str:
+    """A string or list as an HCL literal; `${` and `%{` would start HCL's own templates."""
+    return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
+
+
+def image_template(bake: Bake, plugins: tuple[Plugin, ...] = ()) -> str:
+    """The text of packer/image.pkr.hcl.j2 for one bake."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(CHECKOUT / "packer"),
+        undefined=jinja2.StrictUndefined,
+        block_start_string="[%",
+        block_end_string="%]",
+        variable_start_string="[[",
+        variable_end_string="]]",
+        comment_start_string="[#",
+        comment_end_string="#]",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - HCL, quoted by the filter above
+    )
+    environment.filters["hcl"] = hcl
+    return environment.get_template("image.pkr.hcl.j2").render(bake=bake, plugins=plugins)

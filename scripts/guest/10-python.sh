@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# layer: python
+# Makes /opt/mlflow: a Python environment with the locked wheels, byte-compiled, and the
+# empty database that the first boot copies.
+set -euo pipefail
+umask 022
+export SOURCE_DATE_EPOCH PYTHONHASHSEED=0
+
+python=/opt/mlflow/bin/python
+
+echo ":: making /opt/mlflow with the $PYTHON_DISTRIBUTION Python"
+case $PYTHON_DISTRIBUTION in
+  system) /usr/bin/python3 -m venv --without-pip /opt/mlflow ;;
+  anaconda) bash "$PAYLOAD/anaconda.sh" ;;
+  *) echo "unknown Python distribution: $PYTHON_DISTRIBUTION" >&2; exit 1 ;;
+esac
+
+echo ":: installing $(grep -c '==' "$PAYLOAD/requirements.txt") wheels"
+install -m 0755 "$PAYLOAD/uv" /run/uv
+/run/uv pip install --quiet --python "$python" --no-deps --no-index --no-cache --link-mode copy \
+  --find-links "$PAYLOAD/wheels" --require-hashes --requirement "$PAYLOAD/requirements.txt"
+rm /run/uv
+
+# unchecked-hash: the same bytes every time, and no look at the source at every import.
+# Test suites inside packages are never imported by a server.
+echo ":: byte-compiling"
+"$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/tests?/' /opt/mlflow/lib \
+  > /run/compileall.log || true # some packages carry files for other Pythons
+
+echo ":: making the empty database"
+mkdir -p /opt/mlflow/share/mlflow-image
+"$python" "$PAYLOAD/make-empty-database.py" /opt/mlflow/share/mlflow-image/empty.sqlite
