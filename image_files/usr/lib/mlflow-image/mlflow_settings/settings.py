@@ -13,7 +13,8 @@ from mlflow_settings import hosts, rules
 from mlflow_settings.document import Document, Fault, Faults, load
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
-SCHEMA_VERSION = 1
+# What cloud-init writes in place of a jinja variable that it does not know.
+MISSING_JINJA_VARIABLE = "CI_MISSING_JINJA_VAR"
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,23 @@ def check(text: str, name: str, schema: Mapping[str, Any] | None = None) -> Sett
     wherever the shape of the data allows asking.
     """
     document = load(text, name)
+    if gap := template_gap(document, text):
+        raise Faults([gap])
     faults = document.check(schema if schema is not None else own_schema())
     at_fault = {fault.path for fault in faults}
     faults += [fault for fault in _rule_faults(document) if fault.path not in at_fault]
     if faults:
         raise Faults(faults)
     return _settings(document.data)
+
+
+def template_gap(document: Document, text: str) -> Fault | None:
+    """The fault of a template variable that had no value when cloud-init filled the template."""
+    if MISSING_JINJA_VARIABLE not in text:
+        return None
+    line = text[: text.index(MISSING_JINJA_VARIABLE)].count("\n") + 1
+    message = f"{MISSING_JINJA_VARIABLE}: a template variable had no value"
+    return Fault(document.name, (), line, "", message, "write the value, or correct its name")
 
 
 @lru_cache(maxsize=1)

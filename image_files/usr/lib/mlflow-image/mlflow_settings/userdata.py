@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow_settings.document import MAX_BYTES, Document, Fault, Faults, load
+from mlflow_settings.settings import template_gap
 
 SETTINGS_PATH = "/etc/mlflow/settings.yaml"
-# What cloud-init writes in place of a jinja variable that it does not know.
-MISSING_JINJA_VARIABLE = "CI_MISSING_JINJA_VAR"
 _ENCODINGS = {
     "b64": (True, False),
     "base64": (True, False),
@@ -74,11 +73,9 @@ def read(raw: bytes, name: str) -> UserData:
         message = "is not cloud-config: cloud-init would ignore it"
         remedy = 'make "#cloud-config" the first line, or give a settings file with --settings'
         raise Faults([Fault(name, (), 1, "", message, remedy)])
-    if MISSING_JINJA_VARIABLE in text:
-        line = text[: text.index(MISSING_JINJA_VARIABLE)].count("\n") + 1
-        message = f"holds {MISSING_JINJA_VARIABLE}, left by a template variable without a value"
-        raise Faults([Fault(name, (), line, "", message, "write the value")])
     document = load(text, name)
+    if gap := template_gap(document, text):
+        raise Faults([gap])
     if document.data is not None and not isinstance(document.data, dict):
         raise Faults([document.fault((), "is not a block of keys")])
     return _settings_entry(document, text)

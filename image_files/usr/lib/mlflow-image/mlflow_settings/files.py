@@ -1,0 +1,149 @@
+"""How mlflow-configure touches the machine: reads, writes atomically, locks, drops privileges."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import grp
+import os
+import pwd
+import shutil
+import socket
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+SERVICE_USER = "mlflow"
+# Documentation addresses (RFC 5737, RFC 3849): a datagram socket that is connected to them sends
+# nothing, but the kernel chooses the address it would send from.
+_ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+
+
+def write_if_changed(
+    path: Path, content: str, mode: int, group: str = "root", *, durable: bool = False
+) -> bool:
+    """Put `content` at `path` in one step, unless it is there already; whether it was not.
+
+    durable: survive a power cut right after. Without root, owner and group stay as they are.
+    """
+    try:
+        if path.read_text(encoding="utf-8") == content and path.stat().st_mode & 0o777 == mode:
+            return False
+    except (OSError, UnicodeDecodeError):
+        pass
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), 0, _group_id(group))
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_directory(path.parent)
+    return True
+
+
+def ensure_directory(path: Path, mode: int, group: str = "root") -> None:
+    """A directory of root's with this mode; its parents are made as needed."""
+    path.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        os.chown(path, 0, _group_id(group))
+    path.chmod(mode)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one mlflow-configure at a time: the one of the boot, or an operator's."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def copy_new(source: Path, target: Path) -> None:
+    """Copy a file to where none is, as the service's user, in one step; an existing one stays.
+
+    Not as root: the directory belongs to the service, which could lay links there.
+    """
+
+    def copy() -> None:
+        os.umask(0o027)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as new, source.open("rb") as old:
+                shutil.copyfileobj(old, new)
+                os.fchmod(new.fileno(), 0o640)
+                new.flush()
+                os.fsync(new.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(name, target)
+        finally:
+            Path(name).unlink()
+        _sync_directory(target.parent)
+
+    _as_service_user(copy)
+
+
+def own_addresses() -> tuple[str, ...]:
+    """The machine's own IP addresses towards the default route, IPv4 first; may be empty."""
+    found = []
+    for family, elsewhere in _ELSEWHERE:
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((elsewhere, 9))
+            found.append(str(probe.getsockname()[0]))
+    return tuple(found)
+
+
+def _as_service_user(work: Callable[[], None]) -> None:
+    if os.geteuid() != 0:
+        work()
+        return
+    user = _service_user()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            if user:
+                os.setgroups([])
+                os.setgid(user.pw_gid)
+                os.setuid(user.pw_uid)
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    _, wait_status = os.waitpid(child, 0)
+    if wait_status != 0:
+        raise OSError("the new database could not be written; the lines above say why")
+
+
+def _service_user() -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(SERVICE_USER)
+    except KeyError:
+        # A test as root on a machine that is no image; in the image sysusers.d makes the user.
+        return None
+
+
+def _group_id(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        return 0
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
