@@ -1,0 +1,76 @@
+"""Which images exist: folders of dist/, the newest, and single disks that a user names."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow_image.errors import Refusal
+from mlflow_image.paths import DIST
+
+LATEST = "latest"
+DISK_NAME = "disk.qcow2"
+SCHEMA_NAME = "settings-schema.json"
+MANIFEST_NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A disk to boot: from dist/, with its manifest and settings schema, or a bare file."""
+
+    id: str
+    directory: Path
+    disk: Path
+    schema: Path | None
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What is known of the image; empty for a bare disk."""
+        file = self.directory / MANIFEST_NAME
+        if self.schema is None or not file.is_file():
+            return {}
+        loaded: dict[str, Any] = json.loads(file.read_text())
+        return loaded
+
+
+def resolve(name: str | None = None) -> Image:
+    """The image that a user means: an id or a unique beginning of one, a folder, a disk file.
+
+    Without a name: the newest. Raises Refusal when there is none or more than one.
+    """
+    if name is None:
+        latest = DIST / LATEST
+        if not latest.exists():
+            raise Refusal(
+                "there is no image yet", remedy="`invoke build-image` makes one, or name --image"
+            )
+        return in_folder(latest.resolve())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return in_folder(path.resolve())
+    if path.is_file():
+        return Image(path.name, path.resolve().parent, path.resolve(), None)
+    folders = sorted(DIST.glob("*/" + MANIFEST_NAME))
+    found = [file.parent for file in folders if matches(file.parent.name, name)]
+    if len(found) == 1:
+        return in_folder(found[0])
+    known = ", ".join(file.parent.name for file in folders if file.parent.name != LATEST)
+    raise Refusal(
+        f"--image {name}: {'several images are' if found else 'no image or file is'} called so",
+        remedy=f"one of: {known}" if known else "`invoke build-image` makes one",
+    )
+
+
+def matches(folder: str, name: str) -> bool:
+    """Whether a folder of dist/ is meant: its whole name, or how its build id begins."""
+    return folder != LATEST and (folder == name or folder.rpartition("-")[2].startswith(name))
+
+
+def in_folder(folder: Path) -> Image:
+    """The image of a folder of dist/; raises Refusal when it holds none."""
+    disk, schema = folder / DISK_NAME, folder / SCHEMA_NAME
+    if not disk.is_file():
+        raise Refusal(f"{folder} holds no {DISK_NAME}")
+    return Image(folder.name, folder, disk, schema if schema.is_file() else None)
