@@ -1,4 +1,4 @@
-"""One Packer invocation: which Packer, its plugin, progress, and errors with the guest's console."""
+"""One Packer invocation: which Packer, its plugin, progress, errors with the guest's console."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ OLDEST = (1, 6, 6)
 FIRST_WITH_PLUGINS = (1, 10, 0)
 QEMU_PLUGIN = Plugin("qemu", "github.com/hashicorp/qemu", ">= 1.0.9")
 CONSOLE_LINES = 15
+PACKER_LOG = "packer.log"
+CONSOLE_LOG = "console.log"
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,9 @@ class Run:
         self.step.phase(phase)
 
 
-def bake(packer: Packer, plan: Bake, work: Path, step: Step, *, keep_on_error: bool) -> None:
+def bake(
+    packer: Packer, plan: Bake, work: Path, logs: Path, step: Step, *, keep_on_error: bool
+) -> None:
     """Render, validate and run one bake in `work`; its results are where `plan` says.
 
     Raises Failure with the step, the last output, the console's last lines and where the
@@ -145,6 +149,7 @@ def bake(packer: Packer, plan: Bake, work: Path, step: Step, *, keep_on_error: b
     template = work / "image.pkr.hcl"
     template.write_text(image_template(plan, packer.plugins))
     env = packer.environment(work)
+    shutil.copyfile(template, logs / template.name)
     command.run([packer.binary, "validate", template], env=env, cwd=work)
     run = Run(step)
     on_error = "abort" if keep_on_error else "cleanup"
@@ -154,22 +159,22 @@ def bake(packer: Packer, plan: Bake, work: Path, step: Step, *, keep_on_error: b
             run.on_line,
             env=env,
             cwd=work,
-            log=work / "packer.log",
+            log=logs / PACKER_LOG,
             keep_group=keep_on_error,
         )
     except Failure as failure:
         raise Failure(
             f"the bake failed while {run.phase}",
-            evidence=evidence(run, work),
-            remedy=f"full logs: {work}/packer.log and {work}/console.log"
+            evidence=evidence(run, logs),
+            remedy=f"full logs: {logs / PACKER_LOG} and {logs / CONSOLE_LOG}"
             + (how_to_look(plan, work) if keep_on_error else "; --on-error=abort keeps the VM"),
         ) from failure
 
 
-def evidence(run: Run, work: Path) -> str:
+def evidence(run: Run, logs: Path) -> str:
     """The last command's output and the guest's console, as one would ask for them."""
     lines = ["last output:", *(f"  {line}" for line in run.output[-command.LAST_LINES :])]
-    console = work / "console.log"
+    console = logs / CONSOLE_LOG
     if console.is_file():
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", console.read_text(errors="replace"))
         lines += ["", "guest's console:"]

@@ -45,8 +45,18 @@ def hcl(value: str | tuple[str, ...] | list[str]) -> str:
 
 def image_template(bake: Bake, plugins: tuple[Plugin, ...] = ()) -> str:
     """The text of packer/image.pkr.hcl.j2 for one bake."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(CHECKOUT / "packer"),
+    return environment("packer").get_template("image.pkr.hcl.j2").render(bake=bake, plugins=plugins)
+
+
+def build_seed(public_key: str) -> str:
+    """The user-data of a build VM, with the one key that may log in."""
+    return environment("cloud-init").get_template("build.yaml.j2").render(public_key=public_key)
+
+
+def environment(folder: str) -> jinja2.Environment:
+    """Jinja2 for the templates of a folder: [[ ]] and [% %], as {{ }} is Packer's own."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(CHECKOUT / folder),
         undefined=jinja2.StrictUndefined,
         block_start_string="[%",
         block_end_string="%]",
@@ -57,7 +67,7 @@ def image_template(bake: Bake, plugins: tuple[Plugin, ...] = ()) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - HCL, quoted by the filter above
+        autoescape=False,  # noqa: S701 - HCL and YAML, quoted by the filter
     )
-    environment.filters["hcl"] = hcl
-    return environment.get_template("image.pkr.hcl.j2").render(bake=bake, plugins=plugins)
+    made.filters["hcl"] = hcl
+    return made

@@ -1,0 +1,97 @@
+"""A layer is baked: a VM on its parent's disk, its steps run by Packer, its result taken out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlflow_image import accelerator, disk, packer, payload, qemu, seed
+from mlflow_image.layers import Layer, scripts_of
+from mlflow_image.packer import Packer
+from mlflow_image.progress import Step
+from mlflow_image.render import Bake, build_seed
+from mlflow_image.tree import SOURCE_DATE_EPOCH
+
+CPUS = 2
+#: Room for the tar of the finished tree; a sparse file that takes what the tar takes.
+HANDOVER_MIB = 32768
+
+
+def run(
+    layer: Layer,
+    parent_disk: Path,
+    files: dict[str, Path],
+    settings: dict[str, str],
+    work: Path,
+    logs: Path,
+    *,
+    with_packer: Packer,
+    step: Step,
+    firmware: str = "bios",
+    keep_on_error: bool = False,
+) -> tuple[Path, Path]:
+    """Bake one layer; returns (its disk, the disc it may have handed its tree over on).
+
+    files: the payload, name -> path. settings: environment of the steps; no secrets.
+    The guest has no network but Packer's own ssh, forwarded from the host's loopback.
+    """
+    public_key = seed.make_key(work)
+    disc = payload.write_disc(files, build_seed(public_key), work)
+    overlay = work / "overlay.qcow2"
+    disk.overlay(parent_disk, overlay)
+    handover = work / "handover.raw"
+    with handover.open("wb") as file:
+        file.truncate(HANDOVER_MIB << 20)
+    qemu.make_variables(work, firmware)
+    output = work / "output"
+    scripts = scripts_of(layer.name)
+    hands_over = any(script.name.startswith("90-") for script in scripts)
+    environment = {
+        **settings,
+        "PAYLOAD": payload.MOUNT,
+        "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
+        "HANDOVER": "/dev/disk/by-id/virtio-handover",
+    }
+    plan = Bake(
+        vm_name="disk.qcow2",
+        output=str(output),
+        overlay=str(overlay),
+        key=str(work / seed.KEY_NAME),
+        qemu_args=qemu_args(work, output / "disk.qcow2", disc, handover, logs, firmware),
+        scripts=tuple(map(str, scripts)),
+        environment=tuple(f"{name}={value}" for name, value in environment.items()),
+        # A layer that handed its tree over is thrown away: it need not stop its services.
+        shutdown_command="systemctl poweroff -ff" if hands_over else "systemctl poweroff",
+        ssh_timeout="15m",
+        payload_mount=payload.MOUNT,
+    )
+    packer.bake(with_packer, plan, work, logs, step, keep_on_error=keep_on_error)
+    return output / "disk.qcow2", handover
+
+
+def qemu_args(
+    work: Path, main: Path, disc: Path, handover: Path, logs: Path, firmware: str
+) -> tuple[tuple[str, ...], ...]:
+    """QEMU's switches, all of them: naming one replaces every one that Packer would give."""
+    blk = "virtio-blk-pci"
+    # {{ .SSHHostPort }} is Packer's; naming the address keeps the build VM off the network.
+    network = "user,id=user.0,restrict=on,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"
+    words = [
+        *accelerator.choose().qemu_args,
+        *("-m", f"{packer.memory_mib()}M", "-smp", str(CPUS), "-display", "none"),
+        *qemu.firmware_args(firmware, work),
+        *("-drive", f"if=none,id=main,file={main},format=qcow2,cache=unsafe,discard=unmap"),
+        *("-drive", f"if=none,id=payload,file={disc},format=raw,readonly=on"),
+        *("-drive", f"if=none,id=handover,file={handover},format=raw,cache=unsafe"),
+        *("-device", f"{blk},drive=main,bootindex=0", "-device", f"{blk},drive=payload"),
+        *("-device", f"{blk},drive=handover,serial=handover"),
+        *("-netdev", network, "-device", "virtio-net-pci,netdev=user.0"),
+        *("-object", "rng-random,id=rng,filename=/dev/urandom"),
+        *("-device", "virtio-rng-pci,rng=rng"),
+        *("-serial", f"file:{logs / packer.CONSOLE_LOG}"),
+    ]
+    return tuple(zip(words[::2], words[1::2], strict=True))
+
+
+def free_space_needed_mib() -> int:
+    """What a cold build writes besides the store: the tree twice, three disks, one tar."""
+    return 12_000

@@ -1,0 +1,181 @@
+"""Which layer is stale and why: each is keyed by its parent, inputs, scripts and files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow_image.inputs import Inputs
+from mlflow_image.paths import CHECKOUT, GUEST_SCRIPTS, IMAGE_FILES, cache
+from mlflow_image.store import hash_file
+
+RECORD_NAME = "layer.json"
+MODES_FILE = GUEST_SCRIPTS / "image_files.modes"
+
+#: Our own code that decides what a layer's bytes are.
+TREE_CODE = ("tree.py", "disk.py", "bootloaders.py")
+SEAL_CODE = ("seal.py", "disk.py", "bootloaders.py")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One step from apt to the sealed disk; `parts` is everything that decides its content."""
+
+    name: str
+    title: str
+    parts: dict[str, str] = field(hash=False)
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def directory(self) -> Path:
+        return cache() / "layers" / f"{self.name}-{self.key[:16]}"
+
+    @property
+    def built(self) -> bool:
+        return (self.directory / RECORD_NAME).is_file()
+
+    def record(self, seconds: float, phases: list[tuple[str, float]]) -> dict[str, Any]:
+        """What is kept beside the layer: its key's parts and how long it took."""
+        return {
+            "name": self.name,
+            "key": self.key,
+            "parts": self.parts,
+            "seconds": round(seconds, 1),
+            "phases": [[title, round(s, 1)] for title, s in phases],
+            "made_at": time.time(),
+        }
+
+
+def of(inputs: Inputs) -> list[Layer]:
+    """The layers of a build, first the base, last the sealed disk."""
+    definition = inputs.definition
+    base = Layer(
+        "base",
+        "apt packages on a disk",
+        {
+            "os": definition.os,
+            "disk_mib": str(definition.disk_mib),
+            "apt sources": " | ".join(inputs.packages.sources),
+            **{f"apt: {p.name}": f"{p.version} {p.sha256[:12]}" for p in inputs.packages.packages},
+            **code(TREE_CODE),
+        },
+    )
+    python = Layer(
+        "python",
+        "Python and its packages",
+        {
+            "parent": base.key,
+            "python.distribution": inputs.distribution,
+            **{
+                f"wheel: {w.name}": f"{w.version} {w.sha256[:12]}"
+                for w in (*inputs.wheels, *inputs.tools)
+            },
+            **scripts("python"),
+        },
+    )
+    files = Layer(
+        "image-files",
+        "image_files laid over it",
+        {"parent": python.key, **scripts("image-files"), **tree_parts(IMAGE_FILES)},
+    )
+    sealed = Layer(
+        "sealed",
+        "sealed disk",
+        {"parent": files.key, "disk_mib": str(definition.disk_mib), **code(SEAL_CODE)},
+    )
+    return [base, python, files, sealed]
+
+
+def scripts_of(layer: str) -> list[Path]:
+    """The provisioning steps of a layer, in order; each names its layer in its second line."""
+    return [
+        path
+        for path in sorted(GUEST_SCRIPTS.glob("[0-9]*.sh"))
+        if f"# layer: {layer}" in path.read_text().splitlines()[:3]
+    ]
+
+
+def scripts(layer: str) -> dict[str, str]:
+    """Parts of a layer's key: its steps, and the files beside them that they call."""
+    paths = scripts_of(layer)
+    if layer == "python":
+        paths += sorted(p for p in GUEST_SCRIPTS.iterdir() if p.suffix in (".sh", ".py"))
+        paths = [p for p in paths if not p.name[0].isdigit() or p in scripts_of(layer)]
+    if layer == "image-files":
+        paths.append(MODES_FILE)
+    return {f"scripts/guest/{path.name}": hash_file(path)[:12] for path in paths}
+
+
+def code(names: tuple[str, ...]) -> dict[str, str]:
+    """Parts of a layer's key: modules of this package."""
+    folder = CHECKOUT / "mlflow_image"
+    return {f"mlflow_image/{name}": hash_file(folder / name)[:12] for name in names}
+
+
+def tree_parts(folder: Path) -> dict[str, str]:
+    """Parts of a layer's key: every file and link of a folder; modes come from the table."""
+    found = {}
+    for path in files_of(folder):
+        content = f"-> {path.readlink()}" if path.is_symlink() else hash_file(path)[:12]
+        found[f"{folder.name}/{path.relative_to(folder)}"] = content
+    return found
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Files and links below a folder, sorted, without what Python leaves there."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if "__pycache__" not in path.parts and (path.is_symlink() or path.is_file())
+    )
+
+
+def read_record(directory: Path) -> dict[str, Any] | None:
+    """What was written beside a finished layer, or None."""
+    try:
+        loaded: dict[str, Any] = json.loads((directory / RECORD_NAME).read_text())
+    except (OSError, ValueError):
+        return None
+    return loaded
+
+
+def records(name: str) -> list[dict[str, Any]]:
+    """The records of all finished layers of this name, newest first."""
+    folders = (cache() / "layers").glob(f"{name}-*")
+    found = [record for folder in folders if (record := read_record(folder))]
+    return sorted(found, key=lambda record: float(record["made_at"]), reverse=True)
+
+
+def expected_seconds(layer: Layer) -> float | None:
+    """How long the layer took the last time that any like it was made here."""
+    known = records(layer.name)
+    return float(known[0]["seconds"]) if known else None
+
+
+def reasons(layer: Layer) -> list[str]:
+    """What differs from the most similar finished layer of this name: `part: old -> new`."""
+    known = records(layer.name)
+    if not known:
+        return ["never built here"]
+
+    def differing(record: dict[str, Any]) -> list[str]:
+        old = record["parts"]
+        return sorted(
+            key for key in old.keys() | layer.parts.keys() if old.get(key) != layer.parts.get(key)
+        )
+
+    nearest = min(known, key=lambda record: len(differing(record)))
+    old = nearest["parts"]
+    return [
+        "the layer below it changes"
+        if key == "parent"
+        else f"{key}: {old.get(key, '(none)')} -> {layer.parts.get(key, '(gone)')}"
+        for key in differing(nearest)
+    ]

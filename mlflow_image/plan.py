@@ -1,0 +1,64 @@
+"""What a build would do: each layer cached or stale, what made it so, and the expected time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from mlflow_image import layers
+from mlflow_image.layers import Layer
+from mlflow_image.progress import human_seconds
+
+MAX_REASONS = 6
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer's fate."""
+
+    layer: Layer
+    cached: bool
+    reasons: tuple[str, ...]
+    expected_s: float | None
+
+
+def make(of: list[Layer], rebuild: str = "") -> list[Row]:
+    """The fate of each layer; `rebuild` names one that is made anew with all above it."""
+    rows: list[Row] = []
+    forced = False
+    for layer in of:
+        forced = forced or layer.name == rebuild
+        cached = layer.built and not forced
+        why = () if cached else tuple(layers.reasons(layer))
+        if forced and layer.built:
+            why = ("asked for",)
+        expected = None if cached else layers.expected_seconds(layer)
+        rows.append(Row(layer, cached, why, expected))
+    return rows
+
+
+def table(rows: list[Row]) -> Table:
+    """The plan as people read it."""
+    shown = Table(title="Plan", title_justify="left", box=None, pad_edge=False)
+    for heading in ("layer", "what", "state", "because", "expected"):
+        shown.add_column(heading, overflow="fold")
+    for row in rows:
+        why = [*row.reasons[:MAX_REASONS]]
+        if len(row.reasons) > MAX_REASONS:
+            why.append(f"… and {len(row.reasons) - MAX_REASONS} more")
+        expected = human_seconds(row.expected_s) if row.expected_s is not None else "unknown"
+        shown.add_row(
+            row.layer.name,
+            row.layer.title,
+            "cached" if row.cached else "stale",
+            "\n".join(why),
+            "" if row.cached else expected,
+        )
+    return shown
+
+
+def total_seconds(rows: list[Row]) -> float | None:
+    """The expected time of the whole build; None when a stale layer was never built here."""
+    stale = [row.expected_s for row in rows if not row.cached]
+    return None if None in stale else sum(s for s in stale if s is not None)
