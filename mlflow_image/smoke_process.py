@@ -19,6 +19,7 @@ from mlflow_image import paths
 from mlflow_image.errors import Failure
 from mlflow_image.smoke_report import Row
 
+CLIENT = (sys.executable, "-m", "mlflow_image.smoke_client")
 #: MLflow's own variables that say who we are and how to connect; no other reaches the
 #: client: MLFLOW_RUN_ID, MLFLOW_TRACKING_URI and their like would change what is tested.
 CONNECTION_VARIABLES = ("MLFLOW_TRACKING_", "MLFLOW_HTTP_", "MLFLOW_S3_", "MLFLOW_WORKSPACE")
@@ -115,7 +116,7 @@ def client(
     """
     with stderr.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow_image.smoke_client"],
+            CLIENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -1,0 +1,285 @@
+"""The smoke test against stock servers on this host: it passes, and it fails when it must."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+from faulty_proxy import Fault, proxy
+from native_server import NativeServer, running
+
+from mlflow_image import paths, smoke
+from mlflow_image.errors import Failure
+from mlflow_image.smoke_process import Patience
+
+SOON = Patience(request_s=5, row_s=60)
+ADMIN = ("admin", "a password of length")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeServer]:
+    names = "localhost:*,127.0.0.1:*,mlflow.smoke.test:*"
+    with running(tmp_path_factory.mktemp("server"), "--allowed-hosts", names) as it:
+        yield it
+
+
+@pytest.fixture(autouse=True)
+def no_connection_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("MLFLOW_TRACKING_") or name.startswith("MLFLOW_HTTP_"):
+            monkeypatch.delenv(name)
+
+
+def what_is_there(server: NativeServer) -> list[str]:
+    """Names of living smoke experiments and models, and artifact files, on a server."""
+    api = f"{server.url}/api/2.0/mlflow"
+    found = requests.get(f"{api}/experiments/search?max_results=1000", timeout=30).json()
+    names = [e["name"] for e in found["experiments"] if "smoke" in e["name"]]
+    models = requests.get(f"{api}/registered-models/search", timeout=30).json()
+    names += [model["name"] for model in models.get("registered_models", [])]
+    return names + [str(path) for path in server.artifacts.rglob("*") if path.is_file()]
+
+
+def test_a_sound_server_passes_by_a_foreign_name_and_keeps_nothing(server: NativeServer) -> None:
+    steps: list[str] = []
+    report = smoke.check_server(
+        f"http://{smoke.HOST_NAME}:{server.port}",
+        reboot=server.restart,
+        resolve=smoke.LOOPBACK,
+        on_step=steps.append,
+    )
+    assert report.ok, report.difference_text()
+    phases = [row.phase for row in report.rows]
+    assert list(dict.fromkeys(phases)) == [
+        smoke.WRITTEN,
+        smoke.READ,
+        smoke.REBOOTED,
+        smoke.DELETED,
+    ]
+    assert phases.count(smoke.REBOOTED) == phases.count(smoke.READ) + 1
+    assert "rebooting" in steps
+    assert what_is_there(server) == []
+    assert report.left_behind == ()
+
+
+def test_keep_leaves_everything_and_names_it(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        report = smoke.check_server(server.url, keep=True)
+        assert report.ok, report.difference_text()
+        there = what_is_there(server)
+    assert any(name.endswith("noise.bin") for name in there)
+    assert [name for name in there if not name.startswith("/")] == [
+        report.left_behind[0].split()[1].rstrip(","),
+        report.left_behind[0].split()[-1],
+    ]
+
+
+def altered_artifact(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
+    if method == "GET" and path.endswith("noise.bin"):
+        body = body[:-1] + bytes([body[-1] ^ 1])
+    return status, body
+
+
+def shortened_artifact(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
+    return status, body[:-1] if method == "GET" and path.endswith("noise.bin") else body
+
+
+def lost_point(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
+    if "metrics/get-history" in path and b"loss" in body:
+        answer = json.loads(body)
+        answer["metrics"] = [m for m in answer["metrics"] if m.get("step") != 7]
+        body = json.dumps(answer).encode()
+    return status, body
+
+
+def altered_tag(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
+    return status, body.replace(b"two\\nlines", b"one line!!") if method == "GET" else body
+
+
+def other_model_numbers(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
+    if method == "GET" and path.endswith("coefficients.json"):
+        body = json.dumps([value + 1e-6 for value in json.loads(body)]).encode()
+    return status, body
+
+
+def unfinished_version(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
+    if method == "GET" and "registered-models/alias" in path:
+        body = body.replace(b"READY", b"PENDING_REGISTRATION")
+    return status, body
+
+
+def error_at_batches(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
+    return (500, b"broken on purpose") if path.endswith("runs/log-batch") else (status, body)
+
+
+def error_at_once(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
+    return 500, b"broken on purpose"
+
+
+FAULTS: list[tuple[Fault, str, str]] = [
+    (altered_artifact, "read back: artifact, sha256", "found"),
+    (shortened_artifact, "read back: artifact, sha256", "found"),
+    (lost_point, "read back: metric loss: expected point step 7", "no point of step 7"),
+    (altered_tag, "read back: tags: expected smoke.text", "one line!!"),
+    (other_model_numbers, "read back: model, loaded by its alias", "found ["),
+    (unfinished_version, "read back: model version", "PENDING_REGISTRATION"),
+    (error_at_batches, "written: parameters: expected an answer", "500"),
+    (error_at_once, "written: the server answers from its database", "500: broken on purpose"),
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "where", "found"), FAULTS, ids=lambda x: getattr(x, "__name__", "")
+)
+def test_a_spoilt_answer_is_the_first_difference(
+    server: NativeServer, fault: Fault, where: str, found: str
+) -> None:
+    with proxy(server.port, fault) as port:
+        report = smoke.check_server(f"http://127.0.0.1:{port}", patience=SOON)
+    assert not report.ok
+    assert report.difference_text().startswith(where)
+    assert found in report.difference_text()
+    if fault is not error_at_once:  # There is nothing to delete through that one.
+        assert what_is_there(server) == []
+
+
+def hanging(release: threading.Event, at: str) -> Fault:
+    def fault(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
+        if path.endswith(at):
+            release.wait(120)
+        return status, body
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("patience", "found"),
+    [(Patience(3, 60), "timeout"), (Patience(60, 4), "nothing for 4 s")],
+    ids=["a request without an answer", "a row without an end"],
+)
+def test_a_hanging_server_is_reported_in_time(
+    server: NativeServer, patience: Patience, found: str
+) -> None:
+    release = threading.Event()
+    with proxy(server.port, hanging(release, "registered-models/create")) as port:
+        report = smoke.check_server(f"http://127.0.0.1:{port}", patience=patience)
+        release.set()
+    assert report.difference_text().startswith("written: model: expected an answer")
+    assert found in report.difference_text()
+
+
+def forget_database(server: NativeServer) -> None:
+    server.stop()
+    for file in server.folder.glob("mlflow.db*"):
+        file.unlink()
+    server.start()
+
+
+def forget_artifacts(server: NativeServer) -> None:
+    server.stop()
+    for file in server.artifacts.rglob("noise.bin"):
+        file.unlink()
+    server.start()
+
+
+@pytest.mark.parametrize(
+    ("forget", "where"),
+    [
+        (forget_database, "after the reboot: run, found by its tag: expected experiment"),
+        (forget_artifacts, "after the reboot: artifact, listed: expected data/noise.bin"),
+    ],
+)
+def test_what_a_reboot_loses_is_the_first_difference(
+    tmp_path: Path, forget: Callable[[NativeServer], None], where: str
+) -> None:
+    with running(tmp_path) as server:
+        report = smoke.check_server(server.url, reboot=lambda: forget(server), keep=True)
+    assert report.difference_text().startswith(where)
+
+
+def test_a_name_that_the_server_does_not_allow_is_told_with_its_remedy(
+    server: NativeServer,
+) -> None:
+    with pytest.raises(Failure, match="refuses this host name") as failure:
+        smoke.check_server(
+            f"http://other.smoke.test:{server.port}", resolve={"other.smoke.test": "127.0.0.1"}
+        )
+    assert "allowed_hosts" in failure.value.remedy
+
+
+def test_a_web_server_that_is_no_mlflow_is_told_as_one() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        with pytest.raises(Failure, match=r"not as an MLflow server \(status 404\)"):
+            smoke.check_server(f"http://127.0.0.1:{web.server_port}", patience=SOON)
+        web.shutdown()
+
+
+def test_credentials_come_from_mlflows_own_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "auth.ini").write_text(
+        "[mlflow]\ndefault_permission = READ\n"
+        f"database_uri = sqlite:///{tmp_path}/auth.db\n"
+        f"admin_username = {ADMIN[0]}\nadmin_password = {ADMIN[1]}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    variables = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(tmp_path / "auth.ini"),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "for this test",
+    }
+    with running(tmp_path, "--app-name", "basic-auth", **variables) as server:
+        with pytest.raises(Failure, match="asks for credentials") as failure:
+            smoke.check_server(server.url)
+        assert "MLFLOW_TRACKING_USERNAME" in failure.value.remedy
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", ADMIN[0])
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN[1])
+        report = smoke.check_server(server.url)
+    assert report.ok, report.difference_text()
+    assert ADMIN[1] not in json.dumps(report.document())
+
+
+def test_ctrl_c_deletes_what_was_written_and_touches_no_file_of_the_host(
+    server: NativeServer, tmp_path: Path
+) -> None:
+    home, work, scratch = (tmp_path / name for name in ("home", "work", "tmp"))
+    for folder in (home, work, scratch):
+        folder.mkdir()
+    release = threading.Event()
+    script = (
+        "import sys; from mlflow_image import smoke\n"
+        "smoke.check_server(sys.argv[1], on_step=lambda step: print(step, flush=True))"
+    )
+    with proxy(server.port, hanging(release, "registered-models/create")) as port:
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, f"http://127.0.0.1:{port}"],
+            cwd=work,
+            env={
+                **os.environ,
+                "HOME": str(home),
+                "TMPDIR": str(scratch),
+                "PYTHONPATH": str(paths.CHECKOUT),
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == "written: model":
+                break
+        threading.Timer(2, process.send_signal, [signal.SIGINT]).start()
+        rest = process.stdout.read()
+        release.set()
+        assert process.wait(timeout=60) != 0
+    assert "deleted: experiment" in rest
+    assert what_is_there(server) == []
+    assert [path for folder in (home, work, scratch) for path in folder.rglob("*")] == []
