@@ -23,8 +23,8 @@ RUN = Path("run/mlflow")
 STATE = Path("var/lib/mlflow-image")
 EMPTY_DATABASE = Path("opt/mlflow/share/mlflow-image/empty.sqlite")
 
-# Exit codes: 0 the settings are in force, 1 something broke, 2 refused and nothing to fall back on, 3 refused and
-# the last good ones stay in force (the unit counts that as a success: the server serves).
+# Exit codes. STAYED: refused, and the last good settings stay in force; the unit counts that as a
+# success, because the server serves. REFUSED: and there is nothing to fall back on.
 FAILED = 1
 REFUSED = 2
 STAYED = 3

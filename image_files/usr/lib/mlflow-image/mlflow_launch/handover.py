@@ -1,0 +1,59 @@
+"""Waits for what mlflow-configure writes: the environment to serve with, or a refusal."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+RUN = Path("/run/mlflow")
+FORMAT = 1
+# sysexits.h; the unit does not restart on it.
+EX_CONFIG = 78
+_LOOK_EVERY_S = 0.1
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start. environment: variables for the server; some hold secrets.
+
+    stock_command: run MLflow's own command and its helpers (job execution) instead of ours.
+    """
+
+    environment: Mapping[str, str] = field(repr=False)
+    stock_command: bool
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Nothing may be served; the reasons, one line each."""
+
+    reasons: tuple[str, ...]
+
+
+def wait(run: Path) -> Launch | Refused:
+    """Block until mlflow-configure has decided. systemd bounds the wait (TimeoutStartSec)."""
+    while True:
+        if (run / "refused").exists():
+            return Refused(tuple((run / "refused").read_text(encoding="utf-8").splitlines()))
+        try:
+            return read(run / "server.json")
+        except FileNotFoundError:
+            time.sleep(_LOOK_EVERY_S)
+
+
+def read(path: Path) -> Launch | Refused:
+    """The decision in a file; anything that is not exactly one is a refusal."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        environment, stock_command = data["environment"], data["stock_command"]
+    except (ValueError, KeyError, TypeError):
+        return Refused((f"{path} is not what mlflow-configure writes",))
+    strings = isinstance(environment, dict) and all(
+        isinstance(v, str) for v in environment.values()
+    )
+    if data.get("format") != FORMAT or not strings or not isinstance(stock_command, bool):
+        return Refused((f"{path} has a format that this image does not know",))
+    return Launch(environment, stock_command)

@@ -1,0 +1,119 @@
+"""Imports a recorded list of modules before the settings are there, and notes what they looked at.
+
+Nothing of `mlflow.server` may be imported this early: it reads its settings while being imported.
+Other modules may read a variable as well; Recorder notes each look, so that a setting which
+differs from what was seen leads to a fresh start instead of a server that half ignores it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mlflow_launch.log import say
+
+FORBIDDEN = "mlflow.server"
+
+
+class Recorder:
+    """While active, notes which environment variables were read, and the value seen."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, str | None] = {}
+        self._kind: Any = type(os.environ)
+        self._original: Any = self._kind.__getitem__
+
+    def __enter__(self) -> Recorder:
+        seen, original = self._seen, self._original
+
+        def noted(environ: Any, key: str) -> str:
+            value: str | None = None
+            try:
+                value = original(environ, key)
+                return value
+            finally:
+                if isinstance(key, str):
+                    seen.setdefault(key, value)
+
+        # get(), getenv() and `in` all end in __getitem__; there is no documented hook.
+        self._kind.__getitem__ = noted
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Read without noting from now on."""
+        self._kind.__getitem__ = self._original
+
+    def disagrees(self, environment: Mapping[str, str]) -> list[str]:
+        """Names in `environment` that were read with another value before."""
+        return sorted(
+            name
+            for name, value in environment.items()
+            if name in self._seen and self._seen[name] != value
+        )
+
+
+class Guard:
+    """A finder that refuses `mlflow.server` while it is installed, and notes each try."""
+
+    def __init__(self) -> None:
+        self.tried = False
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Part of the import system: None means that others may look."""
+        if name == FORBIDDEN or name.startswith(FORBIDDEN + "."):
+            self.tried = True
+            raise ModuleNotFoundError(f"{name} is not imported before the settings", name=name)
+        return None
+
+
+@dataclass(frozen=True)
+class Preloaded:
+    """missing: names that could not be imported. sound: False when something reached for
+    mlflow.server: a module that caught the refusal may have decided to do without it, and the
+    process must not serve."""
+
+    missing: tuple[str, ...]
+    sound: bool
+
+
+def preload(listed: Path) -> bool:
+    """Import every module named in the file, one a line; whether the process may serve."""
+    try:
+        names = listed.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        say(f"{listed} is missing: nothing is imported early")
+        return True
+    done = preload_names(names)
+    left_out = f", {len(done.missing)} of {len(names)} listed ones missing" if done.missing else ""
+    say(f"{len(sys.modules)} modules imported early{left_out}")
+    return done.sound
+
+
+def preload_names(names: Sequence[str]) -> Preloaded:
+    """Import these modules, in this order; one that cannot be imported is left out."""
+    guard = Guard()
+    missing = []
+    sys.meta_path.insert(0, guard)
+    try:
+        for name in names:
+            # Whatever a module raises while being imported: the server will import it again,
+            # at the place where it needs it, and say so there.
+            try:
+                importlib.import_module(name)
+            except Exception:
+                missing.append(name)
+    finally:
+        sys.meta_path.remove(guard)
+    return Preloaded(tuple(missing), not guard.tried)

@@ -1,0 +1,186 @@
+"""Bake time: makes the ready-migrated empty database, and the list of modules to import early."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mlflow_launch import preload
+from mlflow_launch.log import say
+
+DESTINATION = Path("/opt/mlflow/share/mlflow-image")
+# uvicorn chooses these by name while it starts; mlflow.cli is what the checking child runs.
+_IMPORTED_BY_A_SERVER = (
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.protocols.websockets.auto",
+    "mlflow.cli",
+    "mlflow.server.fastapi_app",
+)
+_TABLES_WITH_ROWS = ("alembic_version", "workspaces")
+_CONSTRAINT = re.compile(r"(CONSTRAINT|PRIMARY KEY|FOREIGN KEY|UNIQUE|CHECK)\b")
+# A module that the interpreter's own start imports needs no import, and a parent comes first
+# anyway: harmless, and simpler than telling them apart.
+_OWN_PACKAGES = ("mlflow_launch", "__main__", "__mp_main__", preload.FORBIDDEN)
+
+
+def main(argv: list[str]) -> int:
+    """Write both files below argv[0] (default: DESTINATION); returns the exit code."""
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        # Some modules import others in the order of a set: with a random seed in each process,
+        # every bake would list them differently.
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-s", sys.argv[0], *argv])  # noqa: S606
+    if argv == ["--one-list"]:
+        print("\n".join(_modules_of_a_server(Path(sys.stdin.read()))))
+        return 0
+    if argv == ["--check-list"]:
+        print("\n".join(_reaching_for_the_server(sys.stdin.read().split())))
+        return 0
+    directory = Path(argv[0]) if argv else DESTINATION
+    directory.mkdir(parents=True, exist_ok=True)
+    database = directory / "empty.sqlite"
+    make_empty_database(database)
+    say(f"{database}: {database.stat().st_size} bytes")
+    listed = directory / "preload.txt"
+    names = record_modules(database)
+    _replace(listed, "".join(f"{name}\n" for name in names).encode())
+    say(f"{listed}: {len(names)} modules")
+    return 0
+
+
+def make_empty_database(target: Path) -> None:
+    """An SQLite file with MLflow's schema at its head and no experiments; always the same bytes.
+
+    Migrating an empty file takes 11 s in an emulated guest, and a kill in the middle of it
+    leaves a file on which every later start fails.
+    """
+    sqlalchemy: Any = importlib.import_module("sqlalchemy")
+    utils: Any = importlib.import_module("mlflow.store.db.utils")
+
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        migrated, packed = Path(scratch) / "migrated", Path(scratch) / "packed"
+        engine = sqlalchemy.create_engine(f"sqlite:///{migrated}")
+        utils._initialize_tables(engine)
+        engine.dispose()
+        canonical_copy(migrated, packed)
+        engine = sqlalchemy.create_engine(f"sqlite:///{packed}")
+        utils._verify_schema(engine)
+        engine.dispose()
+        _replace(target, packed.read_bytes())
+
+
+def record_modules(database: Path) -> list[str]:
+    """What a server has imported after its first call, less mlflow.server and what leads to it.
+
+    In the order in which the modules were imported. Recorded in one fresh process, and tried in
+    another: a module that reaches for mlflow.server is dropped.
+    """
+    names = _output("--one-list", str(database))
+    culprits = _output("--check-list", "\n".join(names))
+    return [name for name in names if name not in culprits]
+
+
+def canonical_copy(source: Path, target: Path) -> None:
+    """The same database with tables, constraints and indexes in the order of their names.
+
+    Alembic rebuilds tables from sets of objects, whose order is that of their addresses: no two
+    migrations give the same bytes.
+    """
+    with contextlib.closing(sqlite3.connect(source)) as old:
+        rows = old.execute(
+            "SELECT type, name, sql FROM sqlite_master "
+            "WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite!_%' ESCAPE '!' "
+            "ORDER BY type != 'table', name"
+        ).fetchall()
+        with contextlib.closing(sqlite3.connect(target, isolation_level=None)) as new:
+            new.execute("BEGIN")
+            for kind, name, sql in rows:
+                new.execute(_with_sorted_constraints(sql) if kind == "table" else sql)
+                if kind == "table":
+                    _copy_rows(old, new, name)
+            new.execute("COMMIT")
+
+
+def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
+    rows = sorted(old.execute(f'SELECT * FROM "{table}"').fetchall())  # noqa: S608 - MLflow's name
+    if rows and table not in _TABLES_WITH_ROWS:
+        # An experiment, for one, would carry the time of the bake.
+        raise RuntimeError(f"MLflow's migrations wrote rows into {table}: look whether they fit")
+    for row in rows:
+        places = ",".join("?" * len(row))
+        new.execute(f'INSERT INTO "{table}" VALUES ({places})', row)  # noqa: S608
+
+
+def _with_sorted_constraints(sql: str) -> str:
+    """A CREATE TABLE as SQLAlchemy writes it (one column or constraint a line), in order."""
+    start, end = sql.find("(\n\t"), sql.rfind("\n)")
+    if start < 0 or end < 0:
+        return sql
+    parts = re.split(r", ?\n\t", sql[start + 3 : end])
+    columns = [part for part in parts if not _CONSTRAINT.match(part)]
+    constraints = sorted(part for part in parts if _CONSTRAINT.match(part))
+    return sql[: start + 3] + ", \n\t".join(columns + constraints) + sql[end:]
+
+
+def _output(*arguments: str) -> list[str]:
+    """What this same script prints in a fresh process, as words; the last argument is its input."""
+    again = [sys.executable, "-s", sys.argv[0], *arguments[:-1]]
+    done = subprocess.run(
+        again, check=True, input=arguments[-1], stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    return done.stdout.split()
+
+
+def _reaching_for_the_server(names: list[str]) -> list[str]:
+    culprits = [name for name in names if not preload.preload_names([name]).sound]
+    for name in culprits:
+        say(f"{name} needs mlflow.server: left out of the list")
+    return culprits
+
+
+def _modules_of_a_server(database: Path) -> list[str]:
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "mlflow.db"
+        copy.write_bytes(database.read_bytes())
+        variables = {
+            "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{copy}",
+            "_MLFLOW_SERVER_REGISTRY_STORE": f"sqlite:///{copy}",
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": scratch,
+            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        os.environ.update(variables)
+        for needed in _IMPORTED_BY_A_SERVER:
+            importlib.import_module(needed)
+        client: Any = importlib.import_module("mlflow.server").app.test_client()
+        first = client.get("/api/2.0/mlflow/experiments/get?experiment_id=0")
+        second = client.post("/api/2.0/mlflow/registered-models/search", json={})
+        if first.status_code != 200 or second.status_code not in (200, 405):
+            raise RuntimeError(f"the trial calls gave {first.status_code}, {second.status_code}")
+        return [name for name in list(sys.modules) if _belongs(name)]
+
+
+def _belongs(name: str) -> bool:
+    module = sys.modules.get(name)
+    if module is None or getattr(module, "__spec__", None) is None:
+        return False
+    return not any(name == own or name.startswith(own + ".") for own in _OWN_PACKAGES)
+
+
+def _replace(target: Path, content: bytes) -> None:
+    beside = target.with_name(f".{target.name}.new")
+    beside.write_bytes(content)
+    beside.chmod(0o644)
+    beside.replace(target)

@@ -1,0 +1,173 @@
+"""Forks the worker processes on one listening socket and keeps them alive until told to stop."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from mlflow_launch import notify, ready
+from mlflow_launch.command import ServerCommand
+from mlflow_launch.log import say
+
+# Requests in flight (uploads) may take this long after SIGTERM; uvicorn alone waits for ever.
+# The unit's TimeoutStopSec is longer.
+GRACE_S = 30
+# A worker that lives shorter than this counts as a failed start.
+HEALTHY_S = 60
+# So many failed starts in a row, and the launcher gives up: systemd starts it afresh.
+MOST_FAILED_STARTS = 5
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP}
+_PR_SET_PDEATHSIG = 1
+
+
+def run(application: Any, command: ServerCommand) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    listener = listening_socket(command.host, command.port)
+    # Everything that is alive now stays shared with the workers: the collector never touches it.
+    gc.collect()
+    gc.freeze()
+    # Waited for below with sigtimedwait: no handler can run at an awkward moment.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    crew = Crew(lambda: _serve(application, command, listener), command.workers)
+    return crew.run(lambda: ready.wait(command.host, command.port))
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound, listening TCP socket that workers inherit. Raises OSError when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Accepted connections inherit it. Without it every answer of a kept connection waits 40 ms
+    # for the client's delayed ACK: 19.5 instead of 131 log_batch/s.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.bind((host, port))
+    listener.listen(2048)
+    return listener
+
+
+class Crew:
+    """The living workers, and the one that finds out whether they answer."""
+
+    def __init__(self, work: Callable[[], None], size: int) -> None:
+        self._work = work
+        self._size = size
+        self._born_s: dict[int, float] = {}
+        self._failed_starts = 0
+        self._start_at_s = 0.0
+
+    def run(self, wait_until_ready: Callable[[], None]) -> int:
+        """Keep `size` workers alive until told to stop; tell systemd once they answer."""
+        for _ in range(self._size):
+            self._start_worker()
+        prober = _fork(wait_until_ready)
+        while True:
+            timeout_s = max(0.0, self._start_at_s - time.monotonic()) if self._missing() else 3600
+            received = signal.sigtimedwait(_SIGNALS, timeout_s)
+            if received and received.si_signo in (signal.SIGTERM, signal.SIGINT):
+                return self._stop(prober)
+            for pid, status in _ended_children():
+                if pid == prober:
+                    prober = 0
+                    if status == 0:
+                        say("ready: a call through the database has succeeded")
+                        notify.ready()
+                elif pid in self._born_s:
+                    self._worker_ended(pid, status)
+            if self._failed_starts >= MOST_FAILED_STARTS:
+                say(f"giving up: {self._failed_starts} workers in a row did not stay alive")
+                self._stop(prober)
+                return 1
+            while self._missing() and time.monotonic() >= self._start_at_s:
+                self._start_worker()
+
+    def _missing(self) -> int:
+        return self._size - len(self._born_s)
+
+    def _start_worker(self) -> None:
+        self._born_s[_fork(self._work)] = time.monotonic()
+
+    def _worker_ended(self, pid: int, status: int) -> None:
+        lived_s = time.monotonic() - self._born_s.pop(pid)
+        self._failed_starts = self._failed_starts + 1 if lived_s < HEALTHY_S else 0
+        delay_s = min(2.0**self._failed_starts / 4, 10.0)
+        self._start_at_s = time.monotonic() + delay_s
+        code = os.waitstatus_to_exitcode(status)
+        say(f"worker {pid} ended with {code} after {lived_s:.0f} s; the next in {delay_s:.1f} s")
+
+    def _stop(self, prober: int) -> int:
+        notify.stopping()
+        if prober:
+            os.kill(prober, signal.SIGKILL)
+        for pid in self._born_s:
+            os.kill(pid, signal.SIGTERM)
+        deadline_s = time.monotonic() + GRACE_S + 5
+        while self._born_s and time.monotonic() < deadline_s:
+            signal.sigtimedwait({signal.SIGCHLD}, 1)
+            for pid, _ in _ended_children():
+                self._born_s.pop(pid, None)
+        for pid in self._born_s:
+            say(f"worker {pid} did not end within {GRACE_S} s: killed")
+            os.kill(pid, signal.SIGKILL)
+        return 0
+
+
+def _serve(application: Any, command: ServerCommand, listener: socket.socket) -> None:
+    import uvicorn
+
+    gc.enable()
+    config = uvicorn.Config(
+        application,
+        host=command.host,
+        port=command.port,
+        log_config=command.log_config,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _fork(work: Callable[[], None]) -> int:
+    parent = os.getpid()
+    child = os.fork()
+    if child:
+        return child
+    code = 3
+    try:
+        # A killed launcher must not leave workers behind that hold the port.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(code)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        work()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _ended_children() -> list[tuple[int, int]]:
+    ended: list[tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended.append((pid, status))
