@@ -15,8 +15,8 @@ from mlflow_settings.document import Document, Faults, load
 DEFAULT_FILE = CHECKOUT / "image.yaml"
 SCHEMA_FILE = Path(__file__).with_name("definition.schema.json")
 
-#: Anaconda's own files take some 5 GB of the disk.
-ANACONDA_DISK_MIB = 8192
+#: What `auto` means, by Python distribution: Anaconda's own files take some 7 GB.
+DISK_MIB = {"system": 4096, "anaconda": 12288}
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Definition:
     name: str = "mlflow"
     os: str = "ubuntu-22.04"
     base: str = "packages"
-    disk_mib: int = 8192
+    disk_mib: int | str = "auto"
     python: str = "auto"
     packages: str = "full"
     apt_packages: tuple[str, ...] = ()
@@ -34,6 +34,10 @@ class Definition:
     @property
     def system(self) -> OperatingSystem:
         return OPERATING_SYSTEMS[self.os]
+
+    def disk_size_mib(self, distribution: str) -> int:
+        """The disk's size once the Python distribution is known."""
+        return DISK_MIB[distribution] if isinstance(self.disk_mib, str) else self.disk_mib
 
     def as_data(self) -> dict[str, Any]:
         """The same as one would write it in image.yaml."""
@@ -108,12 +112,12 @@ def impossible(document: Document, data: dict[str, Any]) -> list[Any]:
             )
     distribution = (data.get("python") or {}).get("distribution")
     disk_mib = data.get("disk_mib", Definition.disk_mib)
-    if distribution == "anaconda" and disk_mib < ANACONDA_DISK_MIB:
+    if distribution == "anaconda" and disk_mib != "auto" and disk_mib < DISK_MIB["anaconda"]:
         faults.append(
             document.fault(
                 ("disk_mib",),
                 f"{disk_mib} MiB is too small for Anaconda",
-                remedy=f"at least {ANACONDA_DISK_MIB}, or python.distribution: system",
+                remedy=f"auto, at least {DISK_MIB['anaconda']}, or python.distribution: system",
             )
         )
     return faults

@@ -25,6 +25,10 @@ class Inputs:
     tools: tuple[Wheel, ...]
     store: Store
 
+    @property
+    def disk_mib(self) -> int:
+        return self.definition.disk_size_mib(self.distribution)
+
 
 @dataclass(frozen=True)
 class Freshness:

@@ -61,7 +61,7 @@ def of(inputs: Inputs) -> list[Layer]:
         "apt packages on a disk",
         {
             "os": definition.os,
-            "disk_mib": str(definition.disk_mib),
+            "disk_mib": str(inputs.disk_mib),
             "apt sources": " | ".join(inputs.packages.sources),
             **{f"apt: {p.name}": f"{p.version} {p.sha256[:12]}" for p in inputs.packages.packages},
             **code(TREE_CODE),
@@ -88,7 +88,7 @@ def of(inputs: Inputs) -> list[Layer]:
     sealed = Layer(
         "sealed",
         "sealed disk",
-        {"parent": files.key, "disk_mib": str(definition.disk_mib), **code(SEAL_CODE)},
+        {"parent": files.key, "disk_mib": str(inputs.disk_mib), **code(SEAL_CODE)},
     )
     return [base, python, files, sealed]
 

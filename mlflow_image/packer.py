@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from mlflow_image import command
 from mlflow_image.errors import Failure, Refusal
@@ -198,7 +199,11 @@ def how_to_look(plan: Bake, work: Path) -> str:
     return f"\nThe VM still runs: {ssh}\nEnd it with: kill {pid}; rm -r {work}"
 
 
+def free_memory_mib() -> int:
+    """Memory that a new process may take without swapping."""
+    return int(psutil.virtual_memory().available) >> 20
+
+
 def memory_mib() -> int:
     """Memory for a build VM: a third of what is free now, 1536 to 4096 MiB."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    return max(1536, min(4096, free // 3))
+    return max(1536, min(4096, free_memory_mib() // 3))

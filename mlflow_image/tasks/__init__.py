@@ -1,1 +1,21 @@
 """Invoke tasks: one a verb; they parse, call, print."""
+
+from __future__ import annotations
+
+import importlib
+
+import invoke
+
+#: Modules of this package, in the order in which a newcomer would need their tasks.
+MODULES = ("image",)
+
+
+def namespace() -> invoke.Collection:
+    """All tasks, flat: `invoke build-image`, not `invoke image.build`."""
+    collection = invoke.Collection()
+    for name in MODULES:
+        module = importlib.import_module(f"mlflow_image.tasks.{name}")
+        for found in vars(module).values():
+            if isinstance(found, invoke.Task):
+                collection.add_task(found)
+    return collection

@@ -1,0 +1,140 @@
+"""What an image is: versions, hashes, git commit, timings; for dist/ and for the image itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow_image import accelerator, command, layers
+from mlflow_image.images import DISK_NAME, MANIFEST_NAME
+from mlflow_image.inputs import Inputs
+from mlflow_image.layers import Layer
+from mlflow_image.packer import Packer
+from mlflow_image.paths import CHECKOUT
+
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A sealed disk that may become an image: where it is and what is known of it."""
+
+    directory: Path
+    manifest: dict[str, Any]
+
+    @property
+    def disk(self) -> Path:
+        return self.directory / DISK_NAME
+
+    @property
+    def verified(self) -> bool:
+        return bool(self.manifest["verification"]["result"] == "passed")
+
+
+def complete(stack: list[Layer], wanted: Inputs, with_packer: Packer) -> Candidate:
+    """The manifest of a sealed layer, written beside its disk; an earlier verification stays."""
+    sealed = stack[-1]
+    records = {layer.name: layers.read_record(layer.directory) or {} for layer in stack}
+    earlier = read(sealed.directory)
+    found = {
+        "manifest_version": MANIFEST_VERSION,
+        "image": image_id(sealed, wanted),
+        "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **about(sealed, wanted),
+        "built_with": built_with(with_packer),
+        "keys": {layer.name: layer.key for layer in stack},
+        "seconds": {
+            name: {"total": record.get("seconds"), "phases": record.get("phases")}
+            for name, record in records.items()
+        },
+        "disk": {
+            "format": "qcow2",
+            "bytes": (sealed.directory / DISK_NAME).stat().st_size,
+            "virtual_mib": wanted.disk_mib,
+            "raw_sha256": (sealed.directory / "raw.sha256").read_text().strip(),
+        },
+        "inputs": {
+            "apt": {p.label: p.sha256 for p in wanted.packages.packages},
+            "wheels": {w.filename: w.sha256 for w in wanted.wheels},
+        },
+        "verification": earlier.get("verification", {"result": "not run"}),
+    }
+    candidate = Candidate(sealed.directory, found)
+    write(candidate.directory, found)
+    return candidate
+
+
+def about(layer: Layer, wanted: Inputs) -> dict[str, Any]:
+    """What the image is, as /etc/mlflow-image.json and the manifest say it alike."""
+    versions = {wheel.name: wheel.version for wheel in wanted.wheels}
+    return {
+        "definition": wanted.definition.as_data(),
+        "os": wanted.definition.os,
+        "kernel": [p.version for p in wanted.packages.packages if p.name.startswith("linux-image")],
+        "python": {"distribution": wanted.distribution, "version": wanted.python},
+        "mlflow": versions["mlflow"],
+        "packages": versions,
+        "settings_schema_version": settings_schema()["properties"]["schema_version"]["const"],
+        "git": git(),
+        "layer_key": layer.key,
+    }
+
+
+def image_id(sealed: Layer, wanted: Inputs) -> str:
+    """Name of the image's folder: <name>-<os>-<arch>-<build id>."""
+    definition = wanted.definition
+    return f"{definition.name}-{definition.os}-x86_64-{sealed.key[:12]}"
+
+
+def git() -> dict[str, Any]:
+    """The commit that the checkout stands on, and whether anything differs from it."""
+    done = command.run(["git", "-C", CHECKOUT, "rev-parse", "HEAD"], check=False)
+    changes = command.run(["git", "-C", CHECKOUT, "status", "--porcelain"], check=False)
+    if done.returncode != 0:
+        return {"commit": None, "clean": False}
+    return {"commit": done.stdout.strip(), "clean": not changes.stdout.strip()}
+
+
+def built_with(with_packer: Packer) -> dict[str, str]:
+    """The versions of the programs that made the image."""
+
+    def first_version(*argv: str) -> str:
+        match = re.search(r"\d+(\.\d+)+", command.run(argv, check=False).stdout)
+        return match[0] if match else "unknown"
+
+    return {
+        "packer": with_packer.version_text,
+        "qemu": first_version("qemu-system-x86_64", "--version"),
+        "mmdebstrap": first_version("mmdebstrap", "--version"),
+        "accelerator": accelerator.choose().name,
+    }
+
+
+def settings_schema() -> dict[str, Any]:
+    """The JSON Schema of the server settings that this checkout's images carry."""
+    import mlflow_settings
+
+    loaded: dict[str, Any] = json.loads(
+        Path(mlflow_settings.__file__).with_name("schema.json").read_text()
+    )
+    return loaded
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """The manifest in a folder, or {}."""
+    try:
+        loaded: dict[str, Any] = json.loads((directory / MANIFEST_NAME).read_text())
+    except (OSError, ValueError):
+        return {}
+    return loaded
+
+
+def write(directory: Path, content: dict[str, Any]) -> None:
+    """Write a manifest beside its place and rename it into it."""
+    beside = directory / f".{MANIFEST_NAME}.new"
+    beside.write_text(json.dumps(content, indent=1) + "\n")
+    beside.replace(directory / MANIFEST_NAME)

@@ -1,0 +1,125 @@
+"""Tasks that make images: plan, fetch, build-image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import invoke
+
+from mlflow_image import build, definition, inputs, layers, progress
+from mlflow_image import plan as plans
+from mlflow_image.build import Options
+from mlflow_image.definition import Definition
+from mlflow_image.errors import Refusal
+from mlflow_image.inputs import Freshness
+from mlflow_image.tasks.task import task
+
+DEFINITION_HELP = {
+    "definition": "the image definition; default: image.yaml",
+    "os": "override: ubuntu-22.04, ubuntu-24.04 or debian-12",
+    "python": "override: anaconda, system or auto",
+    "packages": "override: full or server",
+    "offline": "use no network: everything must be in the store",
+    "refresh": "resolve the apt packages again",
+    "no-refresh": "keep the list of apt packages, however old",
+}
+
+
+def freshness(offline: bool, refresh: bool, no_refresh: bool) -> Freshness:
+    """What the flags about the network mean; raises Refusal when they contradict each other."""
+    if refresh and (no_refresh or offline):
+        raise Refusal("--refresh contradicts --no-refresh and --offline", remedy="give one of them")
+    return Freshness(offline, True if refresh else False if no_refresh else None)
+
+
+def read_definition(file: str, os: str, python: str, packages: str) -> Definition:
+    return definition.read(Path(file) if file else None, os=os, python=python, packages=packages)
+
+
+def mirror(context: invoke.Context) -> str:
+    return str(context.config.get("apt_mirror") or "")
+
+
+@task(
+    help={
+        **DEFINITION_HELP,
+        "packer": "the Packer program to use; default: the one on PATH, else one built with Go",
+        "no-verify": "do not boot and check the sealed image",
+        "on-error": "cleanup, or abort: keep the VM of a failed bake for a look",
+        "firmware": "firmware of the build VM: bios or uefi",
+        "rebuild": "make this layer and all above it anew: base, python, image-files or sealed",
+    }
+)
+def build_image(
+    context: invoke.Context,
+    definition: str = "",
+    os: str = "",
+    python: str = "",
+    packages: str = "",
+    offline: bool = False,
+    refresh: bool = False,
+    no_refresh: bool = False,
+    packer: str = "",
+    no_verify: bool = False,
+    on_error: str = "cleanup",
+    firmware: str = "bios",
+    rebuild: str = "",
+) -> None:
+    """Bake, seal and verify the image; what did not change is not made again."""
+    if on_error not in ("cleanup", "abort"):
+        raise Refusal(f"--on-error={on_error}: unknown", remedy="cleanup or abort")
+    options = Options(
+        freshness=freshness(offline, refresh, no_refresh),
+        packer=packer,
+        firmware=firmware,
+        keep_on_error=on_error == "abort",
+        verify=not no_verify,
+        rebuild=rebuild,
+        apt_mirror=mirror(context),
+    )
+    image = build.build_image(read_definition(definition, os, python, packages), options)
+    build.tell(image)
+
+
+@task(help=DEFINITION_HELP)
+def plan(
+    context: invoke.Context,
+    definition: str = "",
+    os: str = "",
+    python: str = "",
+    packages: str = "",
+    offline: bool = False,
+    refresh: bool = False,
+    no_refresh: bool = False,
+) -> None:
+    """Show each layer cached or stale, what made it so, and how long it would take."""
+    wanted = inputs.gather(
+        read_definition(definition, os, python, packages),
+        freshness(offline, refresh, no_refresh),
+        mirror(context),
+    )
+    rows = plans.make(layers.of(wanted))
+    progress.out.print(plans.table(rows))
+    expected = plans.total_seconds(rows)
+    if expected is not None:
+        progress.say(f"expected: {progress.human_seconds(expected)}, and the verification")
+
+
+@task(help={key: DEFINITION_HELP[key] for key in DEFINITION_HELP if key != "offline"})
+def fetch(
+    context: invoke.Context,
+    definition: str = "",
+    os: str = "",
+    python: str = "",
+    packages: str = "",
+    refresh: bool = False,
+    no_refresh: bool = False,
+) -> None:
+    """Bring every input of a build into the store, so that `build-image --offline` works."""
+    wanted = inputs.gather(
+        read_definition(definition, os, python, packages),
+        freshness(False, refresh, no_refresh),
+        mirror(context),
+    )
+    inputs.fetch(wanted, offline=False, mirror=mirror(context))
+    progress.say("everything that this build needs is in the store")
