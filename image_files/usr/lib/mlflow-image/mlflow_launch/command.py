@@ -88,8 +88,6 @@ def parsed(argv: list[str], environment: Mapping[str, str]) -> ServerCommand:
 
 def application() -> Any:
     """Import MLflow's ASGI application, and do what its first request would have to wait for."""
-    import mlflow.server
-
     # MLflow turns its host checks on only where it sees uvicorn.
     importlib.import_module("uvicorn")
     server: Any = importlib.import_module("mlflow.server")
