@@ -1,0 +1,155 @@
+"""The guest's serial console: how far the boot has come, what went wrong, and a way to type."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import sys
+import termios
+import tty
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow_image.errors import Failure
+from mlflow_image.monitor import short_path
+from mlflow_image.qemu import CONSOLE_LOG, CONSOLE_SOCKET
+
+LEAVE = b"\x1d"  # Ctrl-]
+
+#: What a console shows when the boot enters a stage; the last stage found is where it is.
+STAGES = (
+    ("the firmware", r""),
+    ("the boot loader", r"GRUB|Booting from Hard Disk|BdsDxe: starting"),
+    ("the kernel", r"Linux version |\] Command line: |EFI stub: "),
+    ("systemd", r"systemd\[1\]: |Welcome to .*!"),
+    ("cloud-init", r"cloud-init\[\d+\]: |Cloud-init v"),
+    ("MLflow", r"mlflow-configure|mlflow-tracking|MLflow [Tt]racking"),
+)
+
+READY = re.compile(r"^\W*mlflow-ready (http://\S+)", re.MULTILINE)
+#: One line a fault, printed by the image's own configuration service.
+CONFIGURE = re.compile(r"^.*?\bmlflow-configure: (.*)$", re.MULTILINE)
+
+#: Endings of a boot from which the guest does not come back by itself.
+DEAD_ENDS = (
+    ("the guest's kernel panicked", r"Kernel panic - not syncing"),
+    ("the guest's kernel panicked", r"end Kernel panic"),
+    ("the guest stopped in emergency mode", r"You are in emergency mode|Give root password for"),
+    ("the guest's initramfs found no root filesystem", r"^\(initramfs\)|ALERT! .* does not exist"),
+    ("the guest's boot loader failed", r"^grub rescue>|^error: .*\n+Entering rescue mode"),
+    ("the firmware found nothing to boot", r"No bootable device|UEFI Interactive Shell"),
+    ("Secure Boot refused the image's boot loader", r"Security Violation|Access Denied"),
+)
+
+_ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[A-Za-z=>])")
+
+
+@dataclass(frozen=True)
+class DeadEnd:
+    """A boot that cannot get ready any more: in a sentence, and the guest's own lines."""
+
+    what: str
+    evidence: str
+
+
+def read(directory: Path, offset: int = 0) -> str:
+    """The console's text from a byte offset on, without escape sequences and carriage returns."""
+    try:
+        with (directory / CONSOLE_LOG).open("rb") as file:
+            file.seek(offset)
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    return clean(text)
+
+
+def size_bytes(directory: Path) -> int:
+    """How much the console has printed since the VM was made."""
+    try:
+        return (directory / CONSOLE_LOG).stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def clean(text: str) -> str:
+    """Text as a person would have read it: no escape sequences, plain line ends."""
+    return _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
+
+
+def stage(text: str) -> str:
+    """How far the boot has come, in words that follow "waiting for"."""
+    reached = STAGES[0][0]
+    for name, pattern in STAGES[1:]:
+        if re.search(pattern, text):
+            reached = name
+    return reached
+
+
+def ready_url(text: str) -> str | None:
+    """The address that the guest says its server is ready at, or None."""
+    found = READY.findall(text)
+    return found[-1] if found else None
+
+
+def faults(text: str) -> list[str]:
+    """What the guest's configuration service found wrong with its settings, a line each."""
+    return list(dict.fromkeys(CONFIGURE.findall(text)))
+
+
+def dead_end(text: str) -> DeadEnd | None:
+    """Why this boot will never get ready, with the guest's lines around the first sign of it."""
+    for what, pattern in DEAD_ENDS:
+        if found := re.search(pattern, text, re.MULTILINE):
+            before = text[: found.start()].splitlines()[-8:]
+            after = text[found.start() :].splitlines()[:12]
+            return DeadEnd(what, "\n".join([*before, *after]))
+    return None
+
+
+def last_lines(directory: Path, count: int = 20, offset: int = 0) -> str:
+    """The console's last lines that are not empty."""
+    lines = [line.rstrip() for line in read(directory, offset).splitlines()]
+    return "\n".join([line[:400] for line in lines if line][-count:])
+
+
+def attach(directory: Path) -> None:
+    """Join this terminal to the VM's serial console until Ctrl-] is typed or the VM ends.
+
+    Raises Failure when the VM does not run or this is no terminal.
+    """
+    if not sys.stdin.isatty():
+        raise Failure(
+            "the console needs a terminal", remedy=f"read {directory / CONSOLE_LOG} instead"
+        )
+    with socket.socket(socket.AF_UNIX) as line:
+        try:
+            with short_path(directory, CONSOLE_SOCKET) as address:
+                line.connect(address)
+        except OSError as error:
+            raise Failure(f"the VM's console does not answer: {error.strerror}") from error
+        terminal = sys.stdin.fileno()
+        before = termios.tcgetattr(terminal)
+        try:
+            tty.setraw(terminal)
+            relay(line, terminal, sys.stdout.fileno())
+        finally:
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def relay(line: socket.socket, typed: int, shown: int) -> None:
+    """Pass bytes both ways until LEAVE is typed or either side ends."""
+    while True:
+        readable, _, _ = select.select([line.fileno(), typed], [], [])
+        if line.fileno() in readable:
+            printed = line.recv(4096)
+            if not printed:
+                return
+            os.write(shown, printed)
+        if typed in readable:
+            keys = os.read(typed, 1024)
+            before, leave, _ = keys.partition(LEAVE)
+            line.sendall(before)
+            if leave or not keys:
+                return

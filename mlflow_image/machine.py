@@ -1,0 +1,328 @@
+"""One VM: a QEMU process over an overlay, its console, its ssh, its snapshots.
+
+`booted` is the throwaway kind for tests and verification; `vms` keeps those with a name.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from mlflow_image import (
+    accelerator,
+    boot,
+    console,
+    machine_state,
+    monitor,
+    paths,
+    ports,
+    preflight,
+    processes,
+    qemu,
+    seed,
+    ssh,
+)
+from mlflow_image.boot import OnWait
+from mlflow_image.command import Completed
+from mlflow_image.errors import Failure, Refusal
+from mlflow_image.machine_state import State
+from mlflow_image.qemu import Spec
+
+QEMU_LOG = "qemu.log"
+MONITOR_TIMEOUT_S = 30.0
+#: A boot takes 45 s under TCG on an idle host, several times that on a busy one.
+BOOT_TIMEOUT_S = 900.0
+POWER_OFF_TIMEOUT_S = 120.0
+#: The power button is pressed again: a guest that is still booting drops the first event.
+PRESS_AGAIN_S = 15.0
+SNAPSHOT_TIMEOUT_S = 600.0
+RESUME_TIMEOUT_S = 120.0
+
+
+def silent(_: str) -> None:
+    """The OnWait of those who do not want to know."""
+
+
+def create(directory: Path, spec: Spec, user_data: bytes) -> Machine:
+    """Make a VM's directory (0700): key, seed, overlay, UEFI variables. Nothing runs yet.
+
+    The user-data goes to the guest byte for byte. The directory must not exist. Raises
+    Refusals for what cannot work here; nothing is left behind then.
+    """
+    preflight.check(spec, directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700)
+    try:
+        public_key = seed.make_key(directory)
+        seed.write_iso(directory, user_data, seed.meta_data(spec.hostname, public_key))
+        qemu.make_overlay(directory, spec)
+        qemu.make_variables(directory, spec.firmware)
+        machine = Machine(directory, replace(spec, backing=spec.backing.resolve()), State())
+        machine.save()
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return machine
+
+
+def load(directory: Path) -> Machine:
+    """The VM that was made in this directory; raises Failure when there is none."""
+    return Machine(directory, *machine_state.read(directory))
+
+
+@contextmanager
+def booted(
+    spec: Spec,
+    user_data: bytes,
+    *,
+    until: Literal["started", "ssh", "ready"] = "ssh",
+    on_wait: OnWait = silent,
+    timeout_s: float = BOOT_TIMEOUT_S,
+    logs: Path | None = None,
+) -> Iterator[Machine]:
+    """A throwaway VM; it and its directory are gone at the end, also after Ctrl-C or kill -9.
+
+    until: what is waited for before the body runs: nothing, a shell, or the MLflow server. logs: a
+    directory that receives console.log and qemu.log at the end. Raises Failure with what
+    the guest said when it never gets there.
+    """
+    place = paths.cache() / "machines"
+    place.mkdir(parents=True, exist_ok=True)
+    _sweep(place)
+    parent = Path(tempfile.mkdtemp(prefix=spec.hostname + "-", dir=place))
+    machine = None
+    try:
+        machine = create(parent / "vm", replace(spec, throwaway=True), user_data)
+        machine.start()
+        if until == "ssh":
+            machine.wait_for_ssh(on_wait, timeout_s=timeout_s)
+        elif until == "ready":
+            machine.wait_until_ready(on_wait, timeout_s=timeout_s)
+        yield machine
+    finally:
+        if machine is not None:
+            machine.kill()
+            if logs is not None:
+                machine.copy_logs(logs)
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+class Machine:
+    """A VM in its directory; `create` or `load` one."""
+
+    def __init__(self, directory: Path, spec: Spec, state: State) -> None:
+        self.directory = directory
+        self.spec = spec
+        self.state = state
+        self._shell: ssh.Shell | None = None
+
+    @property
+    def running(self) -> bool:
+        process = self.state.process
+        return process is not None and processes.is_alive(process)
+
+    @property
+    def forwarded(self) -> Mapping[int, int]:
+        """Guest port -> port on 127.0.0.1; of the last start when the VM does not run."""
+        return self.state.ports
+
+    @property
+    def ssh_port(self) -> int:
+        return self.state.ports[22]
+
+    @property
+    def key_path(self) -> Path:
+        return self.directory / seed.KEY_NAME
+
+    @property
+    def console_text(self) -> str:
+        """What the guest has printed on its serial console since its present boot began."""
+        return console.read(self.directory, self.state.console_from)
+
+    def start(self, *, snapshot: str | None = None) -> None:
+        """Power on, or resume a snapshot; returns as soon as QEMU runs.
+
+        Ports stay those of the last start where they are free. Raises Refusal for a wished
+        port that is in use or a VM that runs already, Failure with QEMU's own words when it
+        does not start.
+        """
+        if self.running:
+            raise Refusal("this VM runs already")
+        if not self.spec.backing.exists():
+            raise Failure(f"the image that this VM stands on is gone: {self.spec.backing}")
+        wished = self._wished_ports()
+        words = qemu.argv(self.spec, accelerator.choose(), wished, snapshot=snapshot)
+        beginning = console.size_bytes(self.directory)
+        process = processes.start_detached(
+            words,
+            cwd=self.directory,
+            stderr=self.directory / QEMU_LOG,
+            dies_with_us=self.spec.throwaway,
+        )
+        self.state = State(process, {22: 0, **self.spec.forwards}, beginning)
+        self.save()
+        self.state = replace(self.state, ports=self._forwarded_by_qemu(wished))
+        self.save()
+        if snapshot:
+            self._after_resume()
+
+    def run(
+        self, line: str, *, stdin: str | None = None, check: bool = True, timeout_s: float = 300
+    ) -> Completed:
+        """Run a shell line in the guest as its default user (who may `sudo`); see `ssh.Shell`."""
+        return self._shell_now().run(line, stdin=stdin, check=check, timeout_s=timeout_s)
+
+    def wait_for_ssh(self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+        """Wait until a command runs in the guest; raises Failure with what the guest said."""
+        boot.follow(
+            self._boot(), "ssh", lambda _: self._shell_now().answers() or None, on_wait, timeout_s
+        )
+
+    def wait_until_ready(
+        self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S
+    ) -> str:
+        """Wait until the MLflow server answers through its database, seen from the host.
+
+        Returns the address that the guest gives for itself. Raises Failure with what the
+        guest said, at once when it says that its settings are bad.
+        """
+        reached = boot.mlflow_ready(self.forwarded.get)
+        return boot.follow(self._boot(), "the MLflow server", reached, on_wait, timeout_s)
+
+    def reboot(self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+        """Reboot from inside the guest; returns when ssh is there again in the new boot."""
+        before = self._boot_id()
+        self.state = replace(self.state, console_from=console.size_bytes(self.directory))
+        self.save()
+        self.run("sudo systemctl --no-block reboot")
+        self._close_shell()
+        boot.follow(
+            self._boot(),
+            "ssh after the reboot",
+            lambda _: self._boot_id() not in ("", before) or None,
+            on_wait,
+            timeout_s,
+        )
+
+    def power_off(self, *, timeout_s: float = POWER_OFF_TIMEOUT_S) -> bool:
+        """Press the power button and wait; returns whether the guest went by itself.
+
+        After the time QEMU is told to quit, which is like pulling the plug.
+        """
+        process = self.state.process
+        if process is None or not self.running:
+            return True
+        self._close_shell()
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and not console.dead_end(self.console_text):
+            try:
+                monitor.execute(self.directory, "system_powerdown")
+            except Failure:
+                # QEMU may have ended between the look and the press.
+                if self.running:
+                    raise
+            if processes.wait_for_end(process, PRESS_AGAIN_S):
+                return True
+        self.kill()
+        return False
+
+    def kill(self) -> None:
+        """End QEMU at once, as if the plug was pulled; does nothing when it does not run."""
+        self._close_shell()
+        if self.state.process is not None:
+            processes.end(self.state.process)
+
+    def snapshot(self, name: str) -> None:
+        """Keep memory, devices and disks of the running VM under a name inside its overlay."""
+        self._human(f"savevm {name}")
+
+    def revert(self, name: str) -> None:
+        """Put the running VM back to a snapshot; returns when its shell answers again."""
+        self._close_shell()
+        self._human(f"loadvm {name}")
+        self._after_resume()
+
+    def copy_logs(self, target: Path) -> None:
+        """Copy what the guest and QEMU have printed into a directory."""
+        target.mkdir(parents=True, exist_ok=True)
+        for name in (qemu.CONSOLE_LOG, QEMU_LOG):
+            if (self.directory / name).exists():
+                shutil.copyfile(self.directory / name, target / name)
+
+    def save(self) -> None:
+        """Write down what another process needs to find this VM again."""
+        machine_state.write(self.directory, self.spec, self.state)
+
+    def _boot(self) -> boot.Boot:
+        return boot.Boot(self.directory, self.state.console_from, lambda: self.running)
+
+    def _boot_id(self) -> str:
+        try:
+            done = self.run("cat /proc/sys/kernel/random/boot_id", timeout_s=30)
+        except Failure:
+            return ""
+        return done.stdout.strip()
+
+    def _shell_now(self) -> ssh.Shell:
+        if self._shell is None:
+            self._shell = ssh.Shell(self.directory, self.ssh_port, self.spec.ssh_user)
+        return self._shell
+
+    def _close_shell(self) -> None:
+        if self._shell is not None:
+            self._shell.close()
+            self._shell = None
+
+    def _human(self, line: str) -> None:
+        if problem := monitor.human(self.directory, line, timeout_s=SNAPSHOT_TIMEOUT_S):
+            raise Failure(f"QEMU refused `{line}`: {problem}")
+
+    def _after_resume(self) -> None:
+        """The guest's clock stands where the snapshot was taken: set it."""
+        self.wait_for_ssh(timeout_s=RESUME_TIMEOUT_S)
+        self.run("sudo date --utc --set @$(cat)", stdin=f"{time.time():.2f}")
+
+    def _wished_ports(self) -> dict[int, int]:
+        """Guest port -> the port to ask for: the wished one, the last one if free, or 0."""
+        chosen = {}
+        for guest, wished in {22: 0, **self.spec.forwards}.items():
+            if wished and (problem := ports.why_unusable(wished)):
+                raise Refusal(problem, remedy="end that program, or choose another --port")
+            last = self.state.ports.get(guest, 0)
+            chosen[guest] = wished or (last if last and not ports.why_unusable(last) else 0)
+        return chosen
+
+    def _forwarded_by_qemu(self, expected: Mapping[int, int]) -> dict[int, int]:
+        """Wait for QEMU's monitor and ask it for the ports; raises Failure with qemu.log."""
+        deadline = time.monotonic() + MONITOR_TIMEOUT_S
+        while True:
+            alive = self.running
+            try:
+                found = ports.forwarded(monitor.human(self.directory, "info usernet"))
+                if found.keys() >= expected.keys():
+                    return found
+            except Failure:
+                if alive and time.monotonic() < deadline:
+                    time.sleep(processes.POLL_S)
+                    continue
+            self.kill()
+            said = (self.directory / QEMU_LOG).read_text(errors="replace")
+            raise Failure("QEMU did not start", evidence=said or "(QEMU said nothing)")
+
+
+def _sweep(place: Path) -> None:
+    """Remove what throwaway VMs left whose process was killed; QEMU died with it."""
+    for parent in place.iterdir():
+        try:
+            left = not load(parent / "vm").running
+        except Failure:
+            # Perhaps one that is being made just now.
+            left = time.time() - parent.stat().st_mtime > 3600
+        if left:
+            shutil.rmtree(parent, ignore_errors=True)

@@ -1,0 +1,107 @@
+"""Programs that outlive us: start one detached, know it again by pid and start time, end it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow_image.errors import Failure
+
+POLL_S = 0.1
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A pid and when it started; a pid alone may belong to somebody else by now.
+
+    started: the host's boot id and the start time in clock ticks since boot, field 22
+    of proc_pid_stat(5); unlike a wall-clock time it does not move when the clock is set.
+    """
+
+    pid: int
+    started: str
+
+
+def start_detached(
+    argv: Sequence[str | Path], *, cwd: Path, stderr: Path, dies_with_us: bool = False
+) -> Process:
+    """Start a program in its own session, without a terminal; it goes on when we end.
+
+    stderr is overwritten. With `dies_with_us` the kernel ends the program when this
+    process dies in any way, kill -9 included (setpriv(1), PR_SET_PDEATHSIG). Raises
+    Failure when the program cannot be found.
+    """
+    words = [str(word) for word in argv]
+    if dies_with_us:
+        words = ["setpriv", "--pdeathsig", "KILL", "--", *words]
+    try:
+        with stderr.open("wb") as log:
+            started = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=cwd,
+                start_new_session=True,
+            )
+    except FileNotFoundError as error:
+        raise Failure(
+            f"{words[0]} was not found on this host",
+            remedy="run `invoke doctor` to see what is missing",
+        ) from error
+    _children[started.pid] = started
+    return Process(started.pid, start_time(started.pid) or "")
+
+
+def start_time(pid: int) -> str | None:
+    """The `started` of a living process, or None when there is none (a zombie is none)."""
+    try:
+        # The program's name may hold spaces and parentheses: count from the last one.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    state, ticks = fields[0], fields[19]
+    return None if state in "ZX" else f"{BOOT_ID.read_text().strip()} {ticks}"
+
+
+def is_alive(process: Process) -> bool:
+    """Whether this very process still runs."""
+    child = _children.get(process.pid)
+    if child is not None and child.poll() is not None:
+        del _children[process.pid]
+        return False
+    return bool(process.started) and start_time(process.pid) == process.started
+
+
+def wait_for_end(process: Process, timeout_s: float) -> bool:
+    """Whether the process ended within the time."""
+    deadline = time.monotonic() + timeout_s
+    while is_alive(process):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def end(process: Process, *, patience_s: float = 5) -> None:
+    """End the process: SIGTERM, and SIGKILL when it does not go in time. Does nothing twice."""
+    for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 10)):
+        if not is_alive(process):
+            return
+        try:
+            os.kill(process.pid, number)
+        except ProcessLookupError:
+            return
+        if wait_for_end(process, wait_s):
+            return
+    raise Failure(f"process {process.pid} does not end, not even by SIGKILL")
+
+
+#: Popen objects of our own children, so that an ended one is reaped and no zombie stays.
+_children: dict[int, subprocess.Popen[bytes]] = {}

@@ -1,0 +1,74 @@
+"""The NoCloud seed of one VM: the user's user-data byte for byte, our key in the meta-data."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from mlflow_image import command
+from mlflow_image.errors import Failure
+
+KEY_NAME = "id_ed25519"
+ISO_NAME = "seed.iso"
+
+
+def make_key(directory: Path) -> str:
+    """Make the VM's own ssh key in its directory; returns the public key's line."""
+    key = directory / KEY_NAME
+    command.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "mlflow-image", "-f", key])
+    return key.with_suffix(".pub").read_text().strip()
+
+
+def meta_data(hostname: str, public_key: str) -> str:
+    """The NoCloud meta-data, as JSON, which is YAML too.
+
+    cloud-init gives `public-keys` to the default user of the image whatever the
+    user-data holds (DataSource.get_public_ssh_keys takes a list of lines), so the
+    user-data needs no word of ours. The instance id is new for every VM.
+    """
+    return json.dumps(
+        {
+            "instance-id": f"mlflow-image-{uuid.uuid4()}",
+            "local-hostname": hostname,
+            "public-keys": [public_key],
+        },
+        indent=1,
+    )
+
+
+def write_iso(directory: Path, user_data: bytes, meta: str) -> Path:
+    """Write `seed.iso` (label cidata) into the VM's directory, readable by its owner only.
+
+    Source of the layout: cloud-init's NoCloud data source. Raises Failure when neither
+    xorriso nor genisoimage is there.
+    """
+    files = directory / "seed"
+    files.mkdir(mode=0o700)
+    write_private(files / "user-data", user_data)
+    write_private(files / "meta-data", meta.encode())
+    iso = directory / ISO_NAME
+    write_private(iso, b"")
+    options = ["-quiet", "-volid", "cidata", "-joliet", "-rock", "-output"]
+    command.run([*iso_tool(), *options, iso, files])
+    return iso
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner may read; user-data carries secrets."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def iso_tool() -> list[str]:
+    if shutil.which("xorriso"):
+        return ["xorriso", "-as", "mkisofs"]
+    if shutil.which("genisoimage"):
+        return ["genisoimage"]
+    raise Failure(
+        "neither xorriso nor genisoimage is on this host, so no seed can be written",
+        remedy="apt install xorriso",
+    )
