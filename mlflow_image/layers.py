@@ -16,6 +16,16 @@ from mlflow_image.store import hash_file
 RECORD_NAME = "layer.json"
 MODES_FILE = GUEST_SCRIPTS / "image_files.modes"
 
+#: Files of the image that the Python layer runs while it is made, relative to image_files/.
+PREPARE_FOLDER = "usr/lib/mlflow-image"
+PREPARE_FILES = (
+    "make-empty-database",
+    "mlflow_launch/__init__.py",
+    "mlflow_launch/log.py",
+    "mlflow_launch/preload.py",
+    "mlflow_launch/prepare.py",
+)
+
 #: Our own code that decides what a layer's bytes are.
 TREE_CODE = ("tree.py", "disk.py", "bootloaders.py")
 SEAL_CODE = ("seal.py", "disk.py", "bootloaders.py")
@@ -103,14 +113,21 @@ def scripts_of(layer: str) -> list[Path]:
 
 
 def scripts(layer: str) -> dict[str, str]:
-    """Parts of a layer's key: its steps, and the files beside them that they call."""
-    paths = scripts_of(layer)
+    """Parts of a layer's key: its steps, and the files that they call."""
+    paths = {f"scripts/guest/{path.name}": path for path in scripts_of(layer)}
     if layer == "python":
-        paths += sorted(p for p in GUEST_SCRIPTS.iterdir() if p.suffix in (".sh", ".py"))
-        paths = [p for p in paths if not p.name[0].isdigit() or p in scripts_of(layer)]
+        for path in called_by_steps():
+            paths[f"scripts/guest/{path.name}"] = path
+        for name in PREPARE_FILES:
+            paths[f"image_files/{PREPARE_FOLDER}/{name}"] = IMAGE_FILES / PREPARE_FOLDER / name
     if layer == "image-files":
-        paths.append(MODES_FILE)
-    return {f"scripts/guest/{path.name}": hash_file(path)[:12] for path in paths}
+        paths[f"scripts/guest/{MODES_FILE.name}"] = MODES_FILE
+    return {name: hash_file(path)[:12] for name, path in paths.items()}
+
+
+def called_by_steps() -> list[Path]:
+    """Scripts in scripts/guest that are no steps themselves: the Python layer's step calls them."""
+    return sorted(p for p in GUEST_SCRIPTS.glob("*.sh") if not p.name[0].isdigit())
 
 
 def code(names: tuple[str, ...]) -> dict[str, str]:

@@ -11,8 +11,14 @@ from pathlib import Path
 from mlflow_image import command, seed
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
-from mlflow_image.layers import MODES_FILE, files_of
-from mlflow_image.paths import GUEST_SCRIPTS, IMAGE_FILES
+from mlflow_image.layers import (
+    MODES_FILE,
+    PREPARE_FILES,
+    PREPARE_FOLDER,
+    called_by_steps,
+    files_of,
+)
+from mlflow_image.paths import IMAGE_FILES
 from mlflow_image.tree import SOURCE_DATE_EPOCH
 
 #: Where the disc is mounted in the guest.
@@ -42,9 +48,8 @@ def python_files(inputs: Inputs, work: Path) -> dict[str, Path]:
     for tool in inputs.tools:
         archive = store.verified(tool.sha256, tool.filename)
         files[tool.name] = program_of(archive, f"{tool.name}-{tool.version}", tool.name, work)
-    for path in GUEST_SCRIPTS.iterdir():
-        if not path.name[0].isdigit() and path.suffix in (".sh", ".py"):
-            files[path.name] = path
+    files |= {path.name: path for path in called_by_steps()}
+    files |= {f"prepare/{n}": IMAGE_FILES / PREPARE_FOLDER / n for n in PREPARE_FILES}
     return files
 
 

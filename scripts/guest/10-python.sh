@@ -27,6 +27,5 @@ echo ":: byte-compiling"
 "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/tests?/' /opt/mlflow/lib \
   > /run/compileall.log || true # some packages carry files for other Pythons
 
-echo ":: making the empty database"
-mkdir -p /opt/mlflow/share/mlflow-image
-"$python" "$PAYLOAD/make-empty-database.py" /opt/mlflow/share/mlflow-image/empty.sqlite
+echo ":: making the empty database and the list of modules to import early"
+"$python" -s -B "$PAYLOAD/prepare/make-empty-database" /opt/mlflow/share/mlflow-image

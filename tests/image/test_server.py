@@ -1,0 +1,72 @@
+"""The tracking server: who it runs as, what it may do, what it answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from testinfra.host import Host
+
+PROBE = "http://127.0.0.1:8000/api/2.0/mlflow/experiments/get?experiment_id=0"
+GET = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=60).read().decode())"
+
+
+def test_a_call_through_the_database_succeeds(host: Host) -> None:
+    answer = host.check_output(f"python3 -c '{GET}' '{PROBE}'")
+    assert json.loads(answer)["experiment"]["name"] == "Default"
+
+
+def test_the_services_are_enabled_and_active(host: Host) -> None:
+    for name in ("mlflow-configure", "mlflow-tracking", "mlflow-ready"):
+        service = host.service(name)
+        assert service.is_enabled, name
+        assert service.is_running, name
+
+
+def test_every_process_of_the_server_is_the_user_mlflow(root: Any) -> None:
+    pids = root("cat /sys/fs/cgroup/system.slice/mlflow-tracking.service/cgroup.procs").split()
+    assert len(pids) >= 2
+    assert {root(f"stat -c %U /proc/{pid}") for pid in pids} == {"mlflow"}
+
+
+def test_the_user_mlflow_has_a_fixed_id_and_no_shell(host: Host) -> None:
+    user = host.user("mlflow")
+    assert (user.uid, user.gid) == (900, 900)
+    assert user.shell in ("/usr/sbin/nologin", "/sbin/nologin")
+
+
+def test_the_unit_is_hardened_to_an_exposure_of_1_5_or_better(root: Any) -> None:
+    verdict = root("systemd-analyze security --no-pager mlflow-tracking.service | tail -n 1")
+    exposure = float(verdict.split(":")[1].split()[0])
+    assert 0 < exposure <= 1.5, verdict
+
+
+def test_the_environment_holds_what_a_server_needs(host: Host, image: dict[str, Any]) -> None:
+    names = ["mlflow", "boto3", "psycopg2-binary", "uvloop", "flask-wtf"]
+    names += ["prometheus-flask-exporter"]
+    code = "import importlib.metadata as m, sys; print(*(m.version(n) for n in sys.argv[1:]))"
+    found = host.check_output(f"/opt/mlflow/bin/python -c '{code}' {' '.join(names)}").split()
+    assert found == [image["packages"][name] for name in names]
+
+
+def test_the_environment_is_byte_compiled(host: Host) -> None:
+    folder = "/opt/mlflow/lib/python3.*/site-packages/mlflow"
+    sources = int(host.check_output(f"find {folder} -name '*.py' -not -path '*/tests/*' | wc -l"))
+    compiled = int(host.check_output(f"find {folder} -name '*.pyc' | wc -l"))
+    assert sources > 500
+    assert compiled >= sources * 0.99
+
+
+def test_nothing_listens_but_ssh_and_the_server(root: Any) -> None:
+    sockets = root("ss -Hltn").splitlines()
+    addresses = [line.split()[3].rsplit(":", 1) for line in sockets]
+    reachable = {port for address, port in addresses if not address.startswith("127.")}
+    assert reachable == {"22", "8000"}
+
+
+def test_settings_are_readable_by_root_only(root: Any) -> None:
+    assert root("stat -c '%a %U' /etc/mlflow/settings.yaml") == "600 root"
+
+
+def test_no_secret_is_in_the_arguments_or_unit_of_the_server(root: Any) -> None:
+    assert root("systemctl show -p ExecStart --value mlflow-tracking.service").count("sqlite") == 0
