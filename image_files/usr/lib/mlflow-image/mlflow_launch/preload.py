@@ -63,29 +63,32 @@ class Recorder:
 
 
 class Guard:
-    """A finder that refuses `mlflow.server` while it is installed, and notes each try."""
+    """A finder that refuses `mlflow.server` while it is installed, and notes who tried."""
 
     def __init__(self) -> None:
-        self.tried = False
+        self.reaching: set[str] = set()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Part of the import system: None means that others may look."""
         if name == FORBIDDEN or name.startswith(FORBIDDEN + "."):
-            self.tried = True
+            self.reaching |= {name, *_being_imported()}
             raise ModuleNotFoundError(f"{name} is not imported before the settings", name=name)
         return None
 
 
 @dataclass(frozen=True)
 class Preloaded:
-    """missing: names that could not be imported. sound: False when something reached for
-    mlflow.server: a module that caught the refusal may have decided to do without it, and the
-    process must not serve."""
+    """What became of a list of modules.
+
+    missing: those that could not be imported. reaching: modules that were being imported when
+    one reached for mlflow.server. One that caught the refusal may have decided to do without it,
+    so a process with any of them must not serve.
+    """
 
     missing: tuple[str, ...]
-    sound: bool
+    reaching: frozenset[str]
 
 
 def preload(listed: Path) -> bool:
@@ -98,7 +101,7 @@ def preload(listed: Path) -> bool:
     done = preload_names(names)
     left_out = f", {len(done.missing)} of {len(names)} listed ones missing" if done.missing else ""
     say(f"{len(sys.modules)} modules imported early{left_out}")
-    return done.sound
+    return not done.reaching
 
 
 def preload_names(names: Sequence[str]) -> Preloaded:
@@ -116,4 +119,9 @@ def preload_names(names: Sequence[str]) -> Preloaded:
                 missing.append(name)
     finally:
         sys.meta_path.remove(guard)
-    return Preloaded(tuple(missing), not guard.tried)
+    return Preloaded(tuple(missing), frozenset(guard.reaching))
+
+
+def _being_imported() -> list[str]:
+    specs = [(name, getattr(module, "__spec__", None)) for name, module in sys.modules.items()]
+    return [name for name, spec in specs if getattr(spec, "_initializing", False)]

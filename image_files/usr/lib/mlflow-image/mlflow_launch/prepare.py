@@ -40,18 +40,14 @@ def main(argv: list[str]) -> int:
         # every bake would list them differently.
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-s", sys.argv[0], *argv])  # noqa: S606
-    if argv == ["--one-list"]:
-        print("\n".join(_modules_of_a_server(Path(sys.stdin.read()))))
-        return 0
     if argv == ["--check-list"]:
-        print("\n".join(_reaching_for_the_server(sys.stdin.read().split())))
+        print("\n".join(_without_the_server(sys.stdin.read().split())))
         return 0
     directory = Path(argv[0]) if argv else DESTINATION
     directory.mkdir(parents=True, exist_ok=True)
-    database = directory / "empty.sqlite"
+    database, listed = directory / "empty.sqlite", directory / "preload.txt"
     make_empty_database(database)
     say(f"{database}: {database.stat().st_size} bytes")
-    listed = directory / "preload.txt"
     names = record_modules(database)
     _replace(listed, "".join(f"{name}\n" for name in names).encode())
     say(f"{listed}: {len(names)} modules")
@@ -82,12 +78,18 @@ def make_empty_database(target: Path) -> None:
 def record_modules(database: Path) -> list[str]:
     """What a server has imported after its first call, less mlflow.server and what leads to it.
 
-    In the order in which the modules were imported. Recorded in one fresh process, and tried in
-    another: a module that reaches for mlflow.server is dropped.
+    In the order in which the modules were imported. A fresh process then tries the list: a
+    module that reaches for mlflow.server is dropped.
     """
-    names = _output("--one-list", str(database))
-    culprits = _output("--check-list", "\n".join(names))
-    return [name for name in names if name not in culprits]
+    names = _modules_of_a_server(database)
+    # No -I: it would ignore the seed of the hashes.
+    again = [sys.executable, "-s", sys.argv[0], "--check-list"]
+    done = subprocess.run(
+        again, check=True, input="\n".join(names), stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    sound = done.stdout.split()
+    say(f"{len(names) - len(sound)} modules need mlflow.server: left out of the list")
+    return sound
 
 
 def canonical_copy(source: Path, target: Path) -> None:
@@ -132,19 +134,36 @@ def _with_sorted_constraints(sql: str) -> str:
     return sql[: start + 3] + ", \n\t".join(columns + constraints) + sql[end:]
 
 
-def _output(*arguments: str) -> list[str]:
-    """What this same script prints in a fresh process, as words; the last argument is its input."""
-    again = [sys.executable, "-s", sys.argv[0], *arguments[:-1]]
-    done = subprocess.run(
-        again, check=True, input=arguments[-1], stdout=subprocess.PIPE, encoding="utf-8"
-    )
-    return done.stdout.split()
+def _without_the_server(names: list[str]) -> list[str]:
+    """The modules that can all be imported, in this order, without mlflow.server being reached for.
+
+    Each try is a fork: a module that was refused half-way leaves others behind that would hide
+    the next one.
+    """
+    preload.preload_names([name for name in names if name.partition(".")[0] != "mlflow"])
+    while culprits := _first_culprits(names):
+        names = [
+            name
+            for name in names
+            # Importing a module imports the packages above it first.
+            if not any(f"{name}.".startswith(f"{culprit}.") for culprit in culprits)
+        ]
+    return names
 
 
-def _reaching_for_the_server(names: list[str]) -> list[str]:
-    culprits = [name for name in names if not preload.preload_names([name]).sound]
-    for name in culprits:
-        say(f"{name} needs mlflow.server: left out of the list")
+def _first_culprits(names: list[str]) -> list[str]:
+    readable, writable = os.pipe()
+    if os.fork() == 0:
+        os.close(readable)
+        for name in names:
+            if reaching := preload.preload_names([name]).reaching:
+                os.write(writable, "\n".join({*reaching, name}).encode())
+                break
+        os._exit(0)
+    os.close(writable)
+    with os.fdopen(readable) as pipe:
+        culprits = pipe.read().split()
+    os.wait()
     return culprits
 
 

@@ -14,6 +14,14 @@ from mlflow_settings import hosts
 from mlflow_settings.settings import Settings
 
 FORMAT = 1
+# What extra_environment may change. No calls home from a server in somebody's private network,
+# unless they ask for it; the rest is what `mlflow server` sets itself, said beforehand: the
+# launcher imports early, and the unit says the same to it (a test compares them).
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_WORKSPACES": "false",
+    "MLFLOW_SERVER_X_FRAME_OPTIONS": "SAMEORIGIN",
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,7 @@ def environment(settings: Settings, addresses: Sequence[str] = ()) -> Mapping[st
     server = settings.server
     own_names = [*server.allowed_hosts, *map(_in_url, addresses)]
     variables = {
-        # No calls home from a server in somebody's private network, unless they ask for it.
-        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **DEFAULTS,
         **server.extra_environment,
         "MLFLOW_BACKEND_STORE_URI": "sqlite:///" + settings.backend_store.sqlite,
         "MLFLOW_SERVE_ARTIFACTS": "true",
