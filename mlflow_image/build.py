@@ -92,7 +92,7 @@ def build_image(definition: Definition, options: Options) -> Image:
 
 def verified(candidate: Candidate, logs: Path) -> Candidate:
     """Run the image's contract; returns the candidate marked, raises Failure if it fails."""
-    record = verify.run(candidate.disk, logs)
+    record = verify.run(candidate.disk, logs, verify.login_of(candidate.manifest["os"]))
     content = {**candidate.manifest, "verification": record}
     manifest.write(candidate.directory, content)
     verify.refuse_unverified(record, logs)

@@ -26,9 +26,12 @@ def run(disk: Path, logs: Path, login: str = "ubuntu") -> dict[str, Any]:
     started = time.monotonic()
     logs.mkdir(parents=True, exist_ok=True)
     spec = Spec(backing=disk, hostname="verify", ssh_user=login)
-    with progress.step("verifying: booting the sealed disk") as step, machine.booted(
-        spec, USER_DATA.read_bytes(), until="ready", on_wait=step.update, logs=logs
-    ) as vm:
+    with (
+        progress.step("verifying: booting the sealed disk") as step,
+        machine.booted(
+            spec, USER_DATA.read_bytes(), until="ready", on_wait=step.update, logs=logs
+        ) as vm,
+    ):
         step.phase("booted until the server answers")
         vm.wait_for_ssh(step.update)
         step.phase("running Testinfra")
@@ -44,9 +47,14 @@ def run(disk: Path, logs: Path, login: str = "ubuntu") -> dict[str, Any]:
     }
 
 
+def login_of(system: str) -> str:
+    """The user that the operating system's cloud-init makes."""
+    return "debian" if system.startswith("debian") else "ubuntu"
+
+
 def testinfra(vm: machine.Machine, logs: Path, step: progress.Step) -> str:
     """Run the suite over ssh; returns pytest's last line. Full output: logs/testinfra.log."""
-    words = [
+    words: list[str | Path] = [
         *(sys.executable, "-m", "pytest", SUITE, "-q", "--color=no", "-p", "no:cacheprovider"),
         f"--hosts=paramiko://{vm.spec.ssh_user}@127.0.0.1:{vm.ssh_port}",
         f"--ssh-identity-file={vm.key_path}",
@@ -73,5 +81,5 @@ def refuse_unverified(record: dict[str, Any], logs: Path) -> None:
     if record["result"] != "passed":
         raise Failure(
             f"the image does not keep its contract: {record['summary']}",
-            remedy=f"it was not promoted into dist/; read {logs / 'testinfra.log'}",
+            remedy=f"read {logs / 'testinfra.log'}; a failing build is not promoted into dist/",
         )

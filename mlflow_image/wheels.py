@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from mlflow_image.store import Store, hash_file
 
 #: The newest glibc that every operating system we bake has (Ubuntu 22.04: 2.35).
 GLIBC_MINOR = 35
+OLDEST_HOST_PYTHON = "3.10"
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(GLIBC_MINOR, 4, -1)]
 PLATFORMS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
 
@@ -119,7 +121,7 @@ def pip_download(
 
     command.stream(
         [
-            *("python3", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"),
+            *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"),
             *(["--require-hashes"] if hashes else []),
             *("--python-version", python, "--implementation", "cp"),
             *(f"--platform={platform}" for platform in PLATFORMS),
@@ -163,6 +165,24 @@ def lock(source: Path, python: str, target: Path, step: Step) -> None:
         beside.replace(target)
 
 
+def lock_host(project: Path, target: Path) -> None:
+    """Resolve the host's own environment, for every Python and with all hashes, and write it."""
+    resolved = command.run(
+        [
+            *("uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--universal"),
+            *("--python-version", OLDEST_HOST_PYTHON, "--generate-hashes", "--extra", "dev"),
+            project,
+        ],
+        env=uv_environment(),
+    ).stdout
+    header = (
+        f"# Made by `invoke lock` from {project.name}: what .venv holds, Python 3.10 to 3.13.\n"
+    )
+    beside = target.with_suffix(".new")
+    beside.write_text(header + resolved)
+    beside.replace(target)
+
+
 def wheel_of(file: Path) -> Wheel:
     """What a downloaded wheel is, from its name (PEP 427) and bytes; the name normalised."""
     name, version = file.name.split("-")[:2]
@@ -177,7 +197,7 @@ def wheel_of(file: Path) -> Wheel:
 
 def uv_environment() -> dict[str, str]:
     """pip's settings of this host in uv's words: uv reads neither pip.conf nor PIP_*."""
-    listed = command.run(["python3", "-m", "pip", "config", "list"], check=False).stdout
+    listed = command.run([sys.executable, "-m", "pip", "config", "list"], check=False).stdout
     settings: dict[str, str] = {}
     for line in sorted(listed.splitlines()):  # ":env:" sorts first; files must not override it
         key, _, value = line.partition("=")

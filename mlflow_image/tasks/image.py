@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import invoke
+from invoke.context import Context
 
-from mlflow_image import build, definition, inputs, layers, progress
+from mlflow_image import build, definition, images, inputs, layers, progress, promote, verify
 from mlflow_image import plan as plans
 from mlflow_image.build import Options
 from mlflow_image.definition import Definition
@@ -36,7 +36,7 @@ def read_definition(file: str, os: str, python: str, packages: str) -> Definitio
     return definition.read(Path(file) if file else None, os=os, python=python, packages=packages)
 
 
-def mirror(context: invoke.Context) -> str:
+def mirror(context: Context) -> str:
     return str(context.config.get("apt_mirror") or "")
 
 
@@ -51,7 +51,7 @@ def mirror(context: invoke.Context) -> str:
     }
 )
 def build_image(
-    context: invoke.Context,
+    context: Context,
     definition: str = "",
     os: str = "",
     python: str = "",
@@ -81,9 +81,21 @@ def build_image(
     build.tell(image)
 
 
+@task(help={"image": "id, folder or disk file; default: the newest"})
+def verify_image(context: Context, image: str = "") -> None:
+    """Boot an image and run its contract (Testinfra); the result goes into its manifest."""
+    found = images.resolve(image or None)
+    logs = build.logs_folder("verify")
+    record = verify.run(found.disk, logs, verify.login_of(found.manifest.get("os", "")))
+    if found.manifest:
+        promote.record_verification(found.directory, record)
+    progress.say(f"{found.id}: {record['summary']}")
+    verify.refuse_unverified(record, logs)
+
+
 @task(help=DEFINITION_HELP)
 def plan(
-    context: invoke.Context,
+    context: Context,
     definition: str = "",
     os: str = "",
     python: str = "",
@@ -107,7 +119,7 @@ def plan(
 
 @task(help={key: DEFINITION_HELP[key] for key in DEFINITION_HELP if key != "offline"})
 def fetch(
-    context: invoke.Context,
+    context: Context,
     definition: str = "",
     os: str = "",
     python: str = "",

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import invoke
+import invoke.tasks
 from invoke.exceptions import Exit
 
 from mlflow_image import progress
@@ -30,6 +30,6 @@ def task(**options: Any) -> Callable[[Body], Any]:
                 progress.err.print("interrupted; nothing was left running", markup=False)
                 raise Exit(code=130) from interrupt
 
-        return invoke.task(**options)(guarded)
+        return invoke.tasks.task(**options)(guarded)
 
     return decorate

@@ -1,0 +1,37 @@
+"""Tasks about this host: doctor, clean."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+from mlflow_image import collect, doctor, progress, vms
+from mlflow_image.errors import Failure
+from mlflow_image.tasks.task import task
+
+
+@task(name="doctor")
+def show_doctor(context: Context) -> None:
+    """Show what this host can do: tools, accelerator, disk, memory, network, cache."""
+    rows = doctor.examine()
+    progress.out.print(doctor.table(rows))
+    if missing := [row for row in rows if not row.ok and row.needed]:
+        names = ", ".join(row.what for row in missing)
+        raise Failure(f"missing: {names}", remedy="`scripts/invoke --list` installs what apt has")
+
+
+@task(
+    help={
+        "all": "remove everything that no VM stands on, also the inputs",
+        "days": "remove what was not used for so many days",
+        "gigabytes": "and the least recently used above this size",
+    }
+)
+def clean(context: Context, all: bool = False, days: int = 60, gigabytes: int = 30) -> None:
+    """Remove old layers, inputs and logs from the cache; never what a VM stands on."""
+    removed = collect.collect(
+        vms.backing_files(),
+        limit_bytes=0 if all else gigabytes * 10**9,
+        max_age_s=0 if all else days * 24 * 3600,
+    )
+    size = progress.human_bytes(sum(entry.bytes for entry in removed))
+    progress.say(f"removed {len(removed)} entries, {size}; the cache is {collect.cache()}")

@@ -1,0 +1,27 @@
+"""Task that pins: lock."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+from mlflow_image import progress, wheels
+from mlflow_image.operating_systems import OPERATING_SYSTEMS
+from mlflow_image.paths import CHECKOUT, LOCKS
+from mlflow_image.tasks.task import task
+
+#: The Python that the pinned Anaconda installer brings.
+ANACONDA_PYTHON = "3.13"
+
+
+@task()
+def lock(context: Context) -> None:
+    """Resolve all wheels anew and pin them by hash, for every Python; needs a network."""
+    pythons = sorted({*(row.python for row in OPERATING_SYSTEMS.values()), ANACONDA_PYTHON})
+    for python in pythons:
+        with progress.step(f"Locking the image's wheels for Python {python}") as step:
+            wheels.lock(LOCKS / "image.in", python, wheels.lock_file(python), step)
+    with progress.step("Locking the tools of the provisioning steps") as step:
+        wheels.lock(LOCKS / "tools.in", pythons[0], LOCKS / "tools.txt", step)
+    with progress.step("Locking the host's own environment"):
+        wheels.lock_host(CHECKOUT / "pyproject.toml", LOCKS / "host.txt")
+    progress.say("look at `git diff locks/`, build, and commit what works")

@@ -1,0 +1,103 @@
+"""For all tests: a printed time budget per test, and a record of what the slow ones prove."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+#: Seconds a test may take on 2 cores without KVM, by folder, unless it says otherwise.
+BUDGETS_S = {"unit": 1.0, "lint": 30.0, "system": 120.0}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="also run what takes too long for CI")
+    parser.addoption("--record", help="write what marked tests proved to this file, as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in (
+        "budget(seconds): how long the test may take on 2 cores without KVM",
+        "full: too slow for every commit; only with --full",
+        "verifies(name): a row of the README's table of what works",
+    ):
+        config.addinivalue_line("markers", line)
+    config.stash[RESULTS] = {}
+
+
+RESULTS = pytest.StashKey[dict[str, dict[str, object]]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    skip = pytest.mark.skip(reason="slow: only with --full")
+    for item in items:
+        if item.get_closest_marker("full"):
+            item.add_marker(skip)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    taken = item.config.stash[RESULTS].setdefault(
+        item.nodeid, {"seconds": 0.0, "budget": budget_of(item), "result": "passed"}
+    )
+    taken["seconds"] += call.duration
+    if report.skipped:
+        taken["result"] = "skipped"
+    elif report.failed:
+        taken["result"] = "failed"
+    if marker := item.get_closest_marker("verifies"):
+        taken["verifies"] = marker.args[0]
+        taken["figure"] = dict(item.user_properties).get("figure", "")
+    return report
+
+
+def budget_of(item: pytest.Item) -> float:
+    if marker := item.get_closest_marker("budget"):
+        return float(marker.args[0])
+    folder = Path(item.nodeid).parts[1] if item.nodeid.startswith("tests/") else ""
+    return BUDGETS_S.get(folder, 1.0)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """The budget table: every test over a second, and the folders' sums."""
+    results = config.stash[RESULTS]
+    ran = {name: row for name, row in results.items() if row["result"] != "skipped"}
+    if not ran:
+        return
+    write = terminalreporter.write_line
+    terminalreporter.section("budget: seconds taken, seconds allowed")
+    for name, row in sorted(ran.items(), key=lambda entry: -entry[1]["seconds"]):
+        if row["seconds"] >= 1.0:
+            over = "  OVER" if row["seconds"] > row["budget"] else ""
+            write(f"{row['seconds']:8.1f} {row['budget']:8.0f}  {name}{over}")
+    for folder in BUDGETS_S:
+        inside = [r["seconds"] for name, r in ran.items() if f"tests/{folder}/" in name]
+        if inside:
+            write(f"{sum(inside):8.1f}           tests/{folder}: {len(inside)} tests")
+    if target := config.getoption("--record"):
+        write_record(Path(target), ran)
+
+
+def write_record(target: Path, results: dict[str, dict[str, object]]) -> None:
+    rows = [
+        {
+            "name": row["verifies"],
+            "result": row["result"],
+            "figure": row["figure"],
+            "seconds": round(row["seconds"], 1),
+        }
+        for row in results.values()
+        if "verifies" in row
+    ]
+    beside = target.with_suffix(f".{os.getpid()}.new")
+    beside.write_text(json.dumps({"at": time.time(), "rows": rows}, indent=1))
+    beside.replace(target)

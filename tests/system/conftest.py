@@ -1,0 +1,108 @@
+"""One real image for all scenarios: baked cold, from the store alone, without a network."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+#: Runs a program where only loopback exists: no interface, no route, no name server.
+CUT_OFF = """
+import fcntl, os, socket, struct, sys
+with socket.socket() as s:
+    SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+    fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack("16sh", b"lo", IFF_UP))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """`invoke` in this checkout, with a cache of its own."""
+
+    environment: dict[str, str]
+
+    def __call__(
+        self, *words: str, cut_off: bool = False, timeout_s: float = 1800
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a task to its end; output captured, errors too."""
+        argv = [sys.executable, "-m", "invoke", *words]
+        if cut_off and os.geteuid() == 0:
+            argv = ["unshare", "--net", "--", sys.executable, "-c", CUT_OFF, *argv]
+        return subprocess.run(
+            argv,
+            cwd=CHECKOUT,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a task, its output in one pipe."""
+        return subprocess.Popen(
+            [sys.executable, "-u", "-m", "invoke", *words],
+            cwd=CHECKOUT,
+            env={**os.environ, **self.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Tasks:
+    """Tasks over a cold cache that shares the user's fetched inputs."""
+    from mlflow_image.paths import cache
+
+    cold = cache() / "test-cache"
+    subprocess.run(["rm", "-rf", cold], check=True)
+    cold.mkdir(parents=True)
+    for shared in ("store", "apt"):
+        (cache() / shared).mkdir(parents=True, exist_ok=True)
+        (cold / shared).symlink_to(cache() / shared)
+    return Tasks({"MLFLOW_IMAGE_CACHE": str(cold), "PYTHONUNBUFFERED": "1"})
+
+
+@pytest.fixture(scope="session")
+def fetched(tasks: Tasks) -> None:
+    """Everything that a build needs is in the store."""
+    done = tasks("fetch", "--python", "system")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def build(tasks: Tasks, fetched: None) -> subprocess.CompletedProcess[str]:
+    """The one bake of a test run."""
+    return tasks("build-image", "--offline", "--python", "system", cut_off=True)
+
+
+@pytest.fixture(scope="session")
+def image(build: subprocess.CompletedProcess[str]) -> Path:
+    """The folder in dist/ that the bake made."""
+    assert build.returncode == 0, build.stdout[-6000:] + build.stderr[-6000:]
+    return (CHECKOUT / "dist" / "latest").resolve()
+
+
+@pytest.fixture
+def until() -> Callable[..., str]:
+    """Read a started task's output until a text comes; returns what was read."""
+
+    def read(process: subprocess.Popen[str], text: str) -> str:
+        seen = ""
+        assert process.stdout is not None
+        for line in process.stdout:
+            seen += line
+            if text in line:
+                return seen
+        raise AssertionError(f"{text!r} never came:\n{seen}")
+
+    return read

@@ -1,0 +1,122 @@
+"""The main job's first half: definition to dist/, in a real VM, cold and cut off."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from .conftest import CHECKOUT, Tasks
+
+
+@pytest.mark.budget(960)
+@pytest.mark.verifies("bake `ubuntu-22.04` with Packer, cold, without any network; Testinfra")
+def test_a_cold_build_without_a_network_ends_in_dist(
+    image: Path, build: subprocess.CompletedProcess[str], record_property: Callable[..., None]
+) -> None:
+    manifest = json.loads((image / "manifest.json").read_text())
+    assert manifest["verification"]["result"] == "passed"
+    assert manifest["verification"]["tests"] >= 30
+    expected = {"disk.qcow2", "manifest.json", "settings-schema.json", "SHA256SUMS", "logs"}
+    assert expected <= {path.name for path in image.iterdir()}
+    seconds = sum(layer["total"] for layer in manifest["seconds"].values())
+    size = manifest["disk"]["bytes"]
+    assert size < 700 * 10**6
+    record_property("figure", f"{seconds:.0f} s without verification, {size / 1e6:.0f} MB")
+    assert "next: scripts/invoke up" in build.stdout
+
+
+def test_the_sums_of_the_image_are_right(image: Path) -> None:
+    done = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=image, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.budget(15)
+def test_an_unchanged_build_says_so_in_seconds(tasks: Tasks, image: Path) -> None:
+    started = time.monotonic()
+    done = tasks("build-image", "--offline", "--python", "system", cut_off=True)
+    assert done.returncode == 0
+    assert "nothing changed" in done.stdout
+    assert time.monotonic() - started < 15
+
+
+@pytest.mark.budget(20)
+def test_a_change_in_image_files_makes_only_its_layer_and_the_sealed_disk_stale(
+    tasks: Tasks, image: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "checkout"
+    shutil.copytree(
+        CHECKOUT,
+        copy,
+        ignore=shutil.ignore_patterns(".git", ".venv", "dist", ".mlflow-image"),
+        symlinks=True,
+    )
+    unit = "usr/lib/systemd/system/mlflow-tracking.service"
+    with (copy / "image_files" / unit).open("a") as file:
+        file.write("# changed\n")
+    done = subprocess.run(
+        ["python", "-c", PLAN, str(copy)],
+        env={**__import__("os").environ, **tasks.environment, "PYTHONPATH": str(copy)},
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    plan = {row["layer"]: row for row in json.loads(done.stdout)}
+    assert [name for name, row in plan.items() if not row["cached"]] == ["image-files", "sealed"]
+    assert [reason.split(":")[0] for reason in plan["image-files"]["reasons"]] == [
+        f"image_files/{unit}"
+    ]
+
+
+PLAN = """
+import json, sys
+from mlflow_image import definition, inputs, layers, paths, plan
+assert str(paths.CHECKOUT) == sys.argv[1]
+wanted = inputs.gather(definition.read(python="system"), inputs.Freshness(offline=True))
+rows = plan.make(layers.of(wanted))
+print(json.dumps([
+    {"layer": r.layer.name, "cached": r.cached, "reasons": r.reasons} for r in rows
+]))
+"""
+
+
+@pytest.mark.budget(60)
+def test_ctrl_c_in_the_middle_of_a_bake_leaves_nothing(
+    tasks: Tasks, image: Path, until: Callable[..., str]
+) -> None:
+    cache = Path(tasks.environment["MLFLOW_IMAGE_CACHE"])
+    before = sorted(path.name for path in (cache / "layers").iterdir())
+    process = tasks.start(
+        "build-image", "--offline", "--python", "system", "--rebuild", "image-files"
+    )
+    until(process, "image-files:")
+    deadline = time.monotonic() + 60
+    while not qemu_below(cache) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert qemu_below(cache), "the build VM never started"
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, output
+    assert qemu_below(cache) == []
+    assert sorted(path.name for path in (cache / "layers").iterdir()) == before
+    assert list((cache / "work").iterdir()) == []
+
+
+def qemu_below(folder: Path) -> list[int]:
+    """Processes of this test's own builds: QEMU or Packer with a path below the folder."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline", "name"]):
+        words = process.info["cmdline"] or []
+        if process.info["name"].startswith(("qemu", "packer")) and any(
+            str(folder) in word for word in words
+        ):
+            found.append(process.info["pid"])
+    return found
