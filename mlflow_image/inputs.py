@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_image import apt, archive_trust, progress, wheels
+from mlflow_image import anaconda, apt, archive_trust, progress, wheels
+from mlflow_image.anaconda import Installer
 from mlflow_image.definition import Definition
 from mlflow_image.errors import Failure
 from mlflow_image.paths import LOCKS, cache
@@ -19,7 +20,10 @@ class Inputs:
 
     definition: Definition
     distribution: str
+    #: The Python of the environment, as in the lock's name.
     python: str
+    #: Where the Python distribution comes from, unless the operating system brings it.
+    installer: Installer | None
     packages: apt.Resolution
     wheels: tuple[Wheel, ...]
     tools: tuple[Wheel, ...]
@@ -57,12 +61,20 @@ def gather(definition: Definition, freshness: Freshness, mirror: str = "") -> In
     """
     store = open_store()
     packages = resolve(definition, freshness, store, mirror)
-    python = definition.system.python
+    installer = anaconda.read_installer()
+    decision = anaconda.decide(
+        definition.python, installer, has=store.has, offline=freshness.offline
+    )
+    if definition.python == "auto":
+        progress.say(str(decision))
+    taken = installer if decision.choice == "anaconda" else None
+    python = taken.python if taken else definition.system.python
     locked = wheels.select(wheels.read_lock(wheels.lock_file(python)), definition.packages)
     return Inputs(
         definition=definition,
-        distribution="system",
+        distribution=decision.choice,
         python=python,
+        installer=taken,
         packages=packages,
         wheels=tuple(locked),
         tools=tuple(wheels.read_lock(LOCKS / "tools.txt")),
@@ -75,10 +87,14 @@ def fetch(inputs: Inputs, *, offline: bool, mirror: str = "") -> None:
     store, definition = inputs.store, inputs.definition
     debs = [p for p in inputs.packages.packages if not store.has(p.sha256)]
     files = [w for w in (*inputs.wheels, *inputs.tools) if not store.has(w.sha256)]
-    if not debs and not files:
+    installer = inputs.installer
+    if installer and store.has(installer.sha256):
+        installer = None
+    if not debs and not files and not installer:
         return
     if offline:
         names = [*(p.label for p in debs), *(w.filename for w in files)]
+        names += [installer.file] if installer else []
         raise Failure(
             f"--offline, and the store lacks {len(names)} inputs: {', '.join(names[:4])}…",
             remedy="run `invoke fetch` once with the same options, with a network",
@@ -93,6 +109,9 @@ def fetch(inputs: Inputs, *, offline: bool, mirror: str = "") -> None:
         size = progress.human_bytes(sum(w.size_bytes for w in files))
         with progress.step(f"Fetching {len(files)} wheels, {size}") as step:
             wheels.fetch(files, inputs.python, store, step)
+    if installer:
+        with progress.step(f"Fetching {installer.name}") as step:
+            store.fetch(installer.url, installer.sha256, installer.file, step.bytes_of)
 
 
 def resolution_file(definition: Definition) -> Path:

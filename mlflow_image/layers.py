@@ -83,6 +83,7 @@ def of(inputs: Inputs) -> list[Layer]:
         {
             "parent": base.key,
             "python.distribution": inputs.distribution,
+            "installer": inputs.installer.sha256[:12] if inputs.installer else "none",
             **{
                 f"wheel: {w.name}": f"{w.version} {w.sha256[:12]}"
                 for w in (*inputs.wheels, *inputs.tools)

