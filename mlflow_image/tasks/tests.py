@@ -1,0 +1,42 @@
+"""Task that tests everything: test."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from invoke.context import Context
+
+from mlflow_image import verified
+from mlflow_image.errors import Failure
+from mlflow_image.paths import CHECKOUT
+from mlflow_image.tasks.task import task
+
+#: In the order of what they cost.
+FOLDERS = ("lint", "unit", "system")
+
+
+@task(
+    help={
+        "full": "also what takes too long for every commit; writes docs/verified.json",
+        "only": "one of lint, unit, system",
+        "k": "only tests whose names match, as pytest's -k",
+    }
+)
+def test(context: Context, full: bool = False, only: str = "", k: str = "") -> None:
+    """Lint, unit tests, one real bake, scenarios in real VMs; prints a time budget per test."""
+    if only and only not in FOLDERS:
+        raise Failure(f"--only {only}: unknown", remedy=f"one of {', '.join(FOLDERS)}")
+    folders = [f"tests/{name}" for name in ([only] if only else FOLDERS)]
+    with tempfile.TemporaryDirectory() as scratch:
+        record = Path(scratch) / "record.json"
+        words = [sys.executable, "-m", "pytest", *folders, f"--record={record}"]
+        words += ["--full"] if full else []
+        words += ["-k", k] if k else []
+        with context.cd(str(CHECKOUT)):
+            done = context.run(" ".join(f"'{word}'" for word in words), pty=False, warn=True)
+        if full and record.is_file() and not k and not only:
+            verified.update(record)
+    if done is None or done.exited != 0:
+        raise Failure("tests failed; pytest's output above says which")
