@@ -37,13 +37,15 @@ def check_server(
     resolve: Mapping[str, str] | None = None,
     on_step: Callable[[str], None] = lambda step: None,
     patience: Patience | None = None,
+    anonymous: bool = False,
 ) -> Report:
     """Write a run with all that belongs to it, read it back, reboot, read it again, delete it.
 
     url: http(s)://host[:port][/prefix]; credentials and TLS come from MLflow's own
     variables. keep: delete nothing. reboot: returns when the server is ready again; left
     out, that part is. resolve: names and the addresses that they get, in the client's
-    process only. on_step is called with one line for every thing that is done.
+    process only. on_step is called with one line for every thing that is done. anonymous:
+    send none of the user's credentials.
 
     Raises Refusal for a text that is no such URL, and Failure when no MLflow server
     answers there or it does not let us in; whatever differs is a row of the report. What
@@ -54,6 +56,7 @@ def check_server(
         contents=Contents(secrets.token_hex(6), int(time.time() * 1000)),
         resolve=dict(resolve or {}),
         patience=patience or Patience(),
+        anonymous=anonymous,
         on_step=on_step,
     )
     started = time.monotonic()
@@ -102,6 +105,7 @@ class SmokeTest:
     resolve: dict[str, str]
     patience: Patience
     on_step: Callable[[str], None]
+    anonymous: bool = False
 
     @property
     def names(self) -> str:
@@ -126,6 +130,7 @@ class SmokeTest:
             "task": task,
             "url": self.url,
             "resolve": self.resolve,
+            "anonymous": self.anonymous,
             "token": self.contents.token,
             "started_ms": self.contents.started_ms,
         }

@@ -64,10 +64,10 @@ def run_phase(
 ) -> None:
     """Start the client with an order, fill `into` with what it tells, see it end.
 
-    order: phase (its name in the rows), task (write, read, delete), url, resolve, token,
-    started_ms. Raises Failure when the client finds nothing to test behind the URL; a
-    client that dies or is silent for too long becomes a row. Ends the client, whatever
-    happens, Ctrl-C included.
+    order: phase (its name in the rows), task (write, read, delete), url, resolve,
+    anonymous, token, started_ms. Raises Failure when the client finds nothing to test
+    behind the URL; a client that dies or is silent for too long becomes a row. Ends the
+    client, whatever happens, Ctrl-C included.
     """
     step, started = "starting", time.monotonic()
     stderr = folder / "client.log"
@@ -120,7 +120,7 @@ def client(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=environment(os.environ, order["resolve"], folder, patience),
+            env=environment(os.environ, order, folder, patience),
             cwd=folder,
             text=True,
             start_new_session=True,
@@ -153,10 +153,11 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def environment(
-    inherited: Mapping[str, str], resolve: Mapping[str, str], folder: Path, patience: Patience
+    inherited: Mapping[str, str], order: Mapping[str, Any], folder: Path, patience: Patience
 ) -> dict[str, str]:
     """The client's environment: the user's connection settings, none of MLflow's others.
 
+    An anonymous order gets no MLFLOW_TRACKING_ variable and no credentials file.
     MLFLOW_HTTP_REQUEST_TIMEOUT and MLFLOW_HTTP_REQUEST_MAX_RETRIES of the user win. Ours
     are no retries: a server that answers only at the second try is a difference.
     """
@@ -166,6 +167,9 @@ def environment(
         if not name.startswith(("MLFLOW_", "_MLFLOW_"))
         or (name.startswith(CONNECTION_VARIABLES) and name not in NOT_OURS)
     }
+    if order["anonymous"]:
+        ours = {n: v for n, v in ours.items() if not n.startswith("MLFLOW_TRACKING_")}
+        ours["HOME"] = str(folder)
     for name in FILE_VARIABLES:
         if ours.get(name):
             ours[name] = str(Path(ours[name]).absolute())
@@ -182,7 +186,7 @@ def environment(
         ),
         "TMPDIR": str(folder),
     }
-    if resolve:
+    if resolve := order["resolve"]:
         # A name that only the client knows means nothing to a proxy.
         for name in ("NO_PROXY", "no_proxy"):
             ours[name] = ",".join(filter(None, [inherited.get(name, ""), *resolve]))

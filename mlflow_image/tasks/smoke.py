@@ -1,0 +1,76 @@
+"""The task that proves that a server works: smoke-test."""
+
+from __future__ import annotations
+
+import json as json_text
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from invoke.context import Context
+
+from mlflow_image import images, progress, smoke, smoke_vm
+from mlflow_image.errors import Failure, Refusal
+from mlflow_image.smoke_report import Report
+from mlflow_image.tasks.task import task
+
+
+@task(
+    help={
+        "url": "test this server instead of a VM; credentials come from MLFLOW_TRACKING_*",
+        "image": "boot the VM from this image: an id, a folder or a disk; default: the newest",
+        "keep": "with --url: leave on the server what was written",
+        "json": "print the report as JSON, and nothing else, on stdout",
+    }
+)
+def smoke_test(
+    context: Context, url: str = "", image: str = "", keep: bool = False, json: bool = False
+) -> None:
+    """Log a run with a real MLflow client, read everything back, and say what differs."""
+    refuse_contradictions(url, image, keep)
+    if url:
+        server = smoke.checked_url(url)
+        with shown(f"smoke test of {server}", json) as on_step:
+            tell(smoke.check_server(server, keep=keep, on_step=on_step), json)
+    else:
+        booted = images.resolve(image or None)
+        with shown(f"smoke test of {booted.id}", json) as on_step:
+            tell(smoke_vm.check_image(booted, on_step), json)
+
+
+def refuse_contradictions(url: str, image: str, keep: bool) -> None:
+    """Raise Refusal for flags that do not go together."""
+    if url and image:
+        raise Refusal("--url contradicts --image", remedy="give one of them")
+    if keep and not url:
+        raise Refusal(
+            "--keep needs --url: without it the whole VM is thrown away",
+            remedy="`invoke up`, and then `invoke smoke-test --url URL --keep`",
+        )
+
+
+@contextmanager
+def shown(title: str, json: bool) -> Iterator[Callable[[str], None]]:
+    """Where the steps go: a live line; with --json, plain lines on stderr."""
+    if json:
+        yield lambda step: progress.err.print(f"   {step}", markup=False)
+    else:
+        with progress.step(title) as step:
+            yield step.update
+
+
+def tell(report: Report, json: bool) -> None:
+    """Print the report on stdout, and on stderr what is still on the server.
+
+    Raises Failure with the first difference when there is one.
+    """
+    if json:
+        print(json_text.dumps(report.document(), indent=2))
+    else:
+        progress.out.print(report.table())
+        if report.ok:
+            count, time = len(report.rows), progress.human_seconds(report.seconds)
+            progress.say(f"all {count} comparisons hold ({time})")
+    for name in report.left_behind:
+        progress.warn(f"left on {report.url}: {name}")
+    if not report.ok:
+        raise Failure(f"not everything is as it was written: {report.difference_text()}")
