@@ -17,9 +17,6 @@ from mlflow_image.errors import Failure
 POLL_S = 0.5
 #: How long the host may need to get through once the guest says that its server is ready.
 PROBE_GRACE_S = 60.0
-#: How long an image may still say `mlflow-ready` after a fault: a bad change of settings
-#: leaves the last good ones in force, and the server starts with those.
-FAULT_GRACE_S = 20.0
 #: This call goes through the server's database; `/health` does not.
 MLFLOW_PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 
@@ -78,30 +75,27 @@ def mlflow_ready(port_of: Callable[[int], int | None]) -> Callable[[str], str | 
 
     The guest must say so, and then the same must be seen from the host through the
     forwarded port (port_of: guest port -> port on 127.0.0.1), unless the server listens
-    on the guest's loopback only or on a port that is not forwarded. The guest's faults
-    of configuration end the wait, unless its server gets ready in spite of them.
+    on the guest's loopback only or on a port that is not forwarded. Settings that keep
+    the server from starting end the wait at once.
     """
-    since: dict[str, float] = {}
-
-    def elapsed_s(what: str) -> float:
-        return time.monotonic() - since.setdefault(what, time.monotonic())
+    said_at: list[float] = []
 
     def reached(text: str) -> str | None:
         url = console.ready_url(text)
         if url is None:
-            faults = console.faults(text)
-            if faults and elapsed_s("fault") > FAULT_GRACE_S:
+            if lines := console.refused_settings(text):
                 raise Failure(
-                    "the guest refused its settings, so its server did not start",
-                    evidence="\n".join(faults),
+                    "the guest has no settings that its server could start with",
+                    evidence="\n".join(lines),
                 )
             return None
         address = urlsplit(url)
         port = port_of(address.port or 80)
         if port is None or is_guest_loopback(url):
             return url
+        said_at.append(time.monotonic())
         problem = probe(f"http://127.0.0.1:{port}{MLFLOW_PROBE}")
-        if problem and elapsed_s("probe") > PROBE_GRACE_S:
+        if problem and time.monotonic() - said_at[0] > PROBE_GRACE_S:
             raise Failure(
                 f"the guest says it is ready at {url}, but through 127.0.0.1:{port} {problem}"
             )

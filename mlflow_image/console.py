@@ -28,9 +28,12 @@ STAGES = (
     ("MLflow", r"mlflow-configure|mlflow-tracking|MLflow [Tt]racking"),
 )
 
-READY = re.compile(r"^\W*mlflow-ready (http://\S+)", re.MULTILINE)
-#: One line a fault, printed by the image's own configuration service.
+#: Both lines come through the journal, which puts a time, a name and a pid before them.
+READY = re.compile(r"\bmlflow-ready (https?://\S+)")
 CONFIGURE = re.compile(r"^.*?\bmlflow-configure: (.*)$", re.MULTILINE)
+
+#: How the image's configuration service begins its verdict when no settings are in force.
+NO_SERVER = "the server does not start"
 
 #: Endings of a boot from which the guest does not come back by itself.
 DEAD_ENDS = (
@@ -93,9 +96,13 @@ def ready_url(text: str) -> str | None:
     return found[-1] if found else None
 
 
-def faults(text: str) -> list[str]:
-    """What the guest's configuration service found wrong with its settings, a line each."""
-    return list(dict.fromkeys(CONFIGURE.findall(text)))
+def refused_settings(text: str) -> list[str]:
+    """The guest's lines when its settings keep the server from starting; empty when they do not.
+
+    Refused settings alone are no such case: with earlier good ones the server starts.
+    """
+    lines = list(dict.fromkeys(CONFIGURE.findall(text)))
+    return lines if any(line.startswith(NO_SERVER) for line in lines) else []
 
 
 def dead_end(text: str) -> DeadEnd | None:

@@ -156,9 +156,12 @@ class Machine:
             raise Refusal("this VM runs already")
         if not self.spec.backing.exists():
             raise Failure(f"the image that this VM stands on is gone: {self.spec.backing}")
+        preflight.check_room(self.spec, self.directory)
         wished = self._wished_ports()
         words = qemu.argv(self.spec, accelerator.choose(), wished, snapshot=snapshot)
-        beginning = console.size_bytes(self.directory)
+        # A resumed guest goes on in the boot that it was kept in, with what it has said so far.
+        size = console.size_bytes(self.directory)
+        beginning = self.state.console_from if snapshot else size
         process = processes.start_detached(
             words,
             cwd=self.directory,

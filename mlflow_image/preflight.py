@@ -34,6 +34,12 @@ def check(spec: qemu.Spec, place: Path) -> None:
         raise Refusals("this VM cannot be started", faults)
 
 
+def check_room(spec: qemu.Spec, place: Path) -> None:
+    """Refuse to power on what would not fit into the host's memory and disk just now."""
+    if faults := [*_memory(spec.memory_mib), *_disk_space(place)]:
+        raise Refusals("this VM cannot be started", faults)
+
+
 def _memory(wanted_mib: int) -> list[str]:
     if wanted_mib < LEAST_MEMORY_MIB:
         return [f"{wanted_mib} MiB of memory are too few; the least is {LEAST_MEMORY_MIB} MiB"]

@@ -91,6 +91,14 @@ def disk_info(path: Path) -> dict[str, object]:
     return dict(json.loads(done.stdout))
 
 
+def backing_chain(path: Path) -> list[Path]:
+    """A disk and every disk below it, as absolute paths; the disk alone when it is unreadable."""
+    words: list[str | Path] = ["qemu-img", "info", "-U", "--backing-chain", "--output=json", path]
+    done = command.run(words, check=False)
+    chain = json.loads(done.stdout) if done.returncode == 0 else []
+    return [path, *(Path(link["filename"]).resolve() for link in chain[1:])]
+
+
 def make_overlay(directory: Path, spec: Spec) -> None:
     """Make the VM's own disk: an overlay that names its backing disk by absolute path.
 
