@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,6 +123,8 @@ def stream(
             f"{words[0]} was not found on this host",
             remedy=remedy or "run `invoke doctor` to see what is missing",
         ) from error
+    if not keep_group:
+        threading.Thread(target=kill_group_after, args=(process,), daemon=True).start()
     try:
         for line in process.stdout or ():
             tail = [*tail[-(LAST_LINES - 1) :], line.rstrip()]
@@ -133,8 +136,6 @@ def stream(
         end(process)
         raise
     code = process.wait()
-    if not keep_group:
-        kill_group(process.pid)
     if code != 0:
         raise Failure(
             f"`{shown(words)}` ended with exit code {code}",
@@ -145,13 +146,19 @@ def stream(
 
 def end(process: subprocess.Popen[str]) -> None:
     """Ask a program with a session of its own to clean up, and end what is left of it."""
-    os.killpg(process.pid, signal.SIGINT)
     try:
-        process.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        pass
-    kill_group(process.pid)
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(GRACE_S)
+    finally:  # a second Ctrl-C does not wait
+        kill_group(process.pid)
+        process.wait()
+
+
+def kill_group_after(process: subprocess.Popen[str]) -> None:
+    """End what a program leaves behind: whoever holds its output open would keep us reading."""
     process.wait()
+    kill_group(process.pid)
 
 
 def kill_group(leader: int) -> None:
