@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 #: Seconds between two lines of the same step when the output is not a terminal.
 PLAIN_INTERVAL_S = 15.0
@@ -39,7 +40,7 @@ class Step:
         self.detail = detail
         now = time.monotonic()
         if self._status is not None:
-            self._status.update(self._line())
+            self._status.update(Text(self._line()))  # a str would be read as markup
         elif now - self._said_at >= PLAIN_INTERVAL_S:
             self._said_at = now
             out.print(f"   {self._line()}", markup=False)
@@ -69,7 +70,7 @@ class Step:
 def step(title: str) -> Iterator[Step]:
     """Name and time a slow thing: `with step("Unpacking packages") as s: ...`."""
     if out.is_terminal:
-        with out.status(title) as status:
+        with out.status(Text(title)) as status:
             current = Step(title, status)
             yield current
             current.phase("")
