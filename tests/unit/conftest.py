@@ -1,0 +1,158 @@
+"""For unit tests: a cache of their own, small inputs, stand-in programs, a server on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mlflow_image import layers, payload
+from mlflow_image.apt import Package, Resolution
+from mlflow_image.definition import Definition
+from mlflow_image.inputs import Inputs
+from mlflow_image.paths import GUEST_SCRIPTS, IMAGE_FILES
+from mlflow_image.progress import Step
+from mlflow_image.store import Store
+from mlflow_image.wheels import Wheel
+
+#: When the lists of the small inputs were made.
+RESOLVED_AT = 1_700_000_000.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite-golden", action="store_true", help="write the golden files instead of comparing"
+    )
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that only this test sees."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("MLFLOW_IMAGE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def store(cache: Path) -> Store:
+    return Store(cache / "store")
+
+
+@pytest.fixture
+def step() -> Step:
+    return Step("testing", None)
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """Makes a shell script that comes first on PATH: program(name, body) -> its path."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def make(name: str, body: str) -> Path:
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+        return path
+
+    return make
+
+
+def package(name: str, version: str = "1.0", sha256: str = "") -> Package:
+    """A small .deb's row."""
+    found = sha256 or f"{abs(hash((name, version))):064x}"[-64:]
+    return Package(name, version, "amd64", found, 1000, f"Package: {name}\nVersion: {version}")
+
+
+@pytest.fixture
+def make_inputs(store: Store) -> Callable[..., Inputs]:
+    """Makes small inputs: make_inputs(mlflow="3.18.0", apt={"bash": "5.2"}, disk_mib=8192)."""
+
+    def make(
+        *, mlflow: str = "3.17.2", apt: dict[str, str] | None = None, disk_mib: int | str = "auto"
+    ) -> Inputs:
+        packages = {"bash": "5.1", "linux-image-virtual": "5.15", **(apt or {})}
+        return Inputs(
+            definition=Definition(disk_mib=disk_mib),
+            distribution="system",
+            python="3.10",
+            packages=Resolution(
+                tuple(package(*row) for row in sorted(packages.items())),
+                ("deb http://archive.example/ubuntu jammy main",),
+                RESOLVED_AT,
+            ),
+            wheels=(
+                Wheel("boto3", "1.40.0", "a" * 64, "boto3-1.40.0-py3-none-any.whl", 10),
+                Wheel("mlflow", mlflow, "b" * 64, f"mlflow-{mlflow}-py3-none-any.whl", 20),
+            ),
+            tools=(Wheel("uv", "0.9.0", "c" * 64, "uv-0.9.0-py3-none-any.whl", 30),),
+            store=store,
+            installer=None,
+        )
+
+    return make
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of image_files/ and scripts/guest/ that a test may change."""
+    folder = tmp_path / "checkout"
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(IMAGE_FILES, folder / "image_files", symlinks=True, ignore=ignore)
+    shutil.copytree(GUEST_SCRIPTS, folder / "scripts" / "guest", symlinks=True, ignore=ignore)
+    for module in (layers, payload):
+        monkeypatch.setattr(module, "IMAGE_FILES", folder / "image_files")
+        modes = folder / "scripts" / "guest" / layers.MODES_FILE.name
+        monkeypatch.setattr(module, "MODES_FILE", modes)
+    monkeypatch.setattr(layers, "GUEST_SCRIPTS", folder / "scripts" / "guest")
+    return folder
+
+
+@dataclass
+class Served:
+    """An HTTP server on loopback: `files` by path, and the paths that were asked for."""
+
+    address: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    #: Paths whose answer stops in the middle.
+    cut_short: set[str] = field(default_factory=set)
+    #: Answers wait for it, so that a test can have two requests under way.
+    open: threading.Event = field(default_factory=threading.Event)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    content = Served()
+    content.open.set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content.asked.append(self.path)
+            content.open.wait(10)
+            body = content.files.get(self.path)
+            self.send_response(200 if body is not None else 404)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            if body is not None:
+                end = len(body) // 2 if self.path in content.cut_short else len(body)
+                self.wfile.write(body[:end])
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: the test's own output is what counts."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    content.address = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield content
+    server.shutdown()
+    thread.join()
+    server.server_close()

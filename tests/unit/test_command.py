@@ -1,0 +1,200 @@
+"""command: one door to other programs; nothing that went through it outlives an error."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mlflow_image import command
+from mlflow_image.errors import Failure
+
+#: Starts a child that would live for a minute, names it, and waits.
+WITH_CHILD = "sleep 60 >/dev/null 2>&1 & echo $!; wait"
+
+
+def gone(pid: int, within_s: float = 5.0) -> bool:
+    """Whether a process ends (a zombie has ended) within some seconds."""
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_run_returns_both_streams_the_exit_code_and_the_time() -> None:
+    done = command.run(["sh", "-c", "echo out; echo err >&2; exit 3"], check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 3)
+    assert done.argv[0] == "sh"
+    assert done.seconds > 0
+
+
+def test_run_gives_standard_input_and_adds_to_the_environment() -> None:
+    script = 'cat; echo "$MINE"; test -n "$PATH"'
+    done = command.run(["/bin/sh", "-c", script], stdin="typed\n", env={"MINE": "yes"})
+    assert done.stdout == "typed\nyes\n"
+
+
+def test_run_works_where_it_is_told_to(tmp_path: Path) -> None:
+    assert command.run(["pwd"], cwd=tmp_path).stdout == f"{tmp_path}\n"
+
+
+def test_a_failing_program_is_named_with_its_exit_code_and_last_words() -> None:
+    with pytest.raises(Failure) as caught:
+        command.run(["sh", "-c", "echo no disk >&2; exit 4"], remedy="buy one")
+    assert caught.value.what == "`sh -c 'echo no disk >&2; exit 4'` ended with exit code 4"
+    assert caught.value.evidence == "no disk"
+    assert caught.value.remedy == "buy one"
+
+
+def test_a_silent_standard_error_leaves_standard_output_as_evidence() -> None:
+    with pytest.raises(Failure) as caught:
+        command.run(["sh", "-c", "echo only here; false"])
+    assert caught.value.evidence == "only here"
+
+
+def test_a_missing_program_is_one_clear_line_with_a_remedy() -> None:
+    for call in (
+        lambda: command.run(["no-such-program"]),
+        lambda: command.stream(["no-such-program"], print),
+    ):
+        with pytest.raises(Failure) as caught:
+            call()
+        assert caught.value.what == "no-such-program was not found on this host"
+        assert "invoke doctor" in caught.value.remedy
+
+
+def test_a_program_that_takes_too_long_is_ended_and_named() -> None:
+    with pytest.raises(Failure, match=r"`sleep 60` took longer than 1 s"):
+        command.run(["sleep", "60"], timeout_s=0.6)
+
+
+def test_the_log_gets_the_command_its_output_and_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command.run(["sh", "-c", "echo first"], log=log)
+    command.run(["sh", "-c", "echo second; exit 1"], log=log, check=False)
+    lines = log.read_text().splitlines()
+    assert lines[0] == "$ sh -c 'echo first'"
+    assert lines[1] == "first"
+    assert lines[2].startswith("[exit 0, ")
+    assert lines[4] == "second"
+    assert lines[5].startswith("[exit 1, ")
+
+
+def test_evidence_is_the_last_lines_each_cut_to_a_length() -> None:
+    text = "\n".join([*(f"line {n}" for n in range(100)), "x" * 10_000])
+    lines = command.last_lines(text).splitlines()
+    assert len(lines) == command.LAST_LINES
+    assert lines[0] == "line 81"
+    assert len(lines[-1]) == command.LINE_CHARS
+
+
+def test_a_long_command_line_is_shown_short_with_its_number_of_words() -> None:
+    shown = command.shown(["tool", *("word" for _ in range(99))])
+    assert len(shown) < 200
+    assert shown.endswith("(100 words)")
+
+
+def test_stream_hands_on_each_line_of_both_streams_and_logs_them(tmp_path: Path) -> None:
+    lines: list[str] = []
+    script = "echo one; echo two >&2; echo three"
+    command.stream(["sh", "-c", script], lines.append, log=tmp_path / "log")
+    assert lines == ["one", "two", "three"]
+    assert (tmp_path / "log").read_text() == "one\ntwo\nthree\n"
+
+
+def test_a_failing_stream_carries_its_last_lines() -> None:
+    script = "i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo line $i; done; exit 7"
+    with pytest.raises(Failure, match="exit code 7") as caught:
+        command.stream(["sh", "-c", script], lambda _: None)
+    assert caught.value.evidence.splitlines() == [f"line {n}" for n in range(31, 51)]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_exception_ends_the_program_and_all_that_it_started(error: type[BaseException]) -> None:
+    pids: list[int] = []
+
+    def on_line(line: str) -> None:
+        pids.append(int(line))
+        raise error
+
+    with pytest.raises(error):
+        command.stream(["sh", "-c", WITH_CHILD], on_line)
+    assert len(pids) == 1
+    assert gone(pids[0])
+
+
+def test_a_program_may_clean_up_before_it_ends(tmp_path: Path) -> None:
+    def on_line(line: str) -> None:
+        raise KeyboardInterrupt
+
+    script = f"trap 'echo cleaned > {tmp_path}/cleaned; exit' INT; echo ready; sleep 60 & wait"
+    with pytest.raises(KeyboardInterrupt):
+        command.stream(["bash", "-c", script], on_line)
+    assert (tmp_path / "cleaned").read_text() == "cleaned\n"
+
+
+def test_a_program_that_ignores_the_request_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "GRACE_S", 0.2)
+    pids: list[int] = []
+
+    def on_line(line: str) -> None:
+        pids.append(int(line))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        command.stream(["sh", "-c", "trap '' INT; echo $$; sleep 60"], on_line)
+    assert gone(pids[0])
+
+
+def test_a_second_ctrl_c_ends_everything_at_once() -> None:
+    pids: list[int] = []
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def on_line(line: str) -> None:
+        pids.append(int(line))
+        if len(pids) == 2:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        script = "trap '' INT; sleep 60 >/dev/null 2>&1 & echo $!; echo $$; wait; sleep 60"
+        with pytest.raises(KeyboardInterrupt):
+            command.stream(["sh", "-c", script], on_line)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert len(pids) == 2
+    assert all(gone(pid) for pid in pids)
+
+
+def test_a_child_that_outlives_its_program_ends_with_it() -> None:
+    pids: list[str] = []
+    command.stream(["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!"], pids.append)
+    assert gone(int(pids[0]))
+
+
+def test_a_child_that_holds_the_output_open_keeps_nobody_waiting() -> None:
+    pids: list[str] = []
+    started = time.monotonic()
+    command.stream(["sh", "-c", "sleep 60 & echo $!"], pids.append)
+    assert time.monotonic() - started < 10
+    assert gone(int(pids[0]))
+
+
+def test_a_kept_group_survives_its_program() -> None:
+    pids: list[str] = []
+    script = "sleep 60 >/dev/null 2>&1 & echo $!"
+    command.stream(["sh", "-c", script], pids.append, keep_group=True)
+    child = psutil.Process(int(pids[0]))
+    assert child.is_running()
+    child.kill()

@@ -1,0 +1,30 @@
+"""errors: what a user reads, and the exit code of it."""
+
+from __future__ import annotations
+
+from mlflow_image.errors import Failure, Refusal, Refusals
+
+
+def test_a_failure_reads_what_then_evidence_then_remedy() -> None:
+    failure = Failure("the guest panicked", remedy="look at the log", evidence="line 1\nline 2\n")
+    assert str(failure) == (
+        "the guest panicked\n\n    line 1\n    line 2\n\nWhat to do: look at the log"
+    )
+
+
+def test_a_failure_without_remedy_and_evidence_is_one_line() -> None:
+    assert str(Failure("it broke")) == "it broke"
+
+
+def test_failed_work_exits_with_1_and_bad_input_with_2() -> None:
+    assert Failure("x").exit_code == 1
+    assert Refusal("x").exit_code == 2
+    assert Refusals("x", ["y"]).exit_code == 2
+
+
+def test_refusals_show_every_fault_on_a_line_of_its_own() -> None:
+    refusals = Refusals("image.yaml is not valid:", ["first", "second"], remedy="correct it")
+    assert str(refusals) == (
+        "image.yaml is not valid:\n  - first\n  - second\nWhat to do: correct it"
+    )
+    assert refusals.faults == ["first", "second"]
