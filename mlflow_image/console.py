@@ -8,7 +8,9 @@ import select
 import socket
 import sys
 import termios
+import time
 import tty
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from mlflow_image.errors import Failure
 from mlflow_image.monitor import short_path
 from mlflow_image.qemu import CONSOLE_LOG, CONSOLE_SOCKET
 
+FOLLOW_POLL_S = 0.5
 LEAVE = b"\x1d"  # Ctrl-]
 
 #: What a console shows when the boot enters a stage; the last stage found is where it is.
@@ -119,6 +122,22 @@ def last_lines(directory: Path, count: int = 20, offset: int = 0) -> str:
     """The console's last lines that are not empty."""
     lines = [line.rstrip() for line in read(directory, offset).splitlines()]
     return "\n".join([line[:400] for line in lines if line][-count:])
+
+
+def lines(directory: Path, go_on: Callable[[], bool]) -> Iterator[str]:
+    """The console's lines from the beginning, then those that come, while `go_on` says so."""
+    offset, rest = 0, ""
+    while True:
+        last = not go_on()
+        end = size_bytes(directory)
+        *whole, rest = (rest + read(directory, offset)).split("\n") if end > offset else [rest]
+        offset = max(end, offset)
+        yield from whole
+        if last:
+            if rest:
+                yield rest
+            return
+        time.sleep(FOLLOW_POLL_S)
 
 
 def attach(directory: Path) -> None:

@@ -157,7 +157,7 @@ class Machine:
         if not self.spec.backing.exists():
             raise Failure(f"the image that this VM stands on is gone: {self.spec.backing}")
         preflight.check_room(self.spec, self.directory)
-        wished = self._wished_ports()
+        wished = ports.choose({22: 0, **self.spec.forwards}, last=self.state.ports)
         words = qemu.argv(self.spec, accelerator.choose(), wished, snapshot=snapshot)
         # A resumed guest goes on in the boot that it was kept in, with what it has said so far.
         size = console.size_bytes(self.directory)
@@ -181,11 +181,17 @@ class Machine:
         """Run a shell line in the guest as its default user (who may `sudo`); see `ssh.Shell`."""
         return self._shell_now().run(line, stdin=stdin, check=check, timeout_s=timeout_s)
 
+    def shell_answers(self) -> bool:
+        """Whether a command runs in the guest just now."""
+        return self._shell_now().answers()
+
+    def ssh_argv(self, line: str | None = None) -> list[str]:
+        """The words for ssh(1) to this VM: interactive, or for one shell line."""
+        return ssh.argv(self.directory, self.ssh_port, self.spec.ssh_user, line)
+
     def wait_for_ssh(self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
         """Wait until a command runs in the guest; raises Failure with what the guest said."""
-        boot.follow(
-            self._boot(), "ssh", lambda _: self._shell_now().answers() or None, on_wait, timeout_s
-        )
+        boot.follow(self._boot(), "ssh", lambda _: self.shell_answers() or None, on_wait, timeout_s)
 
     def wait_until_ready(
         self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S
@@ -290,16 +296,6 @@ class Machine:
         """The guest's clock stands where the snapshot was taken: set it."""
         self.wait_for_ssh(timeout_s=RESUME_TIMEOUT_S)
         self.run("sudo date --utc --set @$(cat)", stdin=f"{time.time():.2f}")
-
-    def _wished_ports(self) -> dict[int, int]:
-        """Guest port -> the port to ask for: the wished one, the last one if free, or 0."""
-        chosen = {}
-        for guest, wished in {22: 0, **self.spec.forwards}.items():
-            if wished and (problem := ports.why_unusable(wished)):
-                raise Refusal(problem, remedy="end that program, or choose another --port")
-            last = self.state.ports.get(guest, 0)
-            chosen[guest] = wished or (last if last and not ports.why_unusable(last) else 0)
-        return chosen
 
     def _forwarded_by_qemu(self, expected: Mapping[int, int]) -> dict[int, int]:
         """Wait for QEMU's monitor and ask it for the ports; raises Failure with qemu.log."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import re
 import socket
+from collections.abc import Mapping
 
 import psutil
+
+from mlflow_image.errors import Refusal
 
 
 def why_unusable(port: int) -> str:
@@ -36,6 +39,20 @@ def holder(port: int) -> str:
     except psutil.Error:
         pass
     return ""
+
+
+def choose(wished: Mapping[int, int], last: Mapping[int, int]) -> dict[int, int]:
+    """Guest port -> the port to ask for: the wished one, else the last one if free, else 0.
+
+    Raises Refusal naming a wished port that is in use, and by whom.
+    """
+    chosen = {}
+    for guest, port in wished.items():
+        if port and (problem := why_unusable(port)):
+            raise Refusal(problem, remedy="end that program, or choose another port")
+        before = last.get(guest, 0)
+        chosen[guest] = port or (before if before and not why_unusable(before) else 0)
+    return chosen
 
 
 def forwarded(usernet: str) -> dict[int, int]:

@@ -22,6 +22,7 @@ from mlflow_image.qemu import Spec
 from mlflow_image.user_data import UserData
 
 DEFAULT_NAME = "mlflow"
+UNITS = ("mlflow-configure", "mlflow-tracking", "mlflow-ready")
 RECORD_NAME = "vm.json"
 #: A label of a host name (RFC 1123), because the guest is called so.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -241,6 +242,12 @@ def typed(task: str, name: str) -> str:
     """How a task is typed for this VM; the default name needs no flag."""
     flag = "" if name == DEFAULT_NAME else f" --name {name}"
     return f"`invoke {task}{flag}`"
+
+
+def journal_command(follow: bool) -> str:
+    """The shell line that shows what MLflow's units have logged in the guest."""
+    units = " ".join(f"--unit={unit}" for unit in UNITS)
+    return f"journalctl --no-pager --output=short-iso {units}" + (" --follow" if follow else "")
 
 
 def login(image: Image) -> str:

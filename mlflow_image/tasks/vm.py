@@ -1,0 +1,215 @@
+"""Tasks around VMs with a name: up, status, ssh, logs, console, stop, start, down."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+from invoke.context import Context
+from rich.table import Table
+
+from mlflow_image import (
+    accelerator,
+    boot,
+    console,
+    images,
+    progress,
+    qemu,
+    user_data,
+    vms,
+)
+from mlflow_image.errors import Refusal
+from mlflow_image.tasks.task import task
+from mlflow_image.vms import DEFAULT_NAME, Vm, Wish
+
+NAME_HELP = {"name": f"which VM; default: {DEFAULT_NAME}"}
+
+
+@task(
+    help={
+        "name": f"what to call the VM, and its host name; default: {DEFAULT_NAME}",
+        "image": "an id or folder of dist/, or a qcow2 file; default: the newest image",
+        "user-data": "cloud-init user-data; reaches the VM byte for byte",
+        "settings": "a settings file instead of user-data; default: cloud-init/sqlite.yaml",
+        "memory": "memory in MiB; default: 2048",
+        "cpus": "number of processors; default: 2",
+        "disk": "size of the VM's disk, e.g. 20G; default: the image's own",
+        "port": "port on 127.0.0.1 for the server; default: a free one",
+        "firmware": "bios (default), uefi or secureboot",
+    }
+)
+def up(
+    context: Context,
+    name: str = DEFAULT_NAME,
+    image: str = "",
+    user_data: str = "",
+    settings: str = "",
+    memory: str = "2048",
+    cpus: str = "2",
+    disk: str = "",
+    port: str = "",
+    firmware: str = "bios",
+) -> None:
+    """Boot a VM from an image, configured by user-data, and wait until its server is ready."""
+    chosen = images.resolve(image or None)
+    data = read_data(user_data, settings, chosen)
+    wish = Wish(
+        memory_mib=whole_number("memory", memory),
+        cpus=whole_number("cpus", cpus),
+        disk_bytes=size_bytes(disk) if disk else None,
+        port=port_number(port) if port else 0,
+        firmware=firmware_name(firmware),
+    )
+    for warning in data.warnings:
+        progress.warn(warning)
+    progress.say(str(accelerator.choose()))
+    vm = vms.make(name, chosen, data, wish)
+    try:
+        follow(vm)
+    except KeyboardInterrupt:
+        vms.remove(name)
+        raise
+
+
+@task(help={})
+def status(context: Context) -> None:
+    """Show the VMs of this checkout: which run, where they answer, what they stand on."""
+    found = vms.every()
+    if not found:
+        progress.say("there is no VM; `invoke up` makes one")
+        return
+    table = Table("name", "state", "server", "ssh port", "memory", "firmware", "image", "made")
+    for vm in found:
+        spec = vm.machine.spec
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(vm.record.created))
+        ssh_port = str(vm.machine.forwarded.get(22, ""))
+        memory = f"{spec.memory_mib} MiB"
+        table.add_row(
+            *(vm.name, vm.condition, vm.url, ssh_port, memory, spec.firmware),
+            *(vm.record.image, made),
+        )
+    progress.out.print(table)
+
+
+@task(
+    name="ssh",
+    help={**NAME_HELP, "command": "run this in the VM and end with its exit code"},
+)
+def ssh_task(context: Context, name: str = DEFAULT_NAME, command: str = "") -> None:
+    """Log into a VM, or run one command in it; its user may `sudo`."""
+    vm = running(name)
+    words = vm.machine.ssh_argv(command or None)
+    os.execvp(words[0], words)  # noqa: S606 - a list, and the terminal becomes ssh's
+
+
+@task(help={**NAME_HELP, "follow": "go on printing what comes, until Ctrl-C"})
+def logs(context: Context, name: str = DEFAULT_NAME, follow: bool = False) -> None:
+    """Show the journal of MLflow's units, or the console while ssh does not answer yet."""
+    vm = vms.find(name)
+    if vm.machine.running and vm.machine.shell_answers():
+        words = vm.machine.ssh_argv(vms.journal_command(follow))
+        os.execvp(words[0], words)  # noqa: S606 - as above
+    progress.say(f"(ssh does not answer: this is the console of VM {name})")
+    for text in console.lines(vm.machine.directory, lambda: follow and vm.machine.running):
+        progress.say(text)
+
+
+@task(name="console", help=NAME_HELP)
+def console_task(context: Context, name: str = DEFAULT_NAME) -> None:
+    """Join this terminal to a VM's serial console; Ctrl-] leaves it."""
+    vm = running(name)
+    progress.say(console.last_lines(vm.machine.directory))
+    progress.say(f"-- console of VM {name}; Ctrl-] leaves, Enter may bring the prompt --")
+    console.attach(vm.machine.directory)
+
+
+@task(help=NAME_HELP)
+def stop(context: Context, name: str = DEFAULT_NAME) -> None:
+    """Shut a VM down; it keeps its disk."""
+    vm = vms.find(name)
+    if not vm.machine.running:
+        progress.say(f"VM {name} does not run")
+        return
+    with progress.step(f"shutting VM {name} down"):
+        went = vms.power_off(vm)
+    if not went:
+        progress.warn(f"the guest of VM {name} did not shut down in time and was cut off")
+
+
+@task(help=NAME_HELP)
+def start(context: Context, name: str = DEFAULT_NAME) -> None:
+    """Start a stopped VM on the disk that it has, and wait until its server is ready."""
+    vm = vms.find(name)
+    vms.power_on(vm)
+    follow(vm)
+
+
+@task(help=NAME_HELP)
+def down(context: Context, name: str = DEFAULT_NAME) -> None:
+    """End a VM and remove everything of it, its disk included."""
+    removed = vms.remove(name)
+    progress.say(f"VM {name} was removed" if removed else f"there is no VM {name}")
+
+
+def follow(vm: Vm) -> None:
+    """Wait until a VM's server is ready, show what is waited for, say how to use it."""
+    with progress.step(f"waiting for VM {vm.name}") as step:
+        inside = vms.wait_until_ready(vm, lambda at: step.update(f"the guest is at {at}"))
+    if boot.is_guest_loopback(inside):
+        progress.warn(f"the server of VM {vm.name} answers inside the VM only, at {inside}")
+        progress.say(f"shell     {vms.typed('ssh', vm.name)}")
+        return
+    progress.say(f"server    {vm.url} (inside the VM's network: {inside})")
+    progress.say(f"shell     {vms.typed('ssh', vm.name)}")
+    progress.say(f"end       {vms.typed('stop', vm.name)}, or {vms.typed('down', vm.name)}")
+    progress.say("")
+    progress.say(f"export MLFLOW_TRACKING_URI={vm.url}")
+
+
+def read_data(file: str, settings: str, image: images.Image) -> user_data.UserData:
+    """The VM's user-data from either flag; raises Refusal when both are given."""
+    if file and settings:
+        raise Refusal("--user-data and --settings exclude each other", remedy="give one of them")
+    if settings:
+        return user_data.from_settings(Path(settings).expanduser(), image)
+    return user_data.from_user_data(Path(file).expanduser() if file else user_data.DEFAULT, image)
+
+
+def running(name: str) -> Vm:
+    """The VM of this name; raises Refusal when it does not run."""
+    vm = vms.find(name)
+    if not vm.machine.running:
+        raise Refusal(f"VM {name} does not run", remedy=vms.typed("start", name))
+    return vm
+
+
+def whole_number(flag: str, text: str) -> int:
+    """A flag's value as a number; raises Refusal naming the flag."""
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise Refusal(f"--{flag} {text!r} is no whole number")
+    return int(text)
+
+
+def port_number(text: str) -> int:
+    number = whole_number("port", text)
+    if not 1 <= number <= 65535:
+        raise Refusal(f"--port {number} is out of range", remedy="between 1 and 65535")
+    return number
+
+
+def firmware_name(text: str) -> str:
+    if text not in qemu.FIRMWARES:
+        raise Refusal(
+            f"--firmware {text!r} is unknown", remedy=f"one of {', '.join(qemu.FIRMWARES)}"
+        )
+    return text
+
+
+def size_bytes(text: str) -> int:
+    """A size as people type it, 20G or 512M, binary units; raises Refusal."""
+    found = re.fullmatch(r"([0-9]{1,6})\s*([MGT])(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not found:
+        raise Refusal(f"--disk {text!r} is no size", remedy="write e.g. 20G")
+    return int(found[1]) << {"M": 20, "G": 30, "T": 40}[found[2].upper()]
