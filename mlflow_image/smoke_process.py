@@ -135,21 +135,15 @@ def client(
             process.stdin.write(json.dumps(order))
         yield lines
     finally:
-        end(process)
+        # One that came to its end has nothing more to do; any other must not go on.
+        process.kill()
+        process.wait()
 
 
 def pump(stdout: IO[str], lines: queue.Queue[str | None]) -> None:
     for line in stdout:
         lines.put(line)
     lines.put(None)
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    try:
-        process.wait(timeout=1)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def environment(
