@@ -35,7 +35,7 @@ def run(
     The guest has no network but Packer's own ssh, forwarded from the host's loopback.
     """
     public_key = seed.make_key(work)
-    disc = payload.write_disc(files, build_seed(public_key), work)
+    disc = payload.write_disc(files, build_seed(public_key), f"build-{layer.key[:16]}", work)
     overlay = work / "overlay.qcow2"
     disk.overlay(parent_disk, overlay)
     handover = work / "handover.raw"

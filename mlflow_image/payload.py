@@ -102,10 +102,13 @@ def read_modes(table: Path) -> dict[str, Mode]:
     return found
 
 
-def write_disc(files: dict[str, Path], user_data: str, work: Path) -> Path:
-    """One ISO, label cidata, with the seed and the files; readable by its owner only."""
+def write_disc(files: dict[str, Path], user_data: str, instance: str, work: Path) -> Path:
+    """One ISO, label cidata, with the seed and the files; readable by its owner only.
+
+    instance: cloud-init takes the seed's key only if it has not met this id on the disk before.
+    """
     (work / "user-data").write_text(user_data)
-    (work / "meta-data").write_text("instance-id: build\nlocal-hostname: build\n")
+    (work / "meta-data").write_text(f"instance-id: {instance}\nlocal-hostname: build\n")
     everything = {
         "user-data": work / "user-data",
         "meta-data": work / "meta-data",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 
 from mlflow_image import collect, doctor, progress, vms
+from mlflow_image.paths import cache
 from mlflow_image.errors import Failure
 from mlflow_image.tasks.task import task
 
@@ -34,4 +35,4 @@ def clean(context: Context, all: bool = False, days: int = 60, gigabytes: int = 
         max_age_s=0 if all else days * 24 * 3600,
     )
     size = progress.human_bytes(sum(entry.bytes for entry in removed))
-    progress.say(f"removed {len(removed)} entries, {size}; the cache is {collect.cache()}")
+    progress.say(f"removed {len(removed)} entries, {size}; the cache is {cache()}")
