@@ -40,6 +40,11 @@ _FRACTION = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]+([eE][-+]?[0-9]{1,3})?")
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
 _STANDARD_TAG = "tag:yaml.org,2002:"
 _TEXT_TAG = _STANDARD_TAG + "str"
+# What PyYAML finds by itself where nothing was written.
+_OWN_TAGS = {
+    _STANDARD_TAG + kind
+    for kind in ("map", "seq", "str", "null", "bool", "int", "float", "timestamp", "merge", "value")
+}
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class Document:
                     worded.path, worded.message, value=worded.value, remedy=worded.remedy
                 )
                 found.setdefault((fault.path, fault.message), fault)
-        return sorted(found.values(), key=lambda fault: fault.line)
+        return sorted(found.values(), key=lambda fault: (fault.line, dotted(fault.path)))
 
     def is_secret(self, path: Path, schema: Mapping[str, Any]) -> bool:
         """Whether the schema calls the value at `path` a secret."""
@@ -155,7 +160,7 @@ class _Reader:
             self._refuse(node, path, "is an alias (*name)", "write the value out")
             return None
         self._seen.add(id(node))
-        if not node.tag.startswith(_STANDARD_TAG):
+        if node.tag not in _OWN_TAGS:
             self._refuse(node, path, "has a tag (!name)", "leave it out, or quote the text")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
@@ -203,13 +208,13 @@ def _syntax_fault(error: yaml.YAMLError, text: str, name: str) -> Fault:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         return Fault(name, (), line, "", "has a character that YAML does not allow")
-    problem = getattr(error, "problem", None) or "cannot be read"
-    # PyYAML quotes what it stumbled over ("undefined alias 'S3cret'"): it may be a password
-    # that begins with * or &, so longer quotations stay out of the message.
-    problem = re.sub(r"'[^']{2,}'|\"[^\"]{2,}\"", "(...)", str(problem))
+    problem = str(getattr(error, "problem", None) or "cannot be read")
     remedy = ""
-    if "\t" in text and "\\t" in problem:
-        remedy = "indent with spaces, not with tabs"
+    if "'\\t'" in problem:
+        problem, remedy = "a line begins with a tab", "indent with spaces"
     elif "alias" in problem or "token" in problem:
         remedy = "put values with special characters in quotes"
+    # PyYAML quotes what it stumbled over ("undefined alias 'S3cret'"): it may be a password
+    # that begins with * or &, so quotations stay out of the message, except of single signs.
+    problem = re.sub(r"'[^']{2,}'|\"[^\"]{2,}\"", "(...)", problem)
     return Fault(name, (), mark.line + 1 if mark else 1, "", f"is not YAML: {problem}", remedy)

@@ -12,6 +12,8 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
+from mlflow_settings.wording import shown
+
 Worded = tuple[str, str]
 
 # MLflow's own defaults (get_default_allowed_hosts); a system test compares them. "[[]" is
@@ -33,23 +35,23 @@ def listening_address_fault(text: str) -> Worded | None:
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        return f'is "{text}", not an IP address', 'write "0.0.0.0" to listen on every address'
+        return f"is {shown(text)}, not an IP address", 'write "0.0.0.0" to listen on every address'
     return None
 
 
 def allowed_host_fault(text: str) -> Worded | None:
     """Whether `text` is a host name or address, with or without a port."""
     if "://" in text:
-        return f'is "{text}", an address with a scheme', "list only the host's name"
+        return f"is {shown(text)}, an address with a scheme", "list only the host's name"
     try:
         ipaddress.IPv6Address(text)
     except ValueError:
         pass
     else:
-        return f'is "{text}", an IPv6 address without brackets', f'write "[{text}]"'
+        return f"is {shown(text)}, an IPv6 address without brackets", f'write "[{text}]"'
     match = _HOST.fullmatch(text)
     if not match or not _port_is_sound(match["port"]):
-        return f'is "{text}", not a host name', "write a name such as mlflow.example.com"
+        return f"is {shown(text)}, not a host name", "write a name such as mlflow.example.com"
     return None
 
 
@@ -63,11 +65,11 @@ def allowed_origin_fault(text: str) -> Worded | None:
     if text == "*":
         return None
     if "*" in text:
-        return f'is "{text}", a pattern', "list each origin by itself"
+        return f"is {shown(text)}, a pattern", "list each origin by itself"
     match = _ORIGIN.fullmatch(text)
     if not match or allowed_host_fault(match["rest"]):
         example = "write scheme and host, such as https://tools.example.com, and no path"
-        return f'is "{text}", not an origin', example
+        return f"is {shown(text)}, not an origin", example
     return None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 
+from mlflow_settings.wording import shown
+
 STATE_DIRECTORY = "/var/lib/mlflow"
 
 # Variables that a setting owns, with the setting to use instead. Everything that render.py
@@ -66,15 +68,16 @@ def variable_fault(name: str, value: object) -> Worded | None:
 def state_path_fault(path: str) -> Worded | None:
     """Whether a path is a plain one below the only directory that the server may write."""
     example = f"write a path such as {STATE_DIRECTORY}/name"
+    plain = posixpath.normpath(path)
     if not path.startswith("/"):
-        return f'is "{path}", not an absolute path', example
+        return f"is {shown(path)}, not an absolute path", example
     if not _PATH_CHARACTERS.fullmatch(path):
-        return f'is "{path}", a path with unusual characters', "use letters, digits and . _ - /"
-    if posixpath.normpath(path) != path:
-        return f'is "{path}", not written plainly', f"write {posixpath.normpath(path)}"
-    if not path.startswith(STATE_DIRECTORY + "/"):
-        message = f'is "{path}", where the server cannot write'
+        return f"is {shown(path)}, a path with unusual characters", example
+    if not plain.startswith(STATE_DIRECTORY + "/"):
+        message = f"is {shown(path)}, where the server cannot write"
         return message, f"choose a path below {STATE_DIRECTORY}"
+    if plain != path:
+        return f"is {shown(path)}, not written plainly", f"write {plain}"
     return None
 
 

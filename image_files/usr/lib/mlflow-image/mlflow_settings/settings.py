@@ -11,6 +11,7 @@ from typing import Any
 
 from mlflow_settings import hosts, rules
 from mlflow_settings.document import Document, Fault, Faults, load
+from mlflow_settings.wording import shown
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 # What cloud-init writes in place of a jinja variable that it does not know.
@@ -119,7 +120,7 @@ def _rule_faults(document: Document) -> Iterator[Fault]:
         for position, value in listed:
             if isinstance(value, str) and value and (worded := rule(value)):
                 path = ("server", key) if position is None else ("server", key, position)
-                yield document.fault(path, worded[0], value=value, remedy=worded[1])
+                yield document.fault(path, worded[0], value=shown(value), remedy=worded[1])
     environment = server.get("extra_environment")
     for variable, value in (environment if isinstance(environment, dict) else {}).items():
         if worded := rules.variable_fault(variable, value):
@@ -138,7 +139,7 @@ def _store_faults(document: Document) -> Iterator[Fault]:
     ):
         worded = rules.state_path_fault(value) if isinstance(value, str) else None
         if worded:
-            yield document.fault(path, worded[0], value=value, remedy=worded[1])
+            yield document.fault(path, worded[0], value=shown(value), remedy=worded[1])
         sound = sound and isinstance(value, str) and not worded
     if sound and rules.overlap(sqlite, local):
         # A database among the artifacts could be fetched through the artifact API.
@@ -146,7 +147,7 @@ def _store_faults(document: Document) -> Iterator[Fault]:
         yield document.fault(
             ("artifact_store", "local"),
             message,
-            value=local,
+            value=shown(local),
             remedy="keep the database outside of the artifacts",
         )
 

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 Path: TypeAlias = "tuple[str | int, ...]"
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
 _TYPE_NAMES = {
     "object": "a block of keys",
     "array": "a list",
@@ -84,15 +85,20 @@ def reworded(error: Any, schema: Mapping[str, Any]) -> Iterator[Worded]:
         return
     value = "" if secret else shown(error.instance)
     message, remedy = _message(error, value)
-    yield Worded(path, message, value, own_remedy or remedy)
+    yield Worded(path, message, value, remedy or own_remedy)
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """A value as YAML would show it, on one line and not longer than a screen line takes."""
-    try:
-        text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        text = str(value)
+    """A value as YAML would show it, on one line, not longer than a screen line takes.
+
+    What is inside lists and blocks is not repeated, nor the credentials of an address: where
+    something else was expected, anything may stand.
+    """
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "a block of keys"
+    text = _CREDENTIALS.sub("//(...)@", json.dumps(value, ensure_ascii=False))
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
@@ -114,12 +120,14 @@ def _message(error: Any, value: str) -> tuple[str, str]:
         quoting = isinstance(error.instance, (bool, int, float)) and names == ["string"]
         return f"{it_is}not {kind}", "put it in quotes" if quoting else ""
     if error.validator == "const":
-        return f"{it_is}not {shown(wanted)}", f"write {shown(wanted)}"
+        return f"{it_is}not {shown(wanted)}", ""
     if error.validator == "enum":
         words = [str(word) for word in wanted]
         near = difflib.get_close_matches(str(error.instance), words, n=1) if value else []
         choice = f'did you mean "{near[0]}"?' if near else "choose one of " + ", ".join(words)
         return f"{it_is}not one of the choices", choice
+    if error.validator == "uniqueItems":
+        return "has an entry twice", "keep one"
     limits = {
         "minimum": f"{it_is}less than {wanted}",
         "maximum": f"{it_is}more than {wanted}",
@@ -128,7 +136,6 @@ def _message(error: Any, value: str) -> tuple[str, str]:
         "minItems": "is an empty list" if error.instance == [] else "has too few entries",
         "maxItems": f"has more than {wanted} entries",
         "minProperties": "is empty",
-        "uniqueItems": "has an entry twice",
     }
     if error.validator in limits:
         return limits[error.validator], ""

@@ -1,0 +1,247 @@
+"""mlflow-configure: what is in force after each boot, whatever happens to the settings file."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlflow_settings import configure
+
+PROGRAM = Path(__file__).parents[3] / "image_files/usr/bin/mlflow-configure"
+GOOD = "schema_version: 1\nserver: {port: 8001}\n"
+OTHER = "schema_version: 1\nserver: {port: 8002}\n"
+BAD = "schema_version: 1\nserver: {prot: 8001}\nmore: hush-hush\n"
+DATABASE = "var/lib/mlflow/mlflow.db"
+
+
+class Machine:
+    """A root directory with what the image has."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for folder in ("etc/mlflow", "run", "var/lib/mlflow", "opt/mlflow/share/mlflow-image"):
+            (root / folder).mkdir(parents=True)
+        (root / configure.EMPTY_DATABASE).write_bytes(b"migrated and empty")
+
+    def give(self, text: str | None) -> None:
+        settings = self.root / "etc/mlflow/settings.yaml"
+        settings.unlink(missing_ok=True)
+        if text is not None:
+            settings.write_text(text)
+
+    def boot(self) -> int:
+        """/run is empty after a boot."""
+        for path in (self.root / "run").rglob("*"):
+            if path.is_file():
+                path.unlink()
+        return configure.main(["--root", str(self.root)])
+
+    @property
+    def port(self) -> str | None:
+        """What the launcher would serve on; None when it would not."""
+        file = self.root / "run/mlflow/server.json"
+        refused = (self.root / "run/mlflow/refused").exists()
+        assert file.exists() != refused, "exactly one of server.json and refused"
+        return None if refused else str(self.environment["MLFLOW_PORT"])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        loaded = json.loads((self.root / "run/mlflow/server.json").read_text())
+        return dict(loaded["environment"])
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_good_settings_are_in_force_and_remembered(machine: Machine) -> None:
+    machine.give(GOOD)
+    assert machine.boot() == 0
+    assert machine.port == "8001"
+    assert (machine.root / "var/lib/mlflow-image/last-good.yaml").read_text() == GOOD
+
+
+def test_the_rendered_and_remembered_files_are_closed_to_others(machine: Machine) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    modes = {
+        path: stat.S_IMODE((machine.root / path).stat().st_mode)
+        for path in (
+            "run/mlflow",
+            "run/mlflow/server.json",
+            "var/lib/mlflow-image",
+            "var/lib/mlflow-image/last-good.yaml",
+        )
+    }
+    assert list(modes.values()) == [0o750, 0o640, 0o700, 0o600]
+
+
+def test_bad_settings_leave_the_last_good_ones_in_force(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    machine.give(BAD)
+    capsys.readouterr()
+    assert machine.boot() == configure.STAYED
+    assert machine.port == "8001"
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("mlflow-configure: ") for line in lines)
+    assert 'settings.yaml:2: server.prot: unknown key; did you mean "port"?' in lines[0]
+    assert "last good settings stay in force" in lines[2]
+    assert (machine.root / "var/lib/mlflow-image/last-good.yaml").read_text() == GOOD
+
+
+def test_bad_settings_on_a_first_boot_start_nothing_and_say_why(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.give(BAD)
+    assert machine.boot() == configure.REFUSED
+    assert machine.port is None
+    assert "server.prot" in (machine.root / "run/mlflow/refused").read_text()
+    assert "the server does not start: 2 faults" in capsys.readouterr().out
+    assert not (machine.root / DATABASE).exists()
+
+
+def test_corrected_settings_take_the_refusal_back(machine: Machine) -> None:
+    machine.give(BAD)
+    machine.boot()
+    machine.give(GOOD)
+    assert configure.main(["--root", str(machine.root)]) == 0
+    assert machine.port == "8001"
+
+
+def test_without_any_settings_only_the_machine_itself_is_answered(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert machine.boot() == 0
+    assert machine.environment["MLFLOW_HOST"] == "127.0.0.1"
+    assert (machine.root / "run/mlflow/url").read_text() == "http://127.0.0.1:8000\n"
+    said = [line for line in capsys.readouterr().out.splitlines() if "database" not in line]
+    assert len(said) == 3
+    assert "schema_version: 1" in said[2]
+    assert not (machine.root / "var/lib/mlflow-image/last-good.yaml").exists()
+
+
+def test_settings_that_are_gone_are_a_fault_and_change_nothing(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    machine.give(None)
+    capsys.readouterr()
+    assert machine.boot() == configure.STAYED
+    assert machine.port == "8001"
+    assert "/etc/mlflow/settings.yaml is gone" in capsys.readouterr().out
+
+
+def test_a_new_database_is_the_migrated_empty_one(machine: Machine) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    assert (machine.root / DATABASE).read_bytes() == b"migrated and empty"
+    assert stat.S_IMODE((machine.root / DATABASE).stat().st_mode) == 0o640
+    assert [path.name for path in (machine.root / "var/lib/mlflow").iterdir()] == ["mlflow.db"]
+
+
+def test_a_database_that_is_there_is_never_touched(machine: Machine) -> None:
+    (machine.root / DATABASE).write_bytes(b"precious")
+    machine.give(GOOD)
+    machine.boot()
+    machine.boot()
+    assert (machine.root / DATABASE).read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("text", [GOOD, BAD, None])
+def test_a_database_that_is_gone_is_never_replaced_by_an_empty_one(
+    machine: Machine, text: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    (machine.root / DATABASE).unlink()
+    machine.give(text)
+    assert machine.boot() == configure.REFUSED
+    assert machine.port is None
+    assert not (machine.root / DATABASE).exists()
+    assert "/var/lib/mlflow/mlflow.db was there before and is gone" in capsys.readouterr().out
+
+
+def test_the_operator_can_decide_for_an_empty_database(machine: Machine) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    (machine.root / DATABASE).unlink()
+    (machine.root / "var/lib/mlflow-image/databases").write_text("")
+    assert machine.boot() == 0
+    assert (machine.root / DATABASE).exists()
+
+
+def test_the_same_settings_again_change_nothing(machine: Machine) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    watched = [
+        machine.root / path
+        for path in ("run/mlflow/server.json", "var/lib/mlflow-image/last-good.yaml")
+    ]
+    before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in watched]
+    assert configure.configure(machine.root) == (False, 0)
+    assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in watched] == before
+
+
+def test_changed_settings_are_told_apart(machine: Machine) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    machine.give(OTHER)
+    assert configure.configure(machine.root) == (True, 0)
+    assert machine.port == "8002"
+
+
+def test_a_failure_to_write_is_a_refusal_and_no_endless_wait(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mlflow_settings.files.copy_new", full)
+    machine.give(GOOD)
+    assert machine.boot() == configure.FAILED
+    assert machine.port is None
+
+
+def test_no_secret_reaches_the_console_or_the_refusal(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "schema_version: 1\nserver:\n  extra_environment: {LD_PRELOAD: hush-hush, N: 1}\n"
+    machine.give(text)
+    machine.boot()
+    refused = (machine.root / "run/mlflow/refused").read_text()
+    assert "LD_PRELOAD" in refused
+    assert "hush" not in refused + capsys.readouterr().out
+
+
+def test_check_says_what_is_wrong_and_changes_nothing(machine: Machine) -> None:
+    machine.give(BAD)
+    file = machine.root / "etc/mlflow/settings.yaml"
+    before = sorted(path for path in machine.root.rglob("*"))
+    # The program itself, as an operator calls it: with the interpreter's isolation.
+    done = subprocess.run(
+        [sys.executable, "-I", str(PROGRAM), "--check", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "settings.yaml:2: server.prot" in done.stdout
+    assert done.stderr == ""
+    assert sorted(path for path in machine.root.rglob("*")) == before
+
+
+def test_check_and_apply_together_make_no_sense() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        configure.main(["--check", "--apply"])
+    assert stopped.value.code == 2

@@ -1,0 +1,106 @@
+"""Documents: strict YAML, every fault at once, each with its line; for any schema."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlflow_settings.document import MAX_BYTES, Faults, load
+
+SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string", "minLength": 1},
+        "os": {"enum": ["ubuntu-22.04", "ubuntu-24.04", "debian-12"]},
+        "size": {"type": "integer", "minimum": 4, "x-remedy": "at least 4"},
+        "secrets": {"x-secret": True, "type": "object", "additionalProperties": {"type": "string"}},
+    },
+}
+
+
+def faults_of(text: str) -> list[str]:
+    return [str(fault) for fault in load(text, "image.yaml").check(SCHEMA)]
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(Faults) as refused:
+        load(text, "image.yaml")
+    return str(refused.value)
+
+
+def test_a_sound_document_has_no_faults_and_plain_data() -> None:
+    document = load("name: x\nsize: 8\nsecrets: {A: b}\n", "image.yaml")
+    assert document.check(SCHEMA) == []
+    assert document.data == {"name": "x", "size": 8, "secrets": {"A": "b"}}
+
+
+def test_every_path_knows_its_line() -> None:
+    document = load("name: x\n\nsecrets:\n  A: b\n  L:\n    - c\n", "image.yaml")
+    lines = [document.line(path) for path in [("name",), ("secrets", "A"), ("secrets", "L", 0)]]
+    assert lines == [1, 4, 6]
+    assert document.line(("secrets", "not there", 3)) == 3
+
+
+def test_all_faults_come_at_once() -> None:
+    assert faults_of("nam: x\nos: ubuntu-2204\nsize: 1\n") == [
+        'image.yaml:1: nam: unknown key; did you mean "name"?',
+        "image.yaml:1: name: is missing; add it",
+        'image.yaml:2: os: is "ubuntu-2204", not one of the choices; did you mean "ubuntu-22.04"?',
+        "image.yaml:3: size: is 1, less than 4; at least 4",
+    ]
+
+
+def test_a_choice_with_no_near_one_lists_them_all() -> None:
+    assert "choose one of ubuntu-22.04, ubuntu-24.04, debian-12" in faults_of("name: x\nos: 5\n")[0]
+
+
+def test_secrets_are_not_shown_at_any_depth() -> None:
+    document = load("name: x\nsecrets: {A: 123456, B: [hush]}\n", "image.yaml")
+    faults = document.check(SCHEMA)
+    assert [fault.value for fault in faults] == ["", ""]
+    assert not any("123456" in str(fault) or "hush" in str(fault) for fault in faults)
+
+
+def test_only_these_words_are_not_text() -> None:
+    text = "a: true\nb: null\nc: 5\nd: 1.5\ne: yes\nf: 012\ng: 1:30\nh: 0x1F\ni: '5'\nj: 1_0\n"
+    data = load(text, "x").data
+    assert list(data.values()) == [
+        *(True, None, 5, 1.5),
+        *("yes", "012", "1:30", "0x1F", "5", "1_0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\na: 2\n", "a: is there twice, first in line 1"),
+        ("a: &x [1]\nb: *x\n", "alias"),
+        ("a: !!python/object/apply:os.system [ls]\n", "tag"),
+        ("a: !custom x\n", "tag"),
+        ("? [1, 2]\n: x\n", "a key that is not text"),
+        ("a: b: c\n", "not YAML"),
+        ("a: 'open\n", "not YAML"),
+        ("a: \x07\n", "a character that YAML does not allow"),
+        ("a: 1\n---\nb: 2\n", "not YAML"),
+        ("[" * 3000, "nested too deeply"),
+        ("a: x\n" + "#" * MAX_BYTES, "bytes long"),
+    ],
+)
+def test_yaml_that_means_more_than_it_shows_is_refused(text: str, words: str) -> None:
+    assert words in refusal(text)
+
+
+@pytest.mark.parametrize("text", ["a: *hush-hush\n", "a: &hush-hush\nb: *hushhush\n", "%hush x\n"])
+def test_syntax_errors_do_not_quote_what_may_be_a_password(text: str) -> None:
+    assert "hush" not in refusal(text)
+
+
+def test_a_billion_laughs_are_refused_at_the_first_alias() -> None:
+    lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 30))]
+    assert "alias" in refusal("\n".join(lines))
+
+
+def test_a_schema_that_is_none_is_the_programs_fault_not_the_documents() -> None:
+    with pytest.raises(ValueError, match="schema"):
+        load("name: x\n", "image.yaml").check({"type": "no such type"})

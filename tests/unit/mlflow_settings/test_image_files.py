@@ -1,0 +1,72 @@
+"""The tree that is laid over the image: links lead somewhere, units and programs agree."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from mlflow_settings import render, settings
+
+CHECKOUT = Path(__file__).parents[3]
+TREE = CHECKOUT / "image_files"
+UNITS = TREE / "usr/lib/systemd/system"
+
+
+def unit(name: str) -> str:
+    return (UNITS / name).read_text()
+
+
+def test_every_unit_is_enabled_where_its_install_section_says() -> None:
+    files = sorted(UNITS.glob("*.service"))
+    assert len(files) == 5
+    for file in files:
+        wanted = re.findall(r"^WantedBy=(\S+)$", file.read_text(), re.MULTILINE)
+        assert len(wanted) == 1, file.name
+        link = TREE / f"etc/systemd/system/{wanted[0]}.wants" / file.name
+        assert str(link.readlink()) == f"/usr/lib/systemd/system/{file.name}"
+
+
+def test_every_program_that_a_unit_starts_is_in_the_tree_and_executable() -> None:
+    modes = (CHECKOUT / "scripts/guest/image_files.modes").read_text()
+    ours = re.findall(
+        r"^ExecStart=(/usr/(?:bin|lib)/mlflow\S*)",
+        "\n".join(map(Path.read_text, UNITS.glob("*.service"))),
+        re.MULTILINE,
+    )
+    assert len(ours) == 2
+    for program in ours:
+        assert (TREE / program.lstrip("/")).exists()
+        assert f"0755 root root {program}\n" in modes
+
+
+def test_the_launcher_sees_early_what_the_default_settings_say() -> None:
+    words = re.findall(r"^Environment=(.*)$", unit("mlflow-tracking.service"), re.MULTILINE)
+    early = dict(word.split("=", 1) for line in words for word in line.split())
+    rendered = render.environment(settings.Settings())
+    assert early
+    assert early == {name: rendered[name] for name in early}
+    assert set(render.DEFAULTS) <= set(early)
+
+
+def test_the_ready_line_and_the_refusal_are_what_up_looks_for() -> None:
+    assert "mlflow-ready " in unit("mlflow-ready.service")
+    for name in ("mlflow-ready.service", "mlflow-configure.service"):
+        assert "StandardOutput=journal+console" in unit(name)
+
+
+def test_configure_does_not_start_cloud_init_where_it_is_switched_off() -> None:
+    pulled = re.findall(r"^(?:Wants|Requires)=(.*)$", unit("mlflow-configure.service"), re.M)
+    assert pulled == ["network-online.target"]
+
+
+def test_cloud_init_files_are_yaml() -> None:
+    files = sorted((TREE / "etc/cloud/cloud.cfg.d").glob("*.cfg"))
+    assert len(files) == 2
+    assert all(isinstance(yaml.safe_load(file.read_text()), dict) for file in files)
+
+
+def test_the_service_may_write_where_settings_may_point_and_nowhere_else() -> None:
+    assert "StateDirectory=mlflow\n" in unit("mlflow-tracking.service")
+    assert "ReadWritePaths" not in unit("mlflow-tracking.service")

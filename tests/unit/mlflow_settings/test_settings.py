@@ -1,0 +1,107 @@
+"""Settings: the schema, the rules and the code say the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from mlflow_settings import hosts, render, rules, settings
+from mlflow_settings.document import Faults
+
+
+def every_property(schema: dict[str, Any], path: str = "") -> dict[str, dict[str, Any]]:
+    found = {}
+    for key, below in schema.get("properties", {}).items():
+        found[f"{path}{key}"] = below
+        found |= every_property(below, f"{path}{key}.")
+    return found
+
+
+def test_every_key_is_described_and_every_block_is_closed() -> None:
+    properties = every_property(dict(settings.own_schema()))
+    assert len(properties) == 13
+    assert [name for name, below in properties.items() if not below.get("description")] == []
+    blocks = [below for below in properties.values() if "properties" in below]
+    assert all(block["additionalProperties"] is False for block in blocks)
+
+
+def test_the_schemas_defaults_are_those_of_the_code() -> None:
+    defaults: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings.Settings())))
+    for name, below in every_property(dict(settings.own_schema())).items():
+        if "default" in below:
+            block, key = name.split(".")
+            assert defaults[block][key] == below["default"], name
+
+
+def test_an_older_images_schema_is_the_one_that_counts() -> None:
+    older = json.loads(json.dumps(settings.own_schema()))
+    del older["properties"]["server"]["properties"]["workers"]
+    text = "schema_version: 1\nserver: {workers: 3}\n"
+    assert settings.check(text, "x").server.workers == 3
+    with pytest.raises(Faults, match=r"server\.workers: unknown key"):
+        settings.check(text, "x", older)
+
+
+def test_a_newer_images_keys_are_let_through() -> None:
+    newer = json.loads(json.dumps(settings.own_schema()))
+    newer["properties"]["server"]["properties"]["colour"] = {"type": "string"}
+    assert settings.check("schema_version: 1\nserver: {colour: red}\n", "x", newer)
+
+
+def test_secrets_are_not_in_the_repr() -> None:
+    text = "schema_version: 1\nserver: {extra_environment: {A: hush}}\n"
+    checked = settings.check(text, "x")
+    assert checked.server.extra_environment == {"A": "hush"}
+    assert "hush" not in repr(checked) + repr(render.render(checked))
+
+
+def test_every_variable_that_is_rendered_is_owned_or_may_be_changed() -> None:
+    rendered = render.environment(settings.Settings(), ("10.0.2.15",))
+    assert set(rendered) - set(rules.OWNED_VARIABLES) == set(render.DEFAULTS)
+
+
+def test_extra_variables_never_win_over_what_a_setting_says() -> None:
+    checked = settings.Settings(server=settings.Server(extra_environment={"MLFLOW_PORT": "1"}))
+    assert render.environment(checked)["MLFLOW_PORT"] == "8000"
+
+
+def test_listing_a_name_keeps_the_local_ones_and_lets_its_pages_in() -> None:
+    entries = hosts.host_entries(["mlflow.example.com"])
+    assert entries[: len(hosts.DEFAULT_ALLOWED_HOSTS)] == list(hosts.DEFAULT_ALLOWED_HOSTS)
+    assert entries[len(hosts.DEFAULT_ALLOWED_HOSTS) :] == [
+        "mlflow.example.com",
+        "mlflow.example.com:*",
+    ]
+    assert "http://mlflow.example.com:8000" in hosts.origin_entries(
+        ["mlflow.example.com"], [], 8000
+    )
+
+
+def test_a_star_lets_every_host_in_but_no_foreign_page() -> None:
+    assert hosts.host_entries(["*"])[-1] == "*"
+    assert hosts.origin_entries(["*", "*.example.com"], [], 8000) == []
+
+
+def test_the_url_for_people_is_one_that_can_be_reached() -> None:
+    def url(host: str, *addresses: str) -> str:
+        return render.url(settings.Settings(server=settings.Server(host=host)), addresses)
+
+    everywhere = settings.Server.host
+    assert url(everywhere, "10.0.2.15", "2001:db8::7") == "http://10.0.2.15:8000"
+    assert url(everywhere) == "http://127.0.0.1:8000"
+    assert url("::0", "2001:db8::7") == "http://[2001:db8::7]:8000"
+    assert url("127.0.0.1", "10.0.2.15") == "http://127.0.0.1:8000"
+
+
+def test_the_boot_imports_neither_the_command_line_nor_the_validator_too_early() -> None:
+    code = (
+        "import sys; import mlflow_settings.configure; "
+        "print(sorted({'argparse', 'jsonschema'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
