@@ -60,35 +60,53 @@ def read(
     Raises Refusals with one line per fault: file, line, path, value, remedy.
     """
     file = file or DEFAULT_FILE
-    try:
-        text = file.read_text()
-    except OSError as error:
-        raise Refusal(
-            f"the image definition {file} cannot be read: {error.strerror}",
-            remedy="name an existing file with --definition, or leave it out for image.yaml",
-        ) from error
-    overrides = {"--os": ("os", os), "--packages": ("packages", packages)}
+    overrides = overridden(os=os, python=python, packages=packages)
+    text = read_text(file)
     try:
         document = load(text, file.name)
-        faults = document.check(schema())
-        data = document.data or {}
-        if not faults:
-            faults += impossible(document, data)
-        if faults:
+        if faults := document.check(schema()):
+            raise Faults(faults)
+        data = {**document.data, **overrides}
+        if faults := impossible(document, data):
             raise Faults(faults)
     except Faults as found:
         raise Refusals(
             f"{file} is not a valid image definition:", list(map(str, found.faults))
         ) from found
-    for flag, (key, value) in overrides.items():
-        if value:
-            data[key] = one_of(flag, value, schema()["properties"][key]["enum"])
-    chosen = (data.get("python") or {}).get("distribution", Definition.python)
-    if python:
-        known = schema()["properties"]["python"]["properties"]["distribution"]["enum"]
-        chosen = one_of("--python", python, known)
-    data = {**data, "python": chosen, "apt_packages": tuple(data.get("apt_packages", ()))}
-    return Definition(**data)
+    distribution = data.get("python", {}).get("distribution", Definition.python)
+    packages_added = tuple(data.get("apt_packages", ()))
+    return Definition(**{**data, "python": distribution, "apt_packages": packages_added})
+
+
+def read_text(file: Path) -> str:
+    """The text of a definition; raises Refusal when it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise Refusal(
+            f"the image definition {file} cannot be read: {why}",
+            remedy="name an existing file with --definition, or leave it out for image.yaml",
+        ) from error
+
+
+def overridden(*, os: str, python: str, packages: str) -> dict[str, Any]:
+    """What the command line overrides, as image.yaml would say it; raises Refusals."""
+    known = schema()["properties"]
+    distributions = known["python"]["properties"]["distribution"]["enum"]
+    faults = [
+        f"{flag} {value}: unknown; one of {', '.join(choices)}"
+        for flag, value, choices in (
+            ("--os", os, known["os"]["enum"]),
+            ("--python", python, distributions),
+            ("--packages", packages, known["packages"]["enum"]),
+        )
+        if value and value not in choices
+    ]
+    if faults:
+        raise Refusals("the command line names what is not there:", faults)
+    found = {"os": os, "packages": packages, "python": {"distribution": python} if python else ""}
+    return {key: value for key, value in found.items() if value}
 
 
 def impossible(document: Document, data: dict[str, Any]) -> list[Any]:
@@ -110,7 +128,7 @@ def impossible(document: Document, data: dict[str, Any]) -> list[Any]:
                     remedy="set base: packages, or leave apt_packages empty",
                 )
             )
-    distribution = (data.get("python") or {}).get("distribution")
+    distribution = data.get("python", {}).get("distribution")
     disk_mib = data.get("disk_mib", Definition.disk_mib)
     if distribution == "anaconda" and disk_mib != "auto" and disk_mib < DISK_MIB["anaconda"]:
         faults.append(
@@ -121,13 +139,6 @@ def impossible(document: Document, data: dict[str, Any]) -> list[Any]:
             )
         )
     return faults
-
-
-def one_of(flag: str, value: str, known: list[str]) -> str:
-    """A value of the command line that must be one of a list."""
-    if value not in known:
-        raise Refusal(f"{flag} {value}: unknown", remedy=f"one of {', '.join(known)}")
-    return value
 
 
 def schema() -> dict[str, Any]:
