@@ -25,12 +25,6 @@ from mlflow_image.wheels import Wheel
 RESOLVED_AT = 1_700_000_000.0
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--rewrite-golden", action="store_true", help="write the golden files instead of comparing"
-    )
-
-
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache that only this test sees."""
