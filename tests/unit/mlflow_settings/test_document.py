@@ -83,7 +83,7 @@ def test_only_these_words_are_not_text() -> None:
         ("a: 'open\n", "not YAML"),
         ("a: \x07\n", "a character that YAML does not allow"),
         ("a: 1\n---\nb: 2\n", "not YAML"),
-        ("[" * 3000, "nested too deeply"),
+        ("- " * 3000, "nested too deeply"),
         ("a: x\n" + "#" * MAX_BYTES, "bytes long"),
     ],
 )
