@@ -15,6 +15,7 @@ from mlflow_image.store import hash_file
 
 RECORD_NAME = "layer.json"
 MODES_FILE = GUEST_SCRIPTS / "image_files.modes"
+ANACONDA_SCRIPT = GUEST_SCRIPTS / "anaconda.sh"
 
 #: Files of the image that the Python layer runs while it is made, relative to image_files/.
 PREPARE_FOLDER = "usr/lib/mlflow-image"
@@ -83,12 +84,13 @@ def of(inputs: Inputs) -> list[Layer]:
         {
             "parent": base.key,
             "python.distribution": inputs.distribution,
-            "installer": inputs.installer.sha256[:12] if inputs.installer else "none",
+            **({"installer": inputs.installer.sha256[:12]} if inputs.installer else {}),
             **{
                 f"wheel: {w.name}": f"{w.version} {w.sha256[:12]}"
                 for w in (*inputs.wheels, *inputs.tools)
             },
             **scripts("python"),
+            **called_by_step(inputs),
         },
     )
     files = Layer(
@@ -117,8 +119,6 @@ def scripts(layer: str) -> dict[str, str]:
     """Parts of a layer's key: its steps, and the files that they call."""
     paths = {f"scripts/guest/{path.name}": path for path in scripts_of(layer)}
     if layer == "python":
-        for path in called_by_steps():
-            paths[f"scripts/guest/{path.name}"] = path
         for name in PREPARE_FILES:
             paths[f"image_files/{PREPARE_FOLDER}/{name}"] = IMAGE_FILES / PREPARE_FOLDER / name
     if layer == "image-files":
@@ -126,9 +126,11 @@ def scripts(layer: str) -> dict[str, str]:
     return {name: hash_file(path)[:12] for name, path in paths.items()}
 
 
-def called_by_steps() -> list[Path]:
-    """Scripts in scripts/guest that are no steps themselves: the Python layer's step calls them."""
-    return sorted(p for p in GUEST_SCRIPTS.glob("*.sh") if not p.name[0].isdigit())
+def called_by_step(inputs: Inputs) -> dict[str, str]:
+    """Parts of the Python layer's key: the script that its step calls for this distribution."""
+    if not inputs.installer:
+        return {}
+    return {f"scripts/guest/{ANACONDA_SCRIPT.name}": hash_file(ANACONDA_SCRIPT)[:12]}
 
 
 def code(names: tuple[str, ...]) -> dict[str, str]:

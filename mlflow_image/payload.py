@@ -12,10 +12,10 @@ from mlflow_image import anaconda, command, seed
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
 from mlflow_image.layers import (
+    ANACONDA_SCRIPT,
     MODES_FILE,
     PREPARE_FILES,
     PREPARE_FOLDER,
-    called_by_steps,
     files_of,
 )
 from mlflow_image.paths import IMAGE_FILES
@@ -51,7 +51,7 @@ def python_files(inputs: Inputs, work: Path) -> dict[str, Path]:
     if inputs.installer:
         name = anaconda.NAME_ON_DISC
         files[name] = store.verified(inputs.installer.sha256, inputs.installer.file)
-    files |= {path.name: path for path in called_by_steps()}
+        files[ANACONDA_SCRIPT.name] = ANACONDA_SCRIPT
     files |= {f"prepare/{n}": IMAGE_FILES / PREPARE_FOLDER / n for n in PREPARE_FILES}
     return files
 
