@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from invoke.context import Context
-from rich.table import Table
 
 from mlflow_image import (
     accelerator,
@@ -62,11 +62,11 @@ def up(
         port=port_number(port) if port else 0,
         firmware=firmware_name(firmware),
     )
-    for warning in data.warnings:
-        progress.warn(warning)
-    progress.say(str(accelerator.choose()))
     vm = vms.make(name, chosen, data, wish)
     try:
+        for warning in data.warnings:
+            progress.warn(warning)
+        progress.say(str(accelerator.choose()))
         follow(vm)
     except KeyboardInterrupt:
         vms.remove(name)
@@ -80,17 +80,14 @@ def status(context: Context) -> None:
     if not found:
         progress.say("there is no VM; `invoke up` makes one")
         return
-    table = Table("name", "state", "server", "ssh port", "memory", "firmware", "image", "made")
+    rows = [("name", "state", "server", "memory", "firmware", "made", "image")]
     for vm in found:
         spec = vm.machine.spec
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(vm.record.created))
-        ssh_port = str(vm.machine.forwarded.get(22, ""))
         memory = f"{spec.memory_mib} MiB"
-        table.add_row(
-            *(vm.name, vm.condition, vm.url, ssh_port, memory, spec.firmware),
-            *(vm.record.image, made),
-        )
-    progress.out.print(table)
+        rows.append((vm.name, vm.condition, vm.url, memory, spec.firmware, made, vm.record.image))
+    for line in columns(rows):
+        progress.say(line)
 
 
 @task(
@@ -166,6 +163,14 @@ def follow(vm: Vm) -> None:
     progress.say(f"end       {vms.typed('stop', vm.name)}, or {vms.typed('down', vm.name)}")
     progress.say("")
     progress.say(f"export MLFLOW_TRACKING_URI={vm.url}")
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines with aligned columns, never cut: an address or an image id is there to be copied."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join(cells).rstrip()
 
 
 def read_data(file: str, settings: str, image: images.Image) -> user_data.UserData:
