@@ -8,6 +8,7 @@ error of its own; nothing here falls back.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -67,8 +68,13 @@ class Decision:
         return f"Python distribution: {self.choice} ({self.reason}{size}){terms}"
 
 
-def read_installer(file: Path = INSTALLERS) -> Installer:
-    """The pinned Anaconda installer; raises Failure naming the file when it is malformed."""
+def read_installer(file: Path | None = None) -> Installer:
+    """The pinned Anaconda installer; raises Failure naming the file when it is malformed.
+
+    MLFLOW_IMAGE_INSTALLERS names another file of pins: a mirror inside a company, or the
+    stand-in of the tests.
+    """
+    file = file or Path(os.environ.get("MLFLOW_IMAGE_INSTALLERS") or INSTALLERS)
     try:
         return Installer(**yaml.safe_load(file.read_text())["anaconda"])
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:

@@ -5,7 +5,8 @@ fetched everywhere, and proves that our side calls an installer and its conda ri
 What it keeps of the real one: -b -p PREFIX -f -u -h, a refusal of a prefix that exists,
 a look at its own size, PREFIX/bin/{python,conda}, PREFIX/pkgs, PREFIX/conda-meta, and
 `conda create --offline -y -p DIR python=X.Y`, which makes an environment of the one
-Python that its package cache holds and fails for any other.
+Python that its package cache holds and fails for any other. What it leaves out is pip,
+which conda puts beside Python: nothing of ours may need it.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ exit 0
 
 CONDA = r'''#!python
 """The stand-in's conda: `create` from PREFIX/pkgs, nothing else. It is not conda."""
-import argparse, importlib.util, json, pathlib, subprocess, sys
+import argparse, json, pathlib, subprocess, sys
 
 root = pathlib.Path(sys.prefix)
 parser = argparse.ArgumentParser(prog="conda")
@@ -98,8 +99,7 @@ for spec in given.specs:
     fits = [p for p in cached if p["name"] == name and f"{p['version']}.".startswith(f"{version}.")]
     if not fits:
         sys.exit("PackagesNotFoundError: not available from current channels:\n  - %s" % spec)
-pip = [] if importlib.util.find_spec("ensurepip") else ["--without-pip"]
-subprocess.run([sys.executable, "-m", "venv", *pip, str(given.prefix)], check=True)
+subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(given.prefix)], check=True)
 (given.prefix / "conda-meta").mkdir()
 (given.prefix / "conda-meta" / "history").write_text("==> stand-in <==\n")
 environments = pathlib.Path.home() / ".conda" / "environments.txt"
