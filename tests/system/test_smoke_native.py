@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 import requests
-from faulty_proxy import Fault, proxy
-from native_server import NativeServer, running
 
 from mlflow_image import paths, smoke
 from mlflow_image.errors import Failure
 from mlflow_image.smoke_process import Patience
+from tests.system.faulty_proxy import Fault, proxy
+from tests.system.native_server import NativeServer, running
 
 SOON = Patience(request_s=5, row_s=60)
 ADMIN = ("admin", "a password of length")
@@ -71,6 +71,7 @@ def test_a_sound_server_passes_by_a_foreign_name_and_keeps_nothing(server: Nativ
     assert report.left_behind == ()
 
 
+@pytest.mark.full
 def test_keep_leaves_everything_and_names_it(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         report = smoke.check_server(server.url, keep=True)
@@ -125,21 +126,61 @@ def error_at_once(method: str, path: str, status: int, body: bytes) -> tuple[int
     return 500, b"broken on purpose"
 
 
-FAULTS: list[tuple[Fault, str, str]] = [
-    (altered_artifact, "read back: artifact, sha256", "found"),
-    (shortened_artifact, "read back: artifact, sha256", "found"),
-    (lost_point, "read back: metric loss: expected point step 7", "no point of step 7"),
-    (altered_tag, "read back: tags: expected smoke.text", "one line!!"),
-    (other_model_numbers, "read back: model, loaded by its alias", "found ["),
-    (unfinished_version, "read back: model version", "PENDING_REGISTRATION"),
-    (error_at_batches, "written: parameters: expected an answer", "500"),
-    (error_at_once, "written: the server answers from its database", "500: broken on purpose"),
+SLOW = pytest.mark.full
+FAULTS = [
+    pytest.param(altered_artifact, "read back: artifact, sha256", "found", id="an altered byte"),
+    pytest.param(
+        lost_point,
+        "read back: metric loss: expected point step 7",
+        "no point of step 7",
+        id="a lost point",
+    ),
+    pytest.param(
+        shortened_artifact,
+        "read back: artifact, sha256",
+        "found",
+        id="a shortened file",
+        marks=SLOW,
+    ),
+    pytest.param(
+        altered_tag,
+        "read back: tags: expected smoke.text",
+        "one line!!",
+        id="an altered tag",
+        marks=SLOW,
+    ),
+    pytest.param(
+        other_model_numbers,
+        "read back: model, loaded by its alias",
+        "found [",
+        id="another model",
+        marks=SLOW,
+    ),
+    pytest.param(
+        unfinished_version,
+        "read back: model version",
+        "PENDING_REGISTRATION",
+        id="an unfinished version",
+        marks=SLOW,
+    ),
+    pytest.param(
+        error_at_batches,
+        "written: parameters: expected an answer",
+        "500",
+        id="an error while writing",
+        marks=SLOW,
+    ),
+    pytest.param(
+        error_at_once,
+        "written: the server answers from its database",
+        "500: broken on purpose",
+        id="nothing but errors",
+        marks=SLOW,
+    ),
 ]
 
 
-@pytest.mark.parametrize(
-    ("fault", "where", "found"), FAULTS, ids=lambda x: getattr(x, "__name__", "")
-)
+@pytest.mark.parametrize(("fault", "where", "found"), FAULTS)
 def test_a_spoilt_answer_is_the_first_difference(
     server: NativeServer, fault: Fault, where: str, found: str
 ) -> None:
@@ -163,8 +204,10 @@ def hanging(release: threading.Event, at: str) -> Fault:
 
 @pytest.mark.parametrize(
     ("patience", "found"),
-    [(Patience(3, 60), "timeout"), (Patience(60, 4), "nothing for 4 s")],
-    ids=["a request without an answer", "a row without an end"],
+    [
+        pytest.param(Patience(3, 60), "timeout", id="a request without an answer"),
+        pytest.param(Patience(60, 4), "nothing for 4 s", id="a row without an end", marks=SLOW),
+    ],
 )
 def test_a_hanging_server_is_reported_in_time(
     server: NativeServer, patience: Patience, found: str
@@ -191,6 +234,7 @@ def forget_artifacts(server: NativeServer) -> None:
     server.start()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("forget", "where"),
     [
@@ -224,6 +268,7 @@ def test_a_web_server_that_is_no_mlflow_is_told_as_one() -> None:
         web.shutdown()
 
 
+@pytest.mark.full
 def test_credentials_come_from_mlflows_own_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
