@@ -1,0 +1,109 @@
+"""archive_trust: public sources without the host's traces, keys from a pinned package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlflow_image import archive_trust, command
+from mlflow_image.errors import Failure
+from mlflow_image.operating_systems import OPERATING_SYSTEMS, OperatingSystem
+from mlflow_image.store import Store, hash_file
+from tests.unit.conftest import Served
+
+SYSTEM = OPERATING_SYSTEMS["ubuntu-22.04"]
+DEB_PATH = SYSTEM.keyring.deb_path
+SOURCES = ("deb http://archive.example/ubuntu jammy main",)
+Program = Callable[[str, str], Path]
+
+
+def test_public_sources_are_those_that_mmdebstrap_writes(program: Program) -> None:
+    program(
+        "mmdebstrap",
+        """cat >&2 <<'END'
+I: running setup hook
+SOURCE deb [signed-by="/a/path/of/this/host"] http://archive.example/ubuntu jammy main universe
+SOURCE deb http://security.example/ubuntu jammy-security main universe
+SOURCE # a comment
+E: setup hook failed
+END
+exit 25""",
+    )
+    assert archive_trust.public_sources(SYSTEM) == (
+        "deb http://archive.example/ubuntu jammy main universe",
+        "deb http://security.example/ubuntu jammy-security main universe",
+    )
+
+
+def test_a_suite_that_mmdebstrap_does_not_know_is_named(program: Program) -> None:
+    program("mmdebstrap", "echo 'E: unknown suite' >&2; exit 25")
+    with pytest.raises(Failure, match="did not name the sources of jammy") as caught:
+        archive_trust.public_sources(SYSTEM)
+    assert caught.value.evidence == "E: unknown suite"
+
+
+@pytest.fixture
+def keyrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty /usr/share/keyrings."""
+    folder = tmp_path / "keyrings"
+    folder.mkdir()
+    monkeypatch.setattr(archive_trust, "HOST_KEYRINGS", folder)
+    return folder
+
+
+@pytest.fixture
+def pinned(tmp_path: Path, served: Served) -> OperatingSystem:
+    """A system whose keyring package is on the loopback server, pinned by its hash."""
+    tree = tmp_path / "tree"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN" / "control").write_text(
+        "Package: k\nVersion: 1\nArchitecture: all\nMaintainer: x <x@y.z>\nDescription: keys\n"
+    )
+    key = tree / SYSTEM.keyring.path
+    key.parent.mkdir(parents=True)
+    key.write_text("the archive's keys")
+    deb = tmp_path / "k.deb"
+    command.run(["dpkg-deb", "-Znone", "--root-owner-group", "--build", tree, deb])
+    served.files[f"/ubuntu/{DEB_PATH}"] = deb.read_bytes()
+    return replace(SYSTEM, keyring=replace(SYSTEM.keyring, deb_sha256=hash_file(deb)))
+
+
+def test_the_host_s_own_keyring_comes_first(keyrings: Path, store: Store) -> None:
+    own = keyrings / "ubuntu-archive-keyring.gpg"
+    own.touch()
+    assert archive_trust.keyring(SYSTEM, SOURCES, "", store) == own
+
+
+def test_a_missing_keyring_comes_out_of_the_pinned_package(
+    keyrings: Path, pinned: OperatingSystem, store: Store, served: Served
+) -> None:
+    mirror = f"{served.address}/ubuntu/"
+    for _ in range(2):
+        found = archive_trust.keyring(pinned, SOURCES, mirror, store)
+        assert found.read_text() == "the archive's keys"
+    assert served.asked == [f"/ubuntu/{DEB_PATH}"], "the second time it is in the store"
+
+
+def test_without_a_mirror_it_comes_from_the_public_archive(
+    keyrings: Path, pinned: OperatingSystem, store: Store, served: Served
+) -> None:
+    sources = (f"deb {served.address}/ubuntu jammy main",)
+    found = archive_trust.keyring(pinned, sources, "", store)
+    assert found.read_text() == "the archive's keys"
+
+
+def test_another_package_than_the_pinned_one_is_refused(
+    keyrings: Path, pinned: OperatingSystem, store: Store, served: Served
+) -> None:
+    served.files[f"/ubuntu/{DEB_PATH}"] = b"someone else's keys"
+    with pytest.raises(Failure, match=r"ubuntu-keyring_.*\.deb has the wrong sha256"):
+        archive_trust.keyring(pinned, SOURCES, f"{served.address}/ubuntu", store)
+
+
+def test_a_keyring_that_only_the_host_can_have_is_asked_for(keyrings: Path, store: Store) -> None:
+    with pytest.raises(Failure, match=r"debian-archive-keyring\.gpg is missing") as caught:
+        archive_trust.keyring(OPERATING_SYSTEMS["debian-12"], SOURCES, "", store)
+    assert "apt install debian-archive-keyring" in caught.value.remedy
