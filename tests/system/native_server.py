@@ -38,7 +38,7 @@ def environment() -> Path:
         if not (place / "complete").exists():
             shutil.rmtree(place, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", place], check=True)
-            pip = [place / "bin" / "python", "-m", "pip", "install", "--quiet"]
+            pip: list[str | Path] = [place / "bin" / "python", "-m", "pip", "install", "--quiet"]
             subprocess.run([*pip, "--require-hashes", "-r", lock], check=True)
             (place / "complete").touch()
     return place

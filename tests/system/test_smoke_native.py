@@ -49,6 +49,7 @@ def what_is_there(server: NativeServer) -> list[str]:
     return names + [str(path) for path in server.artifacts.rglob("*") if path.is_file()]
 
 
+@pytest.mark.budget(240)  # The first one on a host makes the environment: 100 s.
 def test_a_sound_server_passes_by_a_foreign_name_and_keeps_nothing(server: NativeServer) -> None:
     steps: list[str] = []
     report = smoke.check_server(
