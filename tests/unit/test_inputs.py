@@ -1,0 +1,150 @@
+"""inputs: when the list of apt packages is made again, and what is said about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlflow_image import apt, archive_trust, inputs, progress
+from mlflow_image.apt import Archive, Resolution
+from mlflow_image.definition import Definition
+from mlflow_image.errors import Failure
+from mlflow_image.inputs import Freshness, Inputs
+from mlflow_image.store import Store
+from tests.unit.conftest import package
+
+DEFINITION = Definition()
+NAMES = apt.wanted(DEFINITION.system)
+DAY_S = 86400.0
+
+
+def resolution(age_days: float, version: str = "1", leave_out: str = "") -> Resolution:
+    packages = tuple(package(name, version) for name in NAMES if name != leave_out)
+    return Resolution(packages, ("deb http://archive.example jammy main",), at(age_days))
+
+
+def at(age_days: float) -> float:
+    return time.time() - age_days * DAY_S
+
+
+@pytest.mark.parametrize(
+    ("freshness", "age_days", "wanted"),
+    [
+        (Freshness(), None, True),
+        (Freshness(), 6.9, False),
+        (Freshness(), 7.1, True),
+        (Freshness(refresh=True), 0, True),
+        (Freshness(refresh=False), 700, False),
+        (Freshness(refresh=False), None, True),
+        (Freshness(offline=True), None, False),
+        (Freshness(offline=True), 700, False),
+    ],
+)
+def test_a_list_is_made_again_after_a_week_or_when_asked(
+    freshness: Freshness, age_days: float | None, wanted: bool
+) -> None:
+    old = None if age_days is None else resolution(age_days)
+    assert freshness.wants_new(old) is wanted
+
+
+class StandInArchive:
+    """Takes the archive's place: answers with `answer`, or fails when there is none."""
+
+    def __init__(self) -> None:
+        self.answer: Resolution | None = None
+        self.asked: list[list[str]] = []
+
+    def resolve(self, _: Archive, names: list[str], step: progress.Step) -> Resolution:
+        self.asked.append(names)
+        if self.answer is None:
+            raise Failure("the archive cannot be reached")
+        return self.answer
+
+
+@pytest.fixture
+def archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandInArchive:
+    stand_in = StandInArchive()
+    monkeypatch.setattr(Archive, "resolve", lambda *args: stand_in.resolve(*args))
+    monkeypatch.setattr(archive_trust, "public_sources", lambda _: ("deb http://a.example j m",))
+    monkeypatch.setattr(archive_trust, "keyring", lambda *_: tmp_path / "keyring")
+    return stand_in
+
+
+def resolve(freshness: Freshness, store: Store) -> Resolution:
+    return inputs.resolve(DEFINITION, freshness, store, "")
+
+
+def test_the_first_list_is_made_and_kept(archive: StandInArchive, store: Store) -> None:
+    archive.answer = resolution(0)
+    assert resolve(Freshness(), store) == archive.answer
+    assert archive.asked == [NAMES]
+    assert apt.load(inputs.resolution_file(DEFINITION)) == archive.answer
+
+
+def test_a_fresh_list_is_taken_without_a_question(archive: StandInArchive, store: Store) -> None:
+    kept = resolution(3)
+    apt.save(kept, inputs.resolution_file(DEFINITION))
+    assert resolve(Freshness(), store) == kept
+    assert archive.asked == []
+
+
+def test_a_new_list_says_its_difference_in_one_line(
+    archive: StandInArchive, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apt.save(resolution(8), inputs.resolution_file(DEFINITION))
+    archive.answer = resolution(0, version="2")
+    assert resolve(Freshness(), store) == archive.answer
+    said = [line for line in capsys.readouterr().out.splitlines() if "changed" in line]
+    assert len(said) == 1
+    assert said[0].startswith("apt packages changed: apt 1 -> 2, ca-certificates 1 -> 2, ")
+
+
+def test_without_the_archive_an_old_list_stays_and_says_its_age(
+    archive: StandInArchive, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = resolution(30)
+    apt.save(kept, inputs.resolution_file(DEFINITION))
+    assert resolve(Freshness(), store) == kept
+    warning = capsys.readouterr().err
+    assert "stay those of 30 days ago: the archive cannot be reached" in warning
+
+
+def test_a_refresh_that_was_asked_for_must_work(archive: StandInArchive, store: Store) -> None:
+    apt.save(resolution(1), inputs.resolution_file(DEFINITION))
+    with pytest.raises(Failure, match="cannot be reached"):
+        resolve(Freshness(refresh=True), store)
+
+
+def test_offline_without_a_list_says_what_to_do(archive: StandInArchive, store: Store) -> None:
+    with pytest.raises(Failure, match=r"no list of apt packages for ubuntu-22\.04") as caught:
+        resolve(Freshness(offline=True), store)
+    assert "invoke fetch" in caught.value.remedy
+    assert archive.asked == []
+
+
+def test_a_list_that_lacks_a_name_is_made_again(archive: StandInArchive, store: Store) -> None:
+    apt.save(resolution(1, leave_out="cloud-init"), inputs.resolution_file(DEFINITION))
+    archive.answer = resolution(0)
+    assert resolve(Freshness(), store) == archive.answer
+
+
+def test_more_apt_packages_have_a_list_of_their_own() -> None:
+    one = inputs.resolution_file(Definition(apt_packages=("vim", "jq")))
+    same = inputs.resolution_file(Definition(apt_packages=("jq", "vim")))
+    assert one == same != inputs.resolution_file(DEFINITION)
+
+
+def test_offline_names_what_the_store_lacks(make_inputs: Callable[..., Inputs]) -> None:
+    with pytest.raises(Failure, match=r"lacks 5 inputs: bash=5\.1, .*boto3-1\.40\.0") as caught:
+        inputs.fetch(make_inputs(), offline=True)
+    assert "invoke fetch" in caught.value.remedy
+
+
+def test_nothing_is_fetched_when_the_store_has_everything(
+    make_inputs: Callable[..., Inputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "has", lambda *_: True)
+    inputs.fetch(make_inputs(), offline=True)

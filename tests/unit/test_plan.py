@@ -1,0 +1,72 @@
+"""plan: each layer's fate, why, and how long it would take."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mlflow_image import layers, plan
+from mlflow_image.inputs import Inputs
+from mlflow_image.layers import Layer
+from tests.unit.test_layers import NAMES, UNIT, built
+
+MakeInputs = Callable[..., Inputs]
+
+
+@pytest.fixture
+def before(make_inputs: MakeInputs, checkout: Path) -> list[Layer]:
+    return built(layers.of(make_inputs()), seconds=60.0)
+
+
+def shown(rows: list[plan.Row]) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(plan.table(rows))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_an_unchanged_build_is_cached_and_takes_no_time(before: list[Layer]) -> None:
+    rows = plan.make(before)
+    assert [row.cached for row in rows] == [True] * 4
+    assert plan.total_seconds(rows) == 0
+    assert shown(rows).count("cached") == 4
+
+
+def test_a_change_shows_what_is_stale_why_and_for_how_long(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Path
+) -> None:
+    with (checkout / UNIT).open("a") as file:
+        file.write("# changed\n")
+    rows = plan.make(layers.of(make_inputs()))
+    assert [row.cached for row in rows] == [True, True, False, False]
+    assert plan.total_seconds(rows) == 120.0
+    text = shown(rows)
+    assert f"{UNIT}: " in text
+    assert "the layer below it changes" in text
+    assert text.count("1 min 00 s") == 2
+
+
+def test_a_first_build_has_no_expected_time(make_inputs: MakeInputs, checkout: Path) -> None:
+    rows = plan.make(layers.of(make_inputs()))
+    assert plan.total_seconds(rows) is None
+    assert shown(rows).count("unknown") == 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rebuild_makes_the_named_layer_and_all_above_it(before: list[Layer], name: str) -> None:
+    rows = plan.make(before, rebuild=name)
+    forced = NAMES[NAMES.index(name) :]
+    assert [row.layer.name for row in rows if not row.cached] == forced
+    assert all(row.reasons == ("asked for",) for row in rows if not row.cached)
+
+
+def test_many_reasons_are_cut_to_a_few(before: list[Layer], make_inputs: MakeInputs) -> None:
+    apt = {f"package{n}": "1" for n in range(10)}
+    text = shown(plan.make(layers.of(make_inputs(apt=apt))))
+    assert "apt: package0: (none) -> 1 " in text
+    assert "… and 4 more" in text
