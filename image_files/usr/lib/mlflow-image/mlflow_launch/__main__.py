@@ -43,8 +43,9 @@ def main(argv: list[str]) -> int:
         if isinstance(launch, handover.Refused):
             return refused(launch)
         fresh = WITHOUT_PRELOAD in argv
-        if not fresh and (launch.stock_command or not sound or early.disagrees(launch.environment)):
-            start_over(early.disagrees(launch.environment))
+        late = early.disagrees(launch.environment)
+        if not fresh and (late or launch.stock_command or not sound):
+            start_over(late)
         os.environ.update(launch.environment)
         if launch.stock_command:
             from mlflow_launch import stock
@@ -57,18 +58,22 @@ def serve(early: preload.Recorder, *, fresh: bool) -> int:
     """Check through MLflow's own command, import the application, and run the workers."""
     from mlflow_launch import command
 
-    if fresh:
-        found = command.started()()
-        os.environ.update(found.environment)
-        application = command.application()
-    else:
-        # The command's checks (2 s and more) run beside the application's import.
-        application_or_checks = command.started()
-        application = command.application()
-        found = application_or_checks()
-        if early.disagrees(found.environment):
-            start_over(early.disagrees(found.environment))
-        os.environ.update(found.environment)
+    try:
+        if fresh:
+            found = command.started()()
+            os.environ.update(found.environment)
+            application = command.application()
+        else:
+            # The command's checks run beside the application's import.
+            finish = command.started()
+            application = command.application()
+            found = finish()
+            if late := early.disagrees(found.environment):
+                start_over(late)
+            os.environ.update(found.environment)
+    except command.CommandRefusedError as error:
+        say(f"not serving: {error}")
+        return 1
     early.stop()
     from mlflow_launch import workers
 

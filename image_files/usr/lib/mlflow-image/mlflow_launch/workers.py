@@ -20,6 +20,11 @@ from mlflow_launch.log import say
 # Requests in flight (uploads) may take this long after SIGTERM; uvicorn alone waits for ever.
 # The unit's TimeoutStopSec is longer.
 GRACE_S = 30
+# A thread inside a request cannot be cancelled: its worker is killed then.
+KILL_AFTER_S = 35
+# The wait before a replacement, doubled with every failed start in a row.
+FIRST_DELAY_S = 0.5
+LONGEST_DELAY_S = 10.0
 # A worker that lives shorter than this counts as a failed start.
 HEALTHY_S = 60
 # So many failed starts in a row, and the launcher gives up: systemd starts it afresh.
@@ -97,7 +102,7 @@ class Crew:
     def _worker_ended(self, pid: int, status: int) -> None:
         lived_s = time.monotonic() - self._born_s.pop(pid)
         self._failed_starts = self._failed_starts + 1 if lived_s < HEALTHY_S else 0
-        delay_s = min(2.0**self._failed_starts / 4, 10.0)
+        delay_s = min(FIRST_DELAY_S * 2.0 ** (self._failed_starts - 1), LONGEST_DELAY_S)
         self._start_at_s = time.monotonic() + delay_s
         code = os.waitstatus_to_exitcode(status)
         say(f"worker {pid} ended with {code} after {lived_s:.0f} s; the next in {delay_s:.1f} s")
@@ -108,14 +113,15 @@ class Crew:
             os.kill(prober, signal.SIGKILL)
         for pid in self._born_s:
             os.kill(pid, signal.SIGTERM)
-        deadline_s = time.monotonic() + GRACE_S + 5
+        deadline_s = time.monotonic() + KILL_AFTER_S
         while self._born_s and time.monotonic() < deadline_s:
-            signal.sigtimedwait({signal.SIGCHLD}, 1)
+            signal.sigtimedwait({signal.SIGCHLD}, 0.5)
             for pid, _ in _ended_children():
                 self._born_s.pop(pid, None)
         for pid in self._born_s:
-            say(f"worker {pid} did not end within {GRACE_S} s: killed")
+            say(f"worker {pid} did not end within {KILL_AFTER_S} s: killed")
             os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         return 0
 
 

@@ -1,0 +1,36 @@
+"""MLflow's uvicorn command line is taken over word for word, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlflow_launch import command
+
+SOUND = [
+    *("/opt/mlflow/bin/python", "-m", "uvicorn", "--log-config", "/x/log.yaml"),
+    *("--host", "127.0.0.1", "--port", "8000", "--workers", "2", command.APPLICATION),
+]
+
+
+def test_the_command_of_this_mlflow_is_understood() -> None:
+    found = command.parsed(SOUND, {"_MLFLOW_SGI_NAME": "uvicorn"})
+    assert (found.host, found.port, found.workers) == ("127.0.0.1", 8000, 2)
+    assert found.log_config == "/x/log.yaml"
+    assert found.environment == {"_MLFLOW_SGI_NAME": "uvicorn"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        [*SOUND[:-1], "mlflow.server:app"],
+        [*SOUND[:-1], "--factory", SOUND[-1]],
+        [*SOUND[:-1], "--reload", "--reload", SOUND[-1]],
+        [SOUND[0], "-m", "gunicorn", *SOUND[3:]],
+        [*SOUND[:3], *SOUND[5:]],
+        [*SOUND[:-1], "--root-path", "/mlflow", SOUND[-1]],
+        [],
+    ],
+)
+def test_anything_that_a_new_mlflow_adds_is_not_guessed(changed: list[str]) -> None:
+    with pytest.raises(command.CommandRefusedError, match="does not know"):
+        command.parsed(changed, {})
