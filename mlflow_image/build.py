@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlflow_image import (
     bake,
+    collect,
     disk,
     inputs,
     layers,
@@ -27,6 +28,7 @@ from mlflow_image import (
     seal,
     tree,
     verify,
+    vms,
 )
 from mlflow_image.definition import Definition
 from mlflow_image.errors import Refusal
@@ -87,7 +89,11 @@ def build_image(definition: Definition, options: Options) -> Image:
     logs = logs_folder("verify")
     if options.verify:
         candidate = verified(candidate, logs)
-    return promote.into_dist(candidate, [*(layer.directory / "logs" for layer in stack), logs])
+    kept = {layer.name: layer.directory / "logs" for layer in stack}
+    image = promote.into_dist(candidate, {**kept, "verify": logs})
+    in_use = {layer.directory / layers.RECORD_NAME for layer in stack}
+    collect.collect(in_use | vms.backing_files())
+    return image
 
 
 def verified(candidate: Candidate, logs: Path) -> Candidate:

@@ -70,7 +70,7 @@ def entry_of(path: Path) -> Entry:
 
 
 def with_parents(files: set[Path]) -> set[Path]:
-    """The files, and the disks of all layers below those that they belong to."""
+    """The files, and the records of all layers below those that they belong to."""
     by_key = {
         record["key"]: folder
         for folder in (cache() / "layers").glob("*")
@@ -80,7 +80,7 @@ def with_parents(files: set[Path]) -> set[Path]:
     for file in files:
         record = layers.read_record(file.parent)
         while record and (parent := by_key.get(record["parts"].get("parent", ""))):
-            found.add((parent / "disk.qcow2").resolve())
+            found.add((parent / layers.RECORD_NAME).resolve())
             record = layers.read_record(parent)
     return found
 

@@ -30,11 +30,11 @@ def existing(sealed: Layer, must_be_verified: bool) -> Image | None:
     return None
 
 
-def into_dist(candidate: Candidate, logs: list[Path]) -> Image:
+def into_dist(candidate: Candidate, logs: dict[str, Path]) -> Image:
     """Make dist/<id>/ of a candidate and point dist/latest at it; returns the image.
 
     A folder that is there already is never rewritten, except that a verification is
-    recorded in it.
+    recorded in it. logs: name -> folder that is copied into logs/.
     """
     target = DIST / candidate.manifest["image"]
     if target.exists():
@@ -49,9 +49,9 @@ def into_dist(candidate: Candidate, logs: list[Path]) -> Image:
             (beside / SCHEMA_NAME).write_text(schema + "\n")
             python = candidate.manifest["python"]["version"]
             shutil.copyfile(lock_file(python), beside / lock_file(python).name)
-            for log in logs:
-                if log.is_dir():
-                    shutil.copytree(log, beside / "logs" / log.name)
+            for name, folder in logs.items():
+                if folder.is_dir():
+                    shutil.copytree(folder, beside / "logs" / name)
             manifest.write(beside, candidate.manifest)
             write_sums(beside)
             beside.rename(target)

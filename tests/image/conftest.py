@@ -9,13 +9,13 @@ import pytest
 from testinfra.host import Host
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def image(host: Host) -> dict[str, Any]:
     """What the image says of itself."""
     return json.loads(host.file("/etc/mlflow-image.json").content_string)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def root(host: Host) -> Any:
     """Run a shell command as root; returns its output without the last newline."""
 

@@ -1,0 +1,189 @@
+"""Two VMs side by side, as a user has them: different settings, broken settings, stop and start."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import CHECKOUT, Tasks
+
+PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
+CANARY = "canary-5d1f0c"
+SETTINGS = f"""\
+schema_version: 1
+server:
+  port: 9000
+  workers: 1
+  allowed_hosts: [mlflow.example.com]
+  extra_environment:
+    TEAM_TOKEN: {CANARY}
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(
+    tasks: Tasks, image: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """Two VMs started at once: `left` with the defaults, `right` with settings; name -> URL."""
+    settings = tmp_path_factory.mktemp("settings") / "right.yaml"
+    settings.write_text(SETTINGS)
+    starts = {
+        "left": tasks.start("up", "--name", "left", "--memory", "1536"),
+        "right": tasks.start(
+            "up", "--name", "right", "--memory", "1536", "--settings", str(settings)
+        ),
+    }
+    try:
+        outputs = {name: start.communicate(timeout=600)[0] for name, start in starts.items()}
+        for name, start in starts.items():
+            assert start.returncode == 0, outputs[name]
+        yield {
+            name: re.search(r"export MLFLOW_TRACKING_URI=(\S+)", output)[1]
+            for name, output in outputs.items()
+        }
+    finally:
+        for name in starts:
+            assert tasks("down", "--name", name).returncode == 0
+
+
+def answer(url: str, host: str = "") -> int:
+    request = urllib.request.Request(url + PROBE, headers={"Host": host} if host else {})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def in_guest(tasks: Tasks, name: str, command: str) -> subprocess.CompletedProcess[str]:
+    return tasks("ssh", "--name", name, "--command", command, timeout_s=120)
+
+
+@pytest.mark.budget(300)
+@pytest.mark.verifies("two VMs side by side, each with settings of its own")
+def test_both_answer_on_loopback_ports_of_their_own(pair: dict[str, str], tasks: Tasks) -> None:
+    assert pair["left"] != pair["right"]
+    assert all(url.startswith("http://127.0.0.1:") for url in pair.values())
+    assert answer(pair["left"]) == answer(pair["right"]) == 200
+    table = tasks("status").stdout
+    assert pair["left"] in table
+    assert pair["right"] in table
+
+
+def test_only_the_right_one_answers_to_the_host_name_of_its_settings(pair: dict[str, str]) -> None:
+    assert answer(pair["right"], "mlflow.example.com") == 200
+    assert answer(pair["left"], "mlflow.example.com") == 403
+
+
+def test_a_secret_of_the_settings_is_in_no_log_unit_or_argument(
+    pair: dict[str, str], tasks: Tasks
+) -> None:
+    found = in_guest(
+        tasks,
+        "right",
+        f"sudo journalctl --no-pager | grep -c {CANARY[:-1]}[{CANARY[-1]}]; "
+        f"sudo grep -rl {CANARY} /etc/systemd /run/systemd/system /var/log | wc -l; "
+        f"ps axww -o args | grep -c {CANARY[:-1]}[{CANARY[-1]}]; "
+        f"sudo grep -l {CANARY} -r /etc /run/mlflow /var/lib/mlflow-image | sort",
+    )
+    counts, files = found.stdout.split()[:3], found.stdout.split()[3:]
+    assert counts == ["0", "0", "0"], found.stdout
+    assert files, "the canary must be somewhere, or this test looks for nothing"
+    modes = in_guest(tasks, "right", f"sudo stat -c %a {' '.join(files)}").stdout.split()
+    assert set(modes) <= {"600", "640"}, dict(zip(files, modes, strict=False))
+    log = CHECKOUT / ".mlflow-image" / "vms" / "right" / "console.log"
+    assert CANARY not in log.read_text(errors="replace")
+    assert log.parent.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.budget(60)
+@pytest.mark.verifies("broken settings: each fault is said, the last good ones stay in force")
+def test_broken_settings_are_named_and_the_last_good_ones_serve_on(
+    pair: dict[str, str], tasks: Tasks
+) -> None:
+    broken = "schema_version: 1\\nserver:\\n  prot: 9000\\n  workers: many\\n"
+    done = in_guest(
+        tasks,
+        "right",
+        f"printf '{broken}' | sudo tee /etc/mlflow/settings.yaml >/dev/null; "
+        "sudo mlflow-configure --apply 2>&1",
+    )
+    assert "server.prot" in done.stdout
+    assert '"port"' in done.stdout or "port" in done.stdout
+    assert "server.workers" in done.stdout
+    assert answer(pair["right"], "mlflow.example.com") == 200
+
+
+@pytest.mark.budget(60)
+def test_settings_that_vanish_are_a_fault_and_not_an_empty_server(
+    pair: dict[str, str], tasks: Tasks
+) -> None:
+    done = in_guest(
+        tasks, "right", "sudo rm /etc/mlflow/settings.yaml; sudo mlflow-configure --apply 2>&1"
+    )
+    assert "settings.yaml" in done.stdout
+    assert answer(pair["right"], "mlflow.example.com") == 200
+
+
+@pytest.mark.budget(120)
+@pytest.mark.verifies("a sealed disk made twice has the same bytes; a living VM keeps its own")
+def test_sealing_again_gives_the_same_bytes_and_touches_no_living_vm(
+    pair: dict[str, str], tasks: Tasks, image: Path
+) -> None:
+    before = (image / "disk.qcow2").stat()
+    cache = Path(tasks.environment["MLFLOW_IMAGE_CACHE"])
+    sums = {p: p.read_text() for p in (cache / "layers").glob("sealed-*/raw.sha256")}
+    assert len(sums) == 1
+    done = tasks(
+        *("build-image", "--offline", "--python", "system"), "--rebuild", "sealed", "--no-verify"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {p: p.read_text() for p in sums} == sums
+    assert (image / "disk.qcow2").stat().st_ino == before.st_ino
+    assert answer(pair["left"]) == 200
+
+
+@pytest.mark.budget(180)
+def test_a_stopped_vm_starts_again_with_its_data(pair: dict[str, str], tasks: Tasks) -> None:
+    code = "import mlflow; mlflow.create_experiment('kept')"
+    made = subprocess.run(
+        [*PYTHON, code],
+        env={**os.environ, "MLFLOW_TRACKING_URI": pair["left"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    assert tasks("stop", "--name", "left").returncode == 0
+    assert "left" in tasks("status").stdout
+    started = tasks("start", "--name", "left")
+    assert started.returncode == 0, started.stdout + started.stderr
+    url = re.search(r"export MLFLOW_TRACKING_URI=(\S+)", started.stdout)[1]
+    query = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=kept"
+    with urllib.request.urlopen(url + query, timeout=60) as response:  # noqa: S310
+        assert b'"kept"' in response.read()
+
+
+def test_a_name_in_use_is_refused(pair: dict[str, str], tasks: Tasks) -> None:
+    done = tasks("up", "--name", "left")
+    assert done.returncode == 2
+    assert "left exists already" in done.stderr
+
+
+def test_a_port_in_use_is_refused_by_its_number(pair: dict[str, str], tasks: Tasks) -> None:
+    port = pair["right"].rpartition(":")[2]
+    done = tasks("up", "--name", "third", "--port", port)
+    assert done.returncode == 2
+    assert port in done.stderr
+    assert "third" not in tasks("status").stdout
+
+
+PYTHON = [sys.executable, "-c"]
