@@ -106,6 +106,8 @@ def seal(tree: Path) -> None:
     """Remove, empty and fix; called as root of the tree."""
     for pattern in REMOVED:
         for found in tree.glob(pattern):
+            if not found.parent.resolve().is_relative_to(tree.resolve()):
+                continue  # behind a link that means the host's own folder
             if found.is_dir() and not found.is_symlink():
                 shutil.rmtree(found)
             else:
