@@ -52,11 +52,12 @@ def resolve(name: str | None = None) -> Image:
         return in_folder(path.resolve())
     if path.is_file():
         return Image(path.name, path.resolve().parent, path.resolve(), None)
-    folders = sorted(DIST.glob("*/" + MANIFEST_NAME))
-    found = [file.parent for file in folders if matches(file.parent.name, name)]
+    # A promotion that is under way, or was killed, has a folder with a dot.
+    folders = sorted(file.parent for file in DIST.glob("[!.]*/" + MANIFEST_NAME))
+    found = [folder for folder in folders if matches(folder.name, name)]
     if len(found) == 1:
         return in_folder(found[0])
-    known = ", ".join(file.parent.name for file in folders if file.parent.name != LATEST)
+    known = ", ".join(folder.name for folder in folders if folder.name != LATEST)
     raise Refusal(
         f"--image {name}: {'several images are' if found else 'no image or file is'} called so",
         remedy=f"one of: {known}" if known else "`invoke build-image` makes one",

@@ -62,9 +62,9 @@ def into_dist(candidate: Candidate, logs: dict[str, Path]) -> Image:
 
 
 def record_verification(folder: Path, verification: dict[str, Any]) -> None:
-    """Mark the manifest of an image with what verification said."""
+    """Mark the manifest of an image with what verification said, if there was one."""
     content = manifest.read(folder)
-    if content.get("verification") != verification:
+    if verification["result"] != "not run" and content.get("verification") != verification:
         manifest.write(folder, {**content, "verification": verification})
         write_sums(folder)
 
