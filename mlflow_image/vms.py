@@ -127,6 +127,8 @@ def wait_until_ready(vm: Vm, on_wait: OnWait, timeout_s: float = machine.BOOT_TI
     try:
         return vm.machine.wait_until_ready(on_wait, timeout_s=timeout_s)
     except Failure as failure:
+        if not vm.machine.directory.exists():
+            raise Failure(f"VM {vm.name} was removed while it booted") from failure
         looks = [typed(task, vm.name) for task in ("logs", "ssh", "console")]
         raise Failure(
             f"VM {vm.name}: {failure.what}",
