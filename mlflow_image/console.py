@@ -46,7 +46,10 @@ DEAD_ENDS = (
     ("the guest's initramfs found no root filesystem", r"^\(initramfs\)|ALERT! .* does not exist"),
     ("the guest's boot loader failed", r"^grub rescue>|^error: .*\n+Entering rescue mode"),
     ("the firmware found nothing to boot", r"No bootable device|UEFI Interactive Shell"),
-    ("Secure Boot refused the image's boot loader", r"Security Violation|Access Denied"),
+    (
+        "Secure Boot refused the image's boot loader",
+        r"BdsDxe: failed to load .*Access Denied|Security Violation",
+    ),
 )
 
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[A-Za-z=>])")
