@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -185,17 +184,16 @@ def evidence(run: Run, logs: Path) -> str:
 
 def how_to_look(plan: Bake, work: Path) -> str:
     """How to log into the VM that a failed bake left, and how to end it."""
-    processes = subprocess.run(
-        ["pgrep", "-af", f"qemu.*{re.escape(str(work))}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
-    match = re.search(r"^(\d+) .*hostfwd=tcp:127\.0\.0\.1:(\d+)-:22", processes, re.MULTILINE)
-    if not match:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or ())
+        port = re.search(r"hostfwd=tcp:127\.0\.0\.1:(\d+)-:22", words)
+        if port and str(work) in words:
+            found.append((process.pid, port[1]))
+    if not found:
         return "; the VM is already gone"
-    pid, port = match.groups()
-    ssh = f"ssh -i {plan.key} -p {port} -o StrictHostKeyChecking=no root@127.0.0.1"
+    pid, port_number = found[0]
+    ssh = f"ssh -i {plan.key} -p {port_number} -o StrictHostKeyChecking=no root@127.0.0.1"
     return f"\nThe VM still runs: {ssh}\nEnd it with: kill {pid}; rm -r {work}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,16 +76,16 @@ def test_its_plugins_are_looked_for_where_they_are_said_to_be(program: Program) 
     body = saying("1.11.2", "$PACKER_PLUGIN_PATH/packer-plugin-qemu")
     binary = program("packer", f'test "$CHECKPOINT_DISABLE" = 1 || exit 9\n{body}')
     found = packer.usable(binary, "built with Go", Path("/plugins"))
-    assert found.environment(Path("/work"))["PACKER_PLUGIN_PATH"] == "/plugins"
+    assert found.environment(Path("/scratch"))["PACKER_PLUGIN_PATH"] == "/plugins"
 
 
 def test_it_asks_no_network_and_leaves_nothing_outside_its_work() -> None:
-    environment = Packer(Path("packer"), (1, 6, 6), "a test").environment(Path("/work"))
+    environment = Packer(Path("packer"), (1, 6, 6), "a test").environment(Path("/scratch"))
     assert environment == {
         "CHECKPOINT_DISABLE": "1",
-        "PACKER_CACHE_DIR": "/work/packer_cache",
+        "PACKER_CACHE_DIR": "/scratch/packer_cache",
         "PACKER_NO_COLOR": "1",
-        "TMPDIR": "/work",
+        "TMPDIR": "/scratch",
     }
 
 
@@ -181,6 +183,17 @@ def test_a_failed_bake_that_keeps_its_vm_says_where_it_is(
     failure = failing_bake(program, tmp_path, step, keep=True)
     assert "the VM is already gone" in failure.remedy
     assert "-on-error=abort" in (tmp_path / "logs" / PACKER_LOG).read_text()
+
+
+def test_a_kept_vm_is_found_by_its_work_and_its_port(tmp_path: Path) -> None:
+    idle = [sys.executable, "-c", "import sys; sys.stdin.read()", "qemu-system-x86_64"]
+    forward = "user,hostfwd=tcp:127.0.0.1:2222-:22"
+    with subprocess.Popen([*idle, f"{tmp_path}/output", forward], stdin=subprocess.PIPE) as vm:
+        said = packer.how_to_look(BAKE, tmp_path)
+        assert vm.stdin
+        vm.stdin.close()
+    assert "-p 2222" in said and BAKE.key in said
+    assert f"End it with: kill {vm.pid}; rm -r {tmp_path}" in said
 
 
 def test_a_template_that_packer_refuses_is_not_built(
