@@ -1,0 +1,67 @@
+"""What no file of the checkout may hold: paths of one machine, addresses of a registry."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.lint.sources import CHECKOUT, sources
+
+#: Folders of whoever wrote it; a name below another folder (/cache/work/x) is no such path.
+MACHINE_PATH = re.compile(
+    r"(?<![\w}/.-])/(?:builder|workspace)\b/?[\w.-]*"
+)
+HOSTS = re.compile(r"https?://(?:[^\s/@\"']+@)?([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)")
+#: Hosts made up for examples and tests, and those of formats and products that are named.
+KNOWN_HOSTS = re.compile(
+    r"(?:.*\.)?(?:example(?:\.(?:com|org|net))?|example\.com\.elsewhere\.org|test|invalid)"
+    r"|[0-9.]+|(?:www\.)?w3\.org|json-schema\.org|github\.com|mlflow\.org"
+    r"|(?:repo|www)\.anaconda\.com"
+)
+#: Written by the Go command, from the modules' own names.
+GENERATED = {".sum", ".svg"}
+
+
+def texts() -> list[tuple[Path, str]]:
+    found = []
+    for path in sources():
+        if path.suffix not in GENERATED and path.parent != Path(__file__).parent:
+            found.append((path.relative_to(CHECKOUT), path.read_text(errors="replace")))
+    return found
+
+
+def lines_with(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
+    """(place, what was found) for every match in the checkout."""
+    return [
+        (f"{path}:{text.count(chr(10), 0, match.start()) + 1}", match[match.lastindex or 0])
+        for path, text in texts()
+        for match in pattern.finditer(text)
+    ]
+
+
+def test_the_checkout_is_looked_at_as_a_whole() -> None:
+    names = {str(path) for path, _ in texts()}
+    assert {"README.md", "pyproject.toml", "mlflow_image/build.py", "scripts/invoke"} <= names
+
+
+@pytest.mark.parametrize("path", ["/builder/x", "see /workspace/a"])
+def test_a_machine_s_path_would_be_found(path: str) -> None:
+    assert MACHINE_PATH.search(path)
+
+
+@pytest.mark.parametrize("path", ["/cache/work/x", "{home}/work", "framework/", "/tmp/device"])
+def test_a_harmless_path_would_not(path: str) -> None:
+    assert not MACHINE_PATH.search(path)
+
+
+def test_no_file_names_a_path_of_the_machine_that_wrote_it() -> None:
+    found = lines_with(MACHINE_PATH)
+    found += lines_with(re.compile(re.escape(str(CHECKOUT)) + r"\b"))
+    assert not found, "paths of this machine; compute them, or use a made-up folder in tests"
+
+
+def test_no_file_names_a_host_that_nobody_allowed() -> None:
+    found = [(place, host) for place, host in lines_with(HOSTS) if not KNOWN_HOSTS.fullmatch(host)]
+    assert not found, "addresses come from the host's own settings; see KNOWN_HOSTS"
