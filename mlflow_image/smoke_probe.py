@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mlflow.utils import credentials, rest_utils
-
 from mlflow_image.smoke_telling import Telling, brief_text
 
 
@@ -17,6 +15,8 @@ def probe(url: str, telling: Telling) -> None:
     credentials, a refused Host header and a web server that is no MLflow are fatal
     (nothing was written yet); a server error or no answer in time is a first row.
     """
+
+    from mlflow.utils import credentials, rest_utils
 
     # MLflow's own way out, so that credentials and TLS are those of every later call.
     client: Any = rest_utils

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from mlflow_image import machine, paths, smoke, verify
 from mlflow_image.images import Image
@@ -37,15 +38,17 @@ def check_image(image: Image, on_step: Callable[[str], None]) -> Report:
             vm.reboot(waiting)
             vm.wait_until_ready(waiting)
 
-        return smoke.check_server(
+        report = smoke.check_server(
             f"http://{smoke.HOST_NAME}:{vm.forwarded[PORT]}",
-            keep=True,  # Nothing outlives the VM.
+            keep=True,
             reboot=reboot,
             resolve=smoke.LOOPBACK,
             on_step=on_step,
             patience=PATIENCE,
             anonymous=True,
         )
+    # Kept on the server, and gone with it.
+    return replace(report, left_behind=())
 
 
 class Waiting:
