@@ -24,13 +24,23 @@ def sources() -> list[Path]:
 
 def shell_scripts() -> list[Path]:
     """Files whose first line names a shell."""
-    return [path for path in sources() if names_a_shell(path)]
+    return [path for path in sources() if interpreter(path) in ("sh", "bash")]
 
 
-def names_a_shell(path: Path) -> bool:
-    with path.open("rb") as file:
-        first = file.readline(80).split()
-    return bool(first) and first[0].startswith(b"#!") and first[-1].endswith((b"sh", b"bash"))
+def python_scripts() -> list[Path]:
+    """Files whose first line names Python; a linter that looks for *.py alone misses them."""
+    return [path for path in sources() if interpreter(path).startswith("python")]
+
+
+def interpreter(path: Path) -> str:
+    """The program that a script's first line names, without its folder; else empty."""
+    with path.open(errors="replace") as file:
+        first = file.readline(120)
+    words = first.removeprefix("#!").split()
+    if not first.startswith("#!") or not words:
+        return ""
+    named = words[1] if words[0].endswith("/env") and len(words) > 1 else words[0]
+    return Path(named).name
 
 
 def yaml_files() -> list[Path]:
