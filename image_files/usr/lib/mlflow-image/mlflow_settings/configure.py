@@ -22,6 +22,8 @@ SETTINGS = Path("etc/mlflow/settings.yaml")
 RUN = Path("run/mlflow")
 STATE = Path("var/lib/mlflow-image")
 EMPTY_DATABASE = Path("opt/mlflow/share/mlflow-image/empty.sqlite")
+SYSTEMCTL = "/usr/bin/systemctl"
+SERVER_UNITS = ("mlflow-tracking.service", "mlflow-ready.service")
 
 # Exit codes. STAYED: refused, and the last good settings stay in force; the unit counts that as a
 # success, because the server serves. REFUSED: and there is nothing to fall back on.
@@ -69,9 +71,13 @@ def main(argv: Sequence[str]) -> int:
         say(f"the server does not start: {error}")
         (root / RUN / "refused").write_text(f"{error}\n", encoding="utf-8")
         return FAILED
+    if apply and exit_code == 0:
+        # A refusal at boot is mended.
+        subprocess.call([SYSTEMCTL, "reset-failed", "--quiet", "mlflow-configure.service"])
     if apply and changed and exit_code == 0:
         say("the settings have changed: restarting the server")
-        return subprocess.call(["/usr/bin/systemctl", "restart", "mlflow-tracking.service"])
+        # mlflow-ready as well: it never ran where the boot's settings were refused.
+        return subprocess.call([SYSTEMCTL, "restart", *SERVER_UNITS])
     if apply and exit_code == 0:
         say("nothing has changed: the server goes on")
     return exit_code

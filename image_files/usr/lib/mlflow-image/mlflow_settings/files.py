@@ -9,6 +9,7 @@ import os
 import pwd
 import shutil
 import socket
+import struct
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ SERVICE_USER = "mlflow"
 # Documentation addresses (RFC 5737, RFC 3849): a datagram socket that is connected to them sends
 # nothing, but the kernel chooses the address it would send from.
 _ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+
+_SIOCGIFADDR = 0x8915
 
 
 def write_if_changed(
@@ -93,13 +96,29 @@ def copy_new(source: Path, target: Path) -> None:
 
 
 def own_addresses() -> tuple[str, ...]:
-    """The machine's own IP addresses towards the default route, IPv4 first; may be empty."""
+    """The machine's own IP addresses: towards the default route first, IPv4 before IPv6."""
+    towards = {family: _address_towards(family, elsewhere) for family, elsewhere in _ELSEWHERE}
+    found = [towards[socket.AF_INET], *_interface_addresses(), towards[socket.AF_INET6]]
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
+def _address_towards(family: int, elsewhere: str) -> str:
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((elsewhere, 9))
+        return str(probe.getsockname()[0])
+    return ""
+
+
+def _interface_addresses() -> list[str]:
+    """The first IPv4 address of each interface but the loopback (netdevice(7))."""
     found = []
-    for family, elsewhere in _ELSEWHERE:
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((elsewhere, 9))
-            found.append(str(probe.getsockname()[0]))
-    return tuple(found)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):
+                request = struct.pack("256s", name.encode()[:15])
+                answer = fcntl.ioctl(asking.fileno(), _SIOCGIFADDR, request)
+                found.append(socket.inet_ntoa(answer[20:24]))
+    return [address for address in found if not address.startswith("127.")]
 
 
 def _as_service_user(work: Callable[[], None]) -> None:
