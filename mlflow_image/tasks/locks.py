@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from mlflow_image import progress, wheels
+from mlflow_image import anaconda, progress, wheels
 from mlflow_image.operating_systems import OPERATING_SYSTEMS
 from mlflow_image.paths import CHECKOUT, LOCKS
 from mlflow_image.tasks.task import task
 
-#: The Python that the pinned Anaconda installer brings.
-ANACONDA_PYTHON = "3.13"
-
 
 @task()
 def lock(context: Context) -> None:
-    """Resolve all wheels anew and pin them by hash, for every Python; needs a network."""
-    pythons = sorted({*(row.python for row in OPERATING_SYSTEMS.values()), ANACONDA_PYTHON})
+    """Resolve all wheels anew and pin them by hash, for every Python; needs a network.
+
+    What `python.distribution: auto` had decided is forgotten and decided anew.
+    """
+    anaconda.forget()
+    pythons = sorted(
+        {*(row.python for row in OPERATING_SYSTEMS.values()), anaconda.read_installer().python}
+    )
     for python in pythons:
         with progress.step(f"Locking the image's wheels for Python {python}") as step:
             wheels.lock(LOCKS / "image.in", python, wheels.lock_file(python), step)
