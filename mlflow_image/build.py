@@ -73,6 +73,9 @@ def build_image(definition: Definition, options: Options) -> Image:
     rows = plan.make(stack, options.rebuild)
     progress.out.print(plan.table(rows))
     stale = [row.layer for row in rows if not row.cached]
+    for layer in stack:
+        if layer not in stale:
+            collect.touch(layer.directory)
     if not stale and (image := promote.existing(stack[-1], options.verify)):
         progress.say(f"nothing changed: {image.directory} is up to date")
         return image

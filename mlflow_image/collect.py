@@ -59,14 +59,16 @@ def all_entries() -> list[Entry]:
 
 
 def entry_of(path: Path) -> Entry:
-    """Size on disk and last use; a layer is as young as its youngest file."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    stats = [file.lstat() for file in files] or [path.lstat()]
-    return Entry(
-        path.resolve(),
-        sum(stat.st_blocks * 512 for stat in stats),
-        max(max(stat.st_mtime, stat.st_atime) for stat in stats),
-    )
+    """Size on disk and last use: a layer's by `touch`, a stored file's by its last reading.
+
+    A layer's access times say nothing: every plan reads the records of all layers.
+    """
+    stat = path.lstat()
+    if path.is_file():
+        return Entry(path.resolve(), stat.st_blocks * 512, max(stat.st_mtime, stat.st_atime))
+    stats = [file.lstat() for file in path.rglob("*") if file.is_file()] or [stat]
+    size_bytes = sum(stat.st_blocks * 512 for stat in stats)
+    return Entry(path.resolve(), size_bytes, max(stat.st_mtime for stat in stats))
 
 
 def with_parents(files: set[Path]) -> set[Path]:
