@@ -1,0 +1,131 @@
+"""collect: the cache stays bounded, and nothing goes that something stands on."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from mlflow_image import collect, layers
+from mlflow_image.layers import Layer
+
+DAY_S = 24 * 3600
+SIZE_BYTES = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkout's own state, away from the real one."""
+    monkeypatch.setattr(collect, "STATE", tmp_path / "state")
+    return tmp_path / "state"
+
+
+def aged(path: Path, days: float) -> Path:
+    then = time.time() - days * DAY_S
+    os.utime(path, (then, then))
+    return path
+
+
+def stack(days: float, name: str = "one") -> list[Layer]:
+    """A base, a layer on it and a sealed disk, of 1 MB each, last used some days ago."""
+    base = Layer("base", "", {"os": name})
+    python = Layer("python", "", {"parent": base.key})
+    sealed = Layer("sealed", "", {"parent": python.key})
+    for layer in (base, python, sealed):
+        layer.directory.mkdir(parents=True)
+        aged_disk = layer.directory / "disk.qcow2"
+        aged_disk.write_bytes(b"x" * SIZE_BYTES)
+        aged(aged_disk, days)
+        record = layer.directory / layers.RECORD_NAME
+        record.write_text(json.dumps(layer.record(1, [])))
+        aged(record, days)
+    return [base, python, sealed]
+
+
+def there(of: list[Layer]) -> list[bool]:
+    return [layer.directory.exists() for layer in of]
+
+
+def stored(cache: Path, name: str, days: float) -> Path:
+    path = cache / "store" / "sha256" / name[:2] / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * SIZE_BYTES)
+    return aged(path, days)
+
+
+def test_what_is_young_and_within_the_limit_stays(cache: Path) -> None:
+    kept = stack(days=1)
+    file = stored(cache, "ab12", days=1)
+    assert collect.collect([]) == []
+    assert there(kept) == [True, True, True]
+    assert file.exists()
+
+
+def test_what_nobody_used_for_long_goes(cache: Path) -> None:
+    old = stack(days=61)
+    file = stored(cache, "ab12", days=61)
+    young = stack(days=59, name="two")
+    removed = {entry.path for entry in collect.collect([])}
+    assert removed == {file, *(layer.directory for layer in old)}
+    assert there(old) == [False, False, False]
+    assert there(young) == [True, True, True]
+
+
+def test_over_the_limit_the_least_recently_used_goes_first(cache: Path) -> None:
+    oldest = stored(cache, "ab12", days=3)
+    older = stored(cache, "cd34", days=2)
+    newest = stored(cache, "ef56", days=1)
+    removed = collect.collect([], limit_bytes=int(1.5 * SIZE_BYTES))
+    assert [entry.path for entry in removed] == [oldest, older]
+    assert newest.exists()
+
+
+def test_what_a_living_vm_stands_on_stays_with_all_below_it(cache: Path) -> None:
+    used, unused = stack(days=100), stack(days=100, name="two")
+    collect.collect([used[2].directory / "disk.qcow2"], limit_bytes=0)
+    assert there(used) == [True, True, True]
+    assert there(unused) == [False, False, False]
+
+
+def test_a_disk_in_the_middle_keeps_what_is_below_and_not_what_is_above(cache: Path) -> None:
+    layers_of_one = stack(days=100)
+    collect.collect([layers_of_one[1].directory / "disk.qcow2"], limit_bytes=0)
+    assert there(layers_of_one) == [True, True, False]
+
+
+def test_a_touched_layer_counts_as_used(cache: Path) -> None:
+    old = stack(days=100)
+    collect.touch(old[0].directory)
+    collect.collect([])
+    assert there(old) == [True, False, False]
+
+
+def test_leftovers_of_builds_that_are_no_more_go(cache: Path) -> None:
+    dead = cache / "work" / "base-999999999"
+    living = cache / "work" / f"base-{os.getpid()}"
+    for folder in (dead, living):
+        folder.mkdir(parents=True)
+    collect.collect([])
+    assert not dead.exists()
+    assert living.exists()
+
+
+def test_half_downloads_of_yesterday_and_old_logs_go(cache: Path, state: Path) -> None:
+    places = {
+        cache / "store" / "incoming" / "old": 1.1,
+        cache / "store" / "incoming" / "young": 0.5,
+        state / "logs" / "old": 14.1,
+        state / "logs" / "young": 13.0,
+    }
+    for folder, days in places.items():
+        folder.mkdir(parents=True)
+        aged(folder, days)
+    collect.collect([])
+    assert [folder.name for folder in places if folder.exists()] == ["young", "young"]
+
+
+def test_an_empty_cache_is_no_fault() -> None:
+    assert collect.collect([]) == []
