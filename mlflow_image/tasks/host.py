@@ -5,8 +5,8 @@ from __future__ import annotations
 from invoke.context import Context
 
 from mlflow_image import collect, doctor, progress, vms
-from mlflow_image.paths import cache
 from mlflow_image.errors import Failure
+from mlflow_image.paths import cache
 from mlflow_image.tasks.task import task
 
 

@@ -16,10 +16,8 @@ case $PYTHON_DISTRIBUTION in
 esac
 
 echo ":: installing $(grep -c '==' "$PAYLOAD/requirements.txt") wheels"
-install -m 0755 "$PAYLOAD/uv" /run/uv
-/run/uv pip install --quiet --python "$python" --no-deps --no-index --no-cache --link-mode copy \
+"$PAYLOAD/uv" pip install --quiet --python "$python" --no-deps --no-index --no-cache --link-mode copy \
   --find-links "$PAYLOAD/wheels" --require-hashes --requirement "$PAYLOAD/requirements.txt"
-rm /run/uv
 
 # unchecked-hash: the same bytes every time, and no look at the source at every import.
 # Test suites inside packages are never imported by a server.
