@@ -15,7 +15,7 @@ TEXTS = ["[red]", "Get:1 [42 kB]", "a [/b] c", "disk:bug:3"]
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     text = io.StringIO()
-    monkeypatch.setattr(progress.out, "file", text)
+    monkeypatch.setattr(progress.out, "_file", text)  # `file` would not be undone
     return text
 
 
@@ -83,7 +83,7 @@ def test_a_warning_goes_to_standard_error(
     plain: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     err = io.StringIO()
-    monkeypatch.setattr(progress.err, "file", err)
+    monkeypatch.setattr(progress.err, "_file", err)
     progress.warn("support ends soon")
     assert err.getvalue() == "warning: support ends soon\n"
     assert plain.getvalue() == ""
