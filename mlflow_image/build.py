@@ -32,7 +32,7 @@ from mlflow_image import (
 )
 from mlflow_image.definition import Definition
 from mlflow_image.errors import Refusal
-from mlflow_image.images import Image
+from mlflow_image.images import Image, login_of
 from mlflow_image.inputs import Freshness, Inputs
 from mlflow_image.layers import Layer
 from mlflow_image.manifest import Candidate
@@ -101,7 +101,7 @@ def build_image(definition: Definition, options: Options) -> Image:
 
 def verified(candidate: Candidate, logs: Path) -> Candidate:
     """Run the image's contract; returns the candidate marked, raises Failure if it fails."""
-    record = verify.run(candidate.disk, logs, verify.login_of(candidate.manifest["os"]))
+    record = verify.run(candidate.disk, logs, login_of(candidate.manifest))
     content = {**candidate.manifest, "verification": record}
     manifest.write(candidate.directory, content)
     verify.refuse_unverified(record, logs)

@@ -34,6 +34,16 @@ class Image:
         loaded: dict[str, Any] = json.loads(file.read_text())
         return loaded
 
+    @property
+    def login(self) -> str:
+        """The user that the image's cloud-init makes."""
+        return login_of(self.manifest)
+
+
+def login_of(manifest: dict[str, Any]) -> str:
+    """The user that cloud-init makes, named like the distribution; `ubuntu` if unknown."""
+    return "debian" if str(manifest.get("os", "")).startswith("debian") else "ubuntu"
+
 
 def resolve(name: str | None = None) -> Image:
     """The image that a user means: an id or a unique beginning of one, a folder, a disk file.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mlflow_image import machine, paths, smoke, verify
+from mlflow_image import machine, paths, smoke
 from mlflow_image.images import Image
 from mlflow_image.qemu import Spec
 from mlflow_image.smoke_process import Patience
@@ -26,8 +26,7 @@ def check_image(image: Image, on_step: Callable[[str], None]) -> Report:
     on_step gets one line for everything that is waited for. Raises Failure when the VM
     does not get ready; its console is then in LOGS.
     """
-    login = verify.login_of(image.manifest.get("os", ""))
-    spec = Spec(backing=image.disk, hostname="smoke", ssh_user=login, forwards={PORT: 0})
+    spec = Spec(backing=image.disk, hostname="smoke", ssh_user=image.login, forwards={PORT: 0})
     waiting = Waiting(on_step)
     with machine.booted(
         spec, userdata.wrap(SETTINGS), until="ready", on_wait=waiting, logs=LOGS

@@ -47,11 +47,6 @@ def run(disk: Path, logs: Path, login: str = "ubuntu") -> dict[str, Any]:
     }
 
 
-def login_of(system: str) -> str:
-    """The user that the operating system's cloud-init makes."""
-    return "debian" if system.startswith("debian") else "ubuntu"
-
-
 def testinfra(vm: machine.Machine, logs: Path, step: progress.Step) -> str:
     """Run the suite over ssh; returns pytest's last line. Full output: logs/testinfra.log."""
     words: list[str | Path] = [

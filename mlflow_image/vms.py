@@ -100,7 +100,7 @@ def make(name: str, image: Image, data: UserData, wish: Wish) -> Vm:
             forwards={data.guest_port: wish.port},
             firmware=wish.firmware,
             hostname=name,
-            ssh_user=login(image),
+            ssh_user=image.login,
         )
         made = machine.create(directory, spec, data.raw)
         try:
@@ -250,8 +250,3 @@ def journal_command(follow: bool) -> str:
     """The shell line that shows what MLflow's units have logged in the guest."""
     units = " ".join(f"--unit={unit}" for unit in UNITS)
     return f"journalctl --no-pager --output=short-iso {units}" + (" --follow" if follow else "")
-
-
-def login(image: Image) -> str:
-    """The user that the image's cloud-init makes, named like the distribution."""
-    return "debian" if str(image.manifest.get("os", "")).startswith("debian") else "ubuntu"

@@ -86,7 +86,7 @@ def verify_image(context: Context, image: str = "") -> None:
     """Boot an image and run its contract (Testinfra); the result goes into its manifest."""
     found = images.resolve(image or None)
     logs = build.logs_folder("verify")
-    record = verify.run(found.disk, logs, verify.login_of(found.manifest.get("os", "")))
+    record = verify.run(found.disk, logs, found.login)
     if found.manifest:
         promote.record_verification(found.directory, record)
     progress.say(f"{found.id}: {record['summary']}")
