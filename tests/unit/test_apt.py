@@ -139,6 +139,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         )
         tree = folder / "tree" / f"{name}-{version}" / "DEBIAN"
         tree.mkdir(parents=True)
+        tree.chmod(0o755)  # dpkg-deb insists, whatever the umask
         (tree / "control").write_text(control)
         deb = folder / f"{name}_{version.replace(':', '.')}_all.deb"
         command.run(["dpkg-deb", "-Znone", "--root-owner-group", "--build", tree.parent, deb])

@@ -59,6 +59,7 @@ def pinned(tmp_path: Path, served: Served) -> OperatingSystem:
     """A system whose keyring package is on the loopback server, pinned by its hash."""
     tree = tmp_path / "tree"
     (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN").chmod(0o755)  # dpkg-deb insists, whatever the umask
     (tree / "DEBIAN" / "control").write_text(
         "Package: k\nVersion: 1\nArchitecture: all\nMaintainer: x <x@y.z>\nDescription: keys\n"
     )
