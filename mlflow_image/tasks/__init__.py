@@ -8,7 +8,7 @@ from invoke.collection import Collection
 from invoke.tasks import Task
 
 #: Modules of this package, in the order in which a newcomer would need their tasks.
-MODULES = ("image", "vm", "smoke", "host", "locks", "tests")
+MODULES = ("image", "vm", "smoke", "host", "locks", "tests", "bench")
 
 
 def namespace() -> Collection:

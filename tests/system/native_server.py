@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import shutil
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import requests
-from filelock import FileLock
 
-from mlflow_image import paths
+from mlflow_image.native import environment, free_port
 
 START_S = 120
-
-
-def environment() -> Path:
-    """A Python environment with the wheels of the image's lock for this host's Python.
-
-    MLFLOW_IMAGE_NATIVE names one that exists already; otherwise it is made once per
-    lock in the user's cache (about a minute).
-    """
-    if named := os.environ.get("MLFLOW_IMAGE_NATIVE"):
-        return Path(named)
-    lock = paths.LOCKS / f"image-{sys.version_info.major}.{sys.version_info.minor}.txt"
-    key = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
-    place = paths.cache() / "native" / key
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.parent / f"{key}.lock"):
-        if not (place / "complete").exists():
-            shutil.rmtree(place, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", place], check=True)
-            pip: list[str | Path] = [place / "bin" / "python", "-m", "pip", "install", "--quiet"]
-            subprocess.run([*pip, "--require-hashes", "-r", lock], check=True)
-            (place / "complete").touch()
-    return place
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass

@@ -1,0 +1,132 @@
+"""MLflow servers on this host's loopback, from the image's own locked wheels, for measuring.
+
+`stock` is `mlflow server` as `pip install mlflow` brings it; `ours` is the image's launcher.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import requests
+from filelock import FileLock
+
+from mlflow_image import command
+from mlflow_image.errors import Failure
+from mlflow_image.paths import IMAGE_FILES, LOCKS, cache
+from mlflow_settings import render, settings
+
+LIBRARY = IMAGE_FILES / "usr" / "lib" / "mlflow-image"
+PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
+START_TIMEOUT_S = 180.0
+#: The wheels have uvloop and httptools; uvicorn as mlflow's own requirements bring it has not.
+STOCK_UVICORN = "--loop asyncio --http h11"
+
+
+def environment() -> Path:
+    """A Python environment with the wheels of the image's lock for this host's Python.
+
+    MLFLOW_IMAGE_NATIVE names one that exists already; otherwise it is made once per lock
+    in the user's cache (a minute or two).
+    """
+    if named := os.environ.get("MLFLOW_IMAGE_NATIVE"):
+        return Path(named)
+    lock = LOCKS / f"image-{sys.version_info.major}.{sys.version_info.minor}.txt"
+    key = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    place = cache() / "native" / key
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.parent / f"{key}.lock"):
+        if not (place / "complete").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            command.run([sys.executable, "-m", "venv", place])
+            pip: list[str | Path] = [place / "bin" / "python", "-m", "pip", "install", "--quiet"]
+            command.run([*pip, "--require-hashes", "-r", lock])
+            (place / "complete").touch()
+    return place
+
+
+@contextlib.contextmanager
+def stock(folder: Path, workers: int) -> Iterator[str]:
+    """`mlflow server` over a new SQLite file in `folder`; yields its URL once it answers."""
+    port = free_port()
+    words = [
+        *(str(environment() / "bin" / "mlflow"), "server", "--host", "127.0.0.1"),
+        *("--port", str(port), "--workers", str(workers), "--uvicorn-opts", STOCK_UVICORN),
+        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"),
+        *("--artifacts-destination", f"{folder}/artifacts"),
+    ]
+    with serving(words, folder, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, port) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def ours(folder: Path, workers: int) -> Iterator[str]:
+    """The image's launcher with the image's settings; yields its URL once it answers."""
+    port = free_port()
+    wanted = settings.Settings(server=settings.Server(host="127.0.0.1", port=port, workers=workers))
+    variables = {
+        **render.environment(wanted),
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
+        "MLFLOW_ARTIFACTS_DESTINATION": f"{folder}/artifacts",
+    }
+    document = {"format": render.FORMAT, "environment": variables, "stock_command": False}
+    (folder / "server.json").write_text(json.dumps(document))
+    words = [str(environment() / "bin" / "python"), "-I", str(LIBRARY / "mlflow-launch")]
+    with serving(words, folder, {"MLFLOW_IMAGE_RUN": str(folder)}, port) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def serving(
+    words: Sequence[str], folder: Path, variables: Mapping[str, str], port: int
+) -> Iterator[str]:
+    """A server and its workers for as long as the body runs; raises Failure with its log."""
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            words,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env={**os.environ, **quiet, **variables},
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not answers(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = (folder / "server.log").read_text(errors="replace")
+                raise Failure(f"{words[0]} did not start", evidence=command.last_lines(said))
+            time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=40)
+        command.kill_group(process.pid)
+        process.wait()
+
+
+def free_port() -> int:
+    """A port on the loopback that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    """Whether a call through the server's database succeeds."""
+    try:
+        return requests.get(url + PROBE, timeout=5).status_code == 200
+    except requests.RequestException:
+        return False
