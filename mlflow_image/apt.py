@@ -25,6 +25,9 @@ from mlflow_image.store import Store, hash_file
 #: A resolved list older than this is resolved again when the archive can be reached.
 MAX_AGE_S = 7 * 24 * 3600
 
+#: Of the host's settings: which indexes are fetched, and how they are kept, is decided here.
+NOT_TAKEN_OVER = ("Acquire::Languages", "Acquire::IndexTargets", "Acquire::GzipIndexes")
+
 
 @dataclass(frozen=True)
 class Package:
@@ -190,9 +193,10 @@ class Archive:
             "APT::Install-Recommends": "false",
             "APT::Sandbox::User": "",
             "Acquire::Languages": "none",
+            "Acquire::GzipIndexes": "false",
             "Acquire::Retries": "3",
         }
-        lines = [line for line in host.splitlines() if not line.startswith("Acquire::Languages")]
+        lines = [line for line in host.splitlines() if not line.startswith(NOT_TAKEN_OVER)]
         lines += [f'{key} "{value}";' for key, value in settings.items()]
         lines.append('#clear APT::Architectures; APT::Architectures { "amd64"; };')
         (self.folder / "apt.conf").write_text("\n".join(lines) + "\n")

@@ -13,6 +13,9 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
+#: Stands for this host's ways to the network; must not be found in the image.
+HOST_CANARY = "canary-of-the-host"
+
 #: Runs a program where only loopback exists: no interface, no route, no name server.
 CUT_OFF = """
 import fcntl, os, socket, struct, sys
@@ -30,7 +33,11 @@ class Tasks:
     environment: dict[str, str]
 
     def __call__(
-        self, *words: str, cut_off: bool = False, timeout_s: float = 1800
+        self,
+        *words: str,
+        cut_off: bool = False,
+        timeout_s: float = 1800,
+        more: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a task to its end; output captured, errors too."""
         argv = [sys.executable, "-m", "invoke", *words]
@@ -39,7 +46,7 @@ class Tasks:
         return subprocess.run(
             argv,
             cwd=CHECKOUT,
-            env={**os.environ, **self.environment},
+            env={**os.environ, **self.environment, **(more or {})},
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -81,8 +88,14 @@ def fetched(tasks: Tasks) -> None:
 
 @pytest.fixture(scope="session")
 def build(tasks: Tasks, fetched: None) -> subprocess.CompletedProcess[str]:
-    """The one bake of a test run."""
-    return tasks("build-image", "--offline", "--python", "system", cut_off=True)
+    """The one bake of a test run, on a host with a mirror, a proxy and an index of its own."""
+    host = {
+        "INVOKE_APT_MIRROR": f"http://{HOST_CANARY}.invalid/mirror",
+        "http_proxy": f"http://{HOST_CANARY}.invalid:3128",
+        "PIP_INDEX_URL": f"http://{HOST_CANARY}.invalid/simple",
+        "UV_DEFAULT_INDEX": f"http://{HOST_CANARY}.invalid/simple",
+    }
+    return tasks("build-image", "--offline", "--python", "system", cut_off=True, more=host)
 
 
 @pytest.fixture(scope="session")

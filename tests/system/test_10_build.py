@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .conftest import CHECKOUT, Tasks
+from .conftest import CHECKOUT, HOST_CANARY, Tasks
 
 
 @pytest.mark.budget(960)
@@ -31,6 +31,23 @@ def test_a_cold_build_without_a_network_ends_in_dist(
     assert size < 700 * 10**6
     record_property("figure", f"{seconds:.0f} s without verification, {size / 1e6:.0f} MB")
     assert "next: scripts/invoke up" in build.stdout
+
+
+@pytest.mark.budget(60)
+def test_nothing_of_the_host_is_in_the_finished_tree(tasks: Tasks, image: Path) -> None:
+    layers = Path(tasks.environment["MLFLOW_IMAGE_CACHE"]) / "layers"
+    (tree,) = layers.glob("image-files-*/tree.tar")
+    paths = [str(CHECKOUT), str(Path.home()), tasks.environment["MLFLOW_IMAGE_CACHE"]]
+    words = [HOST_CANARY, *(path for path in paths if len(path) > len("/root"))]
+    patterns = [word for text in words for word in ("-e", text)]
+    found = subprocess.run(
+        ["grep", "--text", "--max-count=3", "--only-matching", "--fixed-strings", *patterns, tree],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout == ""
+    assert found.returncode == 1, found.stderr
 
 
 def test_the_sums_of_the_image_are_right(image: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from . import archive_proxy
 from .conftest import CHECKOUT, Tasks
 
 PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
@@ -64,7 +65,7 @@ def answer(url: str, host: str = "") -> int:
 
 
 def in_guest(tasks: Tasks, name: str, command: str) -> subprocess.CompletedProcess[str]:
-    return tasks("ssh", "--name", name, "--command", command, timeout_s=120)
+    return tasks("ssh", "--name", name, "--command", command, timeout_s=400)
 
 
 @pytest.mark.budget(300)
@@ -131,6 +132,23 @@ def test_settings_that_vanish_are_a_fault_and_not_an_empty_server(
     )
     assert "settings.yaml" in done.stdout
     assert answer(pair["right"], "mlflow.example.com") == 200
+
+
+@pytest.mark.budget(240)
+@pytest.mark.verifies("`apt update` in the image, with its own sources and keys")
+def test_apt_update_works_with_the_image_s_own_sources(pair: dict[str, str], tasks: Tasks) -> None:
+    lists = Path(tasks.environment["MLFLOW_IMAGE_CACHE"]) / "apt/ubuntu-22.04/state/lists"
+    with archive_proxy.serving(lists) as (port, served):
+        done = in_guest(
+            tasks,
+            "left",
+            f"sudo apt-get -o Acquire::http::Proxy=http://10.0.2.2:{port} "
+            "-o Acquire::Languages=none update --error-on=any 2>&1",
+        )
+    assert done.returncode == 0, done.stdout
+    suites = {path.split("/dists/")[1].split("/")[0] for path in served}
+    assert suites == {"jammy", "jammy-updates", "jammy-security"}
+    assert any(path.endswith("/universe/binary-amd64/Packages") for path in served)
 
 
 @pytest.mark.budget(120)
