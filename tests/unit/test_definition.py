@@ -44,6 +44,12 @@ def test_what_is_left_out_has_its_default(write: Any) -> None:
     assert read == Definition(os="debian-12", apt_packages=("vim",))
 
 
+@pytest.mark.parametrize("text", ["", "# os: debian-12\n", "---\n"])
+def test_a_file_that_says_nothing_means_the_defaults(write: Any, text: str) -> None:
+    assert definition.read(write(text)) == Definition()
+    assert definition.read(write(text), os="debian-12") == Definition(os="debian-12")
+
+
 def test_a_definition_written_out_reads_back_the_same(write: Any) -> None:
     whole = Definition("mine", "debian-12", "packages", 20000, "anaconda", "server", ("vim", "jq"))
     assert definition.read(write(json.dumps(whole.as_data()))) == whole

@@ -1,0 +1,155 @@
+"""What takes too long for every commit: every system, another Packer, UEFI, an ordinary user."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mlflow_image import machine, packer_from_go
+from mlflow_image.qemu import Spec
+
+from ..standin.server import pinned
+from .conftest import CHECKOUT, Tasks
+
+pytestmark = pytest.mark.full
+
+LATEST = CHECKOUT / "dist" / "latest"
+
+
+@pytest.fixture(autouse=True)
+def latest_stays() -> Iterator[None]:
+    """dist/latest is afterwards what it was: the other tests mean the default image."""
+    before = LATEST.readlink() if LATEST.is_symlink() else None
+    yield
+    if before is not None:
+        LATEST.unlink(missing_ok=True)
+        LATEST.symlink_to(before)
+
+
+def built(tasks: Tasks, *words: str, **variables: str) -> dict[str, object]:
+    """Build with these words; returns the manifest of the image, which passed its contract."""
+    done = tasks("build-image", *words, more=variables, timeout_s=3000)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    manifest = json.loads((LATEST / "manifest.json").read_text())
+    assert manifest["verification"]["result"] == "passed"
+    return manifest
+
+
+def told(manifest: dict[str, object], record_property: Callable[..., None]) -> None:
+    seconds = sum(layer["total"] for layer in manifest["seconds"].values())
+    size = manifest["disk"]["bytes"] / 1e6
+    record_property("figure", f"{seconds:.0f} s without verification, {size:.0f} MB")
+
+
+@pytest.mark.budget(1200)
+@pytest.mark.verifies("bake `debian-12`, package set `server`; Testinfra")
+def test_debian_12_is_baked_and_keeps_the_contract(
+    tasks: Tasks, record_property: Callable[..., None]
+) -> None:
+    manifest = built(tasks, *("--os", "debian-12", "--python", "system", "--packages", "server"))
+    assert manifest["disk"]["bytes"] < 450 * 10**6
+    told(manifest, record_property)
+
+
+@pytest.mark.budget(1200)
+@pytest.mark.verifies("bake `ubuntu-24.04`, package set `server`; Testinfra")
+def test_ubuntu_24_04_is_baked_and_keeps_the_contract(
+    tasks: Tasks, record_property: Callable[..., None]
+) -> None:
+    manifest = built(tasks, *("--os", "ubuntu-24.04", "--python", "system", "--packages", "server"))
+    assert manifest["disk"]["bytes"] < 450 * 10**6
+    told(manifest, record_property)
+
+
+@pytest.mark.budget(900)
+@pytest.mark.skipif(not shutil.which("go"), reason="Packer is built with Go")
+@pytest.mark.verifies("bake with Packer 1.11.2 and its qemu plugin, built with Go")
+def test_a_newer_packer_with_its_plugin_bakes(
+    tasks: Tasks, image: Path, record_property: Callable[..., None]
+) -> None:
+    newer = packer_from_go.ensure()
+    manifest = built(
+        tasks,
+        *("--python", "system", "--rebuild", "image-files", "--packer", str(newer.binary)),
+        PACKER_PLUGIN_PATH=str(newer.plugin_dir),
+    )
+    assert manifest["built_with"]["packer"] == "1.11.2"
+    told(manifest, record_property)
+
+
+@pytest.mark.budget(900)
+@pytest.mark.verifies("bake in a VM that boots under UEFI")
+def test_the_bake_works_under_uefi(
+    tasks: Tasks, image: Path, record_property: Callable[..., None]
+) -> None:
+    words = ("--python", "system", "--rebuild", "image-files", "--firmware", "uefi")
+    told(built(tasks, *words), record_property)
+
+
+@pytest.mark.budget(200)
+@pytest.mark.verifies("boots under UEFI without Secure Boot")
+def test_the_image_boots_under_uefi(image: Path) -> None:
+    spec = Spec(backing=image / "disk.qcow2", firmware="uefi", restrict_network=True)
+    with machine.booted(spec, b"#cloud-config\n{}\n") as vm:
+        assert vm.run("test -d /sys/firmware/efi && echo efi").stdout == "efi\n"
+
+
+@pytest.mark.budget(1500)
+@pytest.mark.verifies("bake with the Anaconda path, against a stand-in installer on loopback")
+def test_the_anaconda_path_bakes_with_the_stand_in(
+    tasks: Tasks, tmp_path: Path, record_property: Callable[..., None]
+) -> None:
+    record = CHECKOUT / ".mlflow-image" / "python-distribution.json"
+    before = record.read_bytes() if record.is_file() else None
+    with pinned(tmp_path, python="3.10") as pins:
+        try:
+            manifest = built(
+                tasks,
+                *("--python", "anaconda", "--packages", "server"),
+                MLFLOW_IMAGE_INSTALLERS=str(pins),
+            )
+        finally:
+            record.unlink(missing_ok=True)
+            if before is not None:
+                record.write_bytes(before)
+    assert manifest["python"]["distribution"] == "anaconda"
+    told(manifest, record_property)
+
+
+@pytest.mark.budget(1800)
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a user of its own, which takes root")
+@pytest.mark.verifies("the whole build as an ordinary user with a private home and umask 077")
+def test_an_ordinary_user_builds(record_property: Callable[..., None]) -> None:
+    user = "mlflow-image-test"
+    subprocess.run(["userdel", "--remove", user], capture_output=True, check=False)
+    subprocess.run(["useradd", "--create-home", user], check=True)
+    home = Path(pwd.getpwnam(user).pw_dir)
+    home.chmod(0o700)
+    try:
+        copy = home / "checkout"
+        subprocess.run(["git", "clone", "--quiet", CHECKOUT, copy], check=True)
+        subprocess.run(["chown", "-R", f"{user}:", home], check=True)
+        done = subprocess.run(
+            [
+                *("su", user, "-c"),
+                "umask 077; cd ~/checkout && MLFLOW_IMAGE_PYTHON=/usr/bin/python3 "
+                "scripts/invoke build-image --python system --packages server",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=3000,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+        manifest = json.loads((copy / "dist" / "latest" / "manifest.json").read_text())
+        assert manifest["verification"]["result"] == "passed"
+        told(manifest, record_property)
+    finally:
+        subprocess.run(["userdel", "--remove", user], capture_output=True, check=False)
