@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from mlflow_image import paths, rootless
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -66,17 +68,16 @@ class Tasks:
 
 
 @pytest.fixture(scope="session")
-def tasks(tmp_path_factory: pytest.TempPathFactory) -> Tasks:
-    """Tasks over a cold cache that shares the user's fetched inputs."""
-    from mlflow_image.paths import cache
-
-    cold = cache() / "test-cache"
-    subprocess.run(["rm", "-rf", cold], check=True)
+def tasks() -> Iterator[Tasks]:
+    """Tasks over a cold cache that shares the user's fetched inputs; it goes at the end."""
+    cold = paths.cache() / "test-cache"
+    rootless.remove(cold)
     cold.mkdir(parents=True)
-    for shared in ("store", "apt"):
-        (cache() / shared).mkdir(parents=True, exist_ok=True)
-        (cold / shared).symlink_to(cache() / shared)
-    return Tasks({"MLFLOW_IMAGE_CACHE": str(cold), "PYTHONUNBUFFERED": "1"})
+    for shared in ("store", "apt", "packer"):
+        (paths.cache() / shared).mkdir(parents=True, exist_ok=True)
+        (cold / shared).symlink_to(paths.cache() / shared)
+    yield Tasks({"MLFLOW_IMAGE_CACHE": str(cold), "PYTHONUNBUFFERED": "1"})
+    rootless.remove(cold)
 
 
 @pytest.fixture(scope="session")
