@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ def read(
     text = read_text(file)
     try:
         document = load(text, file.name)
+        if document.data is None:  # nothing but comments: the defaults
+            document = replace(document, data={})
         if faults := document.check(schema()):
             raise Faults(faults)
         data = {**document.data, **overrides}
