@@ -12,5 +12,9 @@ install -m 0644 "$PAYLOAD/mlflow-image.json" /etc/mlflow-image.json
 echo ":: users, folders, boot menu"
 systemd-sysusers
 systemd-tmpfiles --create --prefix=/var/lib --prefix=/etc
-/usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/mlflow-image
+# For the system's Python, which configures, and for the one that serves: they may differ, and
+# neither can write its own there.
+for python in /usr/bin/python3 /opt/mlflow/bin/python; do
+  "$python" -m compileall -q --invalidation-mode unchecked-hash /usr/lib/mlflow-image
+done
 update-grub 2>/dev/null
