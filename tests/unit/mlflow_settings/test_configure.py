@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -150,6 +151,21 @@ def test_a_new_database_is_the_migrated_empty_one(machine: Machine) -> None:
     assert [path.name for path in (machine.root / "var/lib/mlflow").iterdir()] == ["mlflow.db"]
 
 
+def test_a_new_database_leaves_the_caller_s_umask_as_it_was(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without root it is made in this process.
+    monkeypatch.setattr("mlflow_settings.files._as_service_user", lambda work: work())
+    machine.give(GOOD + "backend_store: {sqlite: /var/lib/mlflow/a/b.db}\n")
+    before = os.umask(0o022)
+    try:
+        machine.boot()
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((machine.root / "var/lib/mlflow/a").stat().st_mode) == 0o750
+
+
 def test_a_database_that_is_there_is_never_touched(machine: Machine) -> None:
     (machine.root / DATABASE).write_bytes(b"precious")
     machine.give(GOOD)
@@ -211,6 +227,36 @@ def test_a_failure_to_write_is_a_refusal_and_no_endless_wait(
     machine.give(GOOD)
     assert machine.boot() == configure.FAILED
     assert machine.port is None
+    # The launcher is in the group, and must be able to read why.
+    assert stat.S_IMODE((machine.root / "run/mlflow/refused").stat().st_mode) == 0o640
+
+
+def test_a_failure_to_apply_leaves_the_running_server_what_it_has(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    machine.give(GOOD)
+    machine.boot()
+    machine.give(OTHER)
+    monkeypatch.setattr("mlflow_settings.files.write_if_changed", full)
+    assert configure.main(["--root", str(machine.root), "--apply"]) == configure.FAILED
+    assert machine.port == "8001"
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("mlflow-configure: the settings could not be put in force: ")
+
+
+def test_who_is_not_root_is_told_so_before_anything_is_touched(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def touched(*_: object) -> None:
+        raise AssertionError("nothing may be configured")
+
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(configure, "configure", touched)
+    assert configure.main(["--apply"]) == configure.FAILED
+    assert "only root" in capsys.readouterr().out
 
 
 def test_no_secret_reaches_the_console_or_the_refusal(

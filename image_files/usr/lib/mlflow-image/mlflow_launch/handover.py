@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -36,12 +37,12 @@ class Refused:
 def wait(run: Path) -> Launch | Refused:
     """Block until mlflow-configure has decided. systemd bounds the wait (TimeoutStartSec)."""
     while True:
-        if (run / "refused").exists():
+        # An operator's --apply may take either away between a look and the reading.
+        with contextlib.suppress(FileNotFoundError):
             return Refused(tuple((run / "refused").read_text(encoding="utf-8").splitlines()))
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return read(run / "server.json")
-        except FileNotFoundError:
-            time.sleep(_LOOK_EVERY_S)
+        time.sleep(_LOOK_EVERY_S)
 
 
 def read(path: Path) -> Launch | Refused:

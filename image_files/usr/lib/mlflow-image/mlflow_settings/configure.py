@@ -7,6 +7,8 @@ checked (never what was rendered from it), and the paths of the databases that e
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -64,12 +66,16 @@ def main(argv: Sequence[str]) -> int:
         root, checked_file, apply = arguments.root, arguments.check, arguments.apply
     if checked_file is not None:
         return check_file(checked_file)
+    if root == Path("/") and os.geteuid() != 0:
+        say("only root may put settings in force (sudo); --check FILE needs no rights")
+        return FAILED
     try:
         changed, exit_code = configure(root)
     except OSError as error:
-        # Without this file the launcher would wait for settings until systemd loses patience.
-        say(f"the server does not start: {error}")
-        (root / RUN / "refused").write_text(f"{error}\n", encoding="utf-8")
+        if apply:
+            say(f"the settings could not be put in force: {error}")
+        else:
+            _refuse_to_start(root, str(error))
         return FAILED
     if apply and exit_code == 0:
         # A refusal at boot is mended.
@@ -150,6 +156,13 @@ def _fall_back(root: Path, faults: tuple[str, ...]) -> Verdict:
         return Verdict(None, (line,), faults, exit_code=REFUSED)
     line = f"{count} in /{SETTINGS}: the last good settings stay in force"
     return Verdict(settings, (line,), faults, exit_code=STAYED)
+
+
+def _refuse_to_start(root: Path, why: str) -> None:
+    say(f"the server does not start: {why}")
+    # Without this file the launcher would wait for settings until systemd loses patience.
+    with contextlib.suppress(OSError):
+        files.write_if_changed(root / RUN / "refused", f"{why}\n", 0o640, files.SERVICE_USER)
 
 
 def _put_in_force(root: Path, verdict: Verdict) -> bool:

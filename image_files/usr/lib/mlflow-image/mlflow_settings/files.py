@@ -77,8 +77,8 @@ def copy_new(source: Path, target: Path) -> None:
     """
 
     def copy() -> None:
-        os.umask(0o027)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with _umask(0o027):
+            target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
             with os.fdopen(descriptor, "wb") as new, source.open("rb") as old:
@@ -93,6 +93,16 @@ def copy_new(source: Path, target: Path) -> None:
         _sync_directory(target.parent)
 
     _as_service_user(copy)
+
+
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    """It belongs to the whole process, and without root that is the caller's own."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def own_addresses() -> tuple[str, ...]:
