@@ -11,8 +11,6 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import mlflow.entities
-import mlflow.tracking
 from rich.table import Table
 
 from mlflow_image import native
@@ -67,6 +65,10 @@ def rate(step: Step) -> list[Figure]:
 
 def calls_a_second(url: str, calls: int = CALLS) -> float:
     """One client logs batches one after the other; the first ten are not counted."""
+    # Not at the top: importing it takes a second, and every task would wait for it.
+    import mlflow.entities
+    import mlflow.tracking
+
     client = mlflow.tracking.MlflowClient(url)
     run = client.create_run("0").info.run_id
     started = 0.0
