@@ -81,10 +81,6 @@ def read_installer(file: Path | None = None) -> Installer:
         raise Failure(f"{file} does not pin an Anaconda installer: {error!r}") from error
 
 
-#: Asked for by `invoke doctor`: without it there is no Anaconda that is not in the store.
-HOST = read_installer().host
-
-
 def decide(
     asked: str,
     installer: Installer,

@@ -115,7 +115,7 @@ def room() -> list[Row]:
 def network() -> list[Row]:
     """Which hosts of a build answer by name; none is needed once `invoke fetch` has run."""
     rows = []
-    host = anaconda.HOST
+    host = anaconda.read_installer().host
     try:
         socket.getaddrinfo(host, 443)
         rows.append(Row("network", f"{host} can be found: Anaconda can be fetched", True, False))

@@ -54,7 +54,7 @@ def test_the_pin_is_complete_and_its_wheels_are_locked() -> None:
     assert PINNED.version in PINNED.file
     assert 1e9 < PINNED.size_bytes < 1.2e9
     assert (paths.LOCKS / f"image-{PINNED.python}.txt").is_file()
-    assert anaconda.HOST == "repo.anaconda.com"
+    assert PINNED.host == "repo.anaconda.com"
 
 
 def test_auto_takes_an_installer_that_is_in_the_store_without_asking_the_network(
