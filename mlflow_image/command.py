@@ -73,6 +73,8 @@ def run(
             f"{words[0]} was not found on this host",
             remedy=remedy or "run `invoke doctor` to see what is missing",
         ) from error
+    except OSError as error:
+        raise Failure(f"{words[0]} could not be started: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise Failure(f"`{shown(words)}` took longer than {timeout_s:.0f} s") from error
     seconds = time.monotonic() - started
@@ -123,6 +125,8 @@ def stream(
             f"{words[0]} was not found on this host",
             remedy=remedy or "run `invoke doctor` to see what is missing",
         ) from error
+    except OSError as error:
+        raise Failure(f"{words[0]} could not be started: {error.strerror}") from error
     if not keep_group:
         threading.Thread(target=kill_group_after, args=(process,), daemon=True).start()
     try:

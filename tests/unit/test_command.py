@@ -54,6 +54,16 @@ def test_a_failing_program_is_named_with_its_exit_code_and_last_words() -> None:
     assert caught.value.remedy == "buy one"
 
 
+@pytest.mark.parametrize(("mode", "why"), [(0o755, "Exec format error"), (0o644, "Permission")])
+def test_what_is_no_program_is_said_in_one_line(tmp_path: Path, mode: int, why: str) -> None:
+    text = tmp_path / "notes"
+    text.write_text("not a program\n")
+    text.chmod(mode)
+    for start in (lambda: command.run([text]), lambda: command.stream([text], print)):
+        with pytest.raises(Failure, match=f"{text} could not be started: {why}"):
+            start()
+
+
 def test_a_silent_standard_error_leaves_standard_output_as_evidence() -> None:
     with pytest.raises(Failure) as caught:
         command.run(["sh", "-c", "echo only here; false"])
