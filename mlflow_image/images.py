@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlflow_image.errors import Refusal
-from mlflow_image.paths import DIST
+from mlflow_image.paths import DIST, typed_path
 
 LATEST = "latest"
 DISK_NAME = "disk.qcow2"
@@ -57,10 +58,10 @@ def resolve(name: str | None = None) -> Image:
                 "there is no image yet", remedy="`invoke build-image` makes one, or name --image"
             )
         return in_folder(latest.resolve())
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = typed_path(name)
+    if os.path.isdir(path):  # noqa: PTH112 - is_dir() raises for a name that is too long
         return in_folder(path.resolve())
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113
         return Image(path.name, path.resolve().parent, path.resolve(), None)
     # A promotion that is under way, or was killed, has a folder with a dot.
     folders = sorted(file.parent for file in DIST.glob("[!.]*/" + MANIFEST_NAME))

@@ -16,6 +16,11 @@ GUEST_SCRIPTS = CHECKOUT / "scripts" / "guest"
 IMAGE_FILES = CHECKOUT / "image_files"
 
 
+def typed_path(text: str) -> Path:
+    """A path as people type it, `~` included; `~nobody` is a name like any other."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises for ~nobody
+
+
 def cache() -> Path:
     """The user's cache directory of this product; MLFLOW_IMAGE_CACHE overrides it."""
     chosen = os.environ.get("MLFLOW_IMAGE_CACHE")

@@ -47,6 +47,12 @@ def test_an_ambiguous_beginning_is_refused_with_the_choices(dist: Path) -> None:
     assert caught.value.remedy == f"one of: {SECOND}, {FIRST}"
 
 
+@pytest.mark.parametrize("name", ["~nobody-here", "n" * 300])
+def test_a_name_that_is_no_path_either_is_refused(dist: Path, name: str) -> None:
+    with pytest.raises(Refusal, match="no image or file is called so"):
+        images.resolve(name)
+
+
 def test_an_unknown_name_is_refused_with_the_choices(dist: Path) -> None:
     with pytest.raises(Refusal, match="--image bbbb: no image or file is called so") as caught:
         images.resolve("bbbb")
