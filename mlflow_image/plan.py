@@ -58,7 +58,14 @@ def table(rows: list[Row]) -> Table:
     return shown
 
 
-def total_seconds(rows: list[Row]) -> float | None:
-    """The expected time of the whole build; None when a stale layer was never built here."""
-    stale = [row.expected_s for row in rows if not row.cached]
-    return None if None in stale else sum(s for s in stale if s is not None)
+def outlook(rows: list[Row]) -> str:
+    """How long it will take, in one line, as far as past builds tell."""
+    stale = [row for row in rows if not row.cached]
+    if not stale:
+        return "every layer is there: nothing is to be made"
+    unknown = [row.layer.name for row in stale if row.expected_s is None]
+    known = human_seconds(sum(row.expected_s or 0 for row in stale))
+    if not unknown:
+        return f"expected: {known}, and the verification"
+    more = "" if len(unknown) == len(stale) else f"{known}, and "
+    return f"expected: {more}what was never built here ({', '.join(unknown)})"

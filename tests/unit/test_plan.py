@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -33,8 +34,8 @@ def shown(rows: list[plan.Row]) -> str:
 def test_an_unchanged_build_is_cached_and_takes_no_time(before: list[Layer]) -> None:
     rows = plan.make(before)
     assert [row.cached for row in rows] == [True] * 4
-    assert plan.total_seconds(rows) == 0
     assert shown(rows).count("cached") == 4
+    assert plan.outlook(rows) == "every layer is there: nothing is to be made"
 
 
 def test_a_change_shows_what_is_stale_why_and_for_how_long(
@@ -44,7 +45,7 @@ def test_a_change_shows_what_is_stale_why_and_for_how_long(
         file.write("# changed\n")
     rows = plan.make(layers.of(make_inputs()))
     assert [row.cached for row in rows] == [True, True, False, False]
-    assert plan.total_seconds(rows) == 120.0
+    assert plan.outlook(rows) == "expected: 2 min 00 s, and the verification"
     text = shown(rows)
     assert f"{UNIT}: " in text
     assert "the layer below it changes" in text
@@ -53,8 +54,16 @@ def test_a_change_shows_what_is_stale_why_and_for_how_long(
 
 def test_a_first_build_has_no_expected_time(make_inputs: MakeInputs, checkout: Path) -> None:
     rows = plan.make(layers.of(make_inputs()))
-    assert plan.total_seconds(rows) is None
     assert shown(rows).count("unknown") == 4
+    assert plan.outlook(rows) == (
+        "expected: what was never built here (base, python, image-files, sealed)"
+    )
+
+
+def test_a_layer_of_unknown_time_is_named_beside_the_known_ones(before: list[Layer]) -> None:
+    rows = plan.make(before, rebuild="image-files")
+    rows[-1] = dataclasses.replace(rows[-1], expected_s=None)
+    assert plan.outlook(rows) == "expected: 1 min 00 s, and what was never built here (sealed)"
 
 
 @pytest.mark.parametrize("name", NAMES)
