@@ -7,7 +7,7 @@ from invoke.context import Context
 from mlflow_image import collect, doctor, progress, vms
 from mlflow_image.errors import Failure
 from mlflow_image.paths import cache
-from mlflow_image.tasks.task import task
+from mlflow_image.tasks.task import task, whole_number
 
 
 @task(name="doctor")
@@ -27,12 +27,13 @@ def show_doctor(context: Context) -> None:
         "gigabytes": "and the least recently used above this size",
     }
 )
-def clean(context: Context, all: bool = False, days: int = 60, gigabytes: int = 30) -> None:
+def clean(context: Context, all: bool = False, days: str = "60", gigabytes: str = "30") -> None:
     """Remove old layers, inputs and logs from the cache; never what a VM stands on."""
+    age, limit = whole_number("days", days), whole_number("gigabytes", gigabytes)
     removed = collect.collect(
         vms.backing_files(),
-        limit_bytes=0 if all else gigabytes * 10**9,
-        max_age_s=0 if all else days * 24 * 3600,
+        limit_bytes=0 if all else limit * 10**9,
+        max_age_s=0 if all else age * 24 * 3600,
     )
     size = progress.human_bytes(sum(entry.bytes for entry in removed))
     progress.say(f"removed {len(removed)} entries, {size}; the cache is {cache()}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from invoke.context import Context
 
-from mlflow_image import build, definition, images, inputs, layers, progress, promote, verify
+from mlflow_image import build, definition, images, inputs, layers, progress, promote, qemu, verify
 from mlflow_image import plan as plans
 from mlflow_image.build import Options
 from mlflow_image.definition import Definition
@@ -23,6 +24,19 @@ DEFINITION_HELP = {
     "refresh": "resolve the apt packages again",
     "no-refresh": "keep the list of apt packages, however old",
 }
+
+
+#: What --rebuild may name.
+LAYERS = ("base", "python", "image-files", "sealed")
+BUILD_FIRMWARES = ("bios", "uefi")
+
+
+def refuse_unknown(flag: str, value: str, choices: Sequence[str]) -> None:
+    """Raise Refusal for a value of a flag that is none of its choices."""
+    if value not in choices:
+        raise Refusal(
+            f"--{flag} {value}: unknown", remedy=f"one of {', '.join(filter(None, choices))}"
+        )
 
 
 def freshness(offline: bool, refresh: bool, no_refresh: bool) -> Freshness:
@@ -66,8 +80,11 @@ def build_image(
     rebuild: str = "",
 ) -> None:
     """Bake, seal and verify the image; what did not change is not made again."""
-    if on_error not in ("cleanup", "abort"):
-        raise Refusal(f"--on-error={on_error}: unknown", remedy="cleanup or abort")
+    refuse_unknown("on-error", on_error, ("cleanup", "abort"))
+    refuse_unknown("firmware", firmware, BUILD_FIRMWARES)
+    if firmware != "bios":
+        qemu.ovmf_files(firmware)
+    refuse_unknown("rebuild", rebuild, ("", *LAYERS))
     options = Options(
         freshness=freshness(offline, refresh, no_refresh),
         packer=packer,
@@ -112,9 +129,7 @@ def plan(
     )
     rows = plans.make(layers.of(wanted))
     progress.out.print(plans.table(rows))
-    expected = plans.total_seconds(rows)
-    if expected is not None:
-        progress.say(f"expected: {progress.human_seconds(expected)}, and the verification")
+    progress.say(plans.outlook(rows))
 
 
 @task(help={key: DEFINITION_HELP[key] for key in DEFINITION_HELP if key != "offline"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from invoke.context import Context
 
 from mlflow_image import verified
-from mlflow_image.errors import Failure
+from mlflow_image.errors import Failure, Refusal
 from mlflow_image.paths import CHECKOUT
 from mlflow_image.tasks.task import task
 
@@ -27,7 +28,7 @@ FOLDERS = ("lint", "unit", "system")
 def test(context: Context, full: bool = False, only: str = "", k: str = "") -> None:
     """Lint, unit tests, one real bake, scenarios in real VMs; prints a time budget per test."""
     if only and only not in FOLDERS:
-        raise Failure(f"--only {only}: unknown", remedy=f"one of {', '.join(FOLDERS)}")
+        raise Refusal(f"--only {only}: unknown", remedy=f"one of {', '.join(FOLDERS)}")
     folders = [f"tests/{name}" for name in ([only] if only else FOLDERS)]
     with tempfile.TemporaryDirectory() as scratch:
         record = Path(scratch) / "record.json"
@@ -35,7 +36,7 @@ def test(context: Context, full: bool = False, only: str = "", k: str = "") -> N
         words += ["--full"] if full else []
         words += ["-k", k] if k else []
         with context.cd(str(CHECKOUT)):
-            done = context.run(" ".join(f"'{word}'" for word in words), pty=False, warn=True)
+            done = context.run(shlex.join(words), pty=False, warn=True)
         if full and record.is_file() and not k and not only:
             verified.update(record)
     if done is None or done.exited != 0:

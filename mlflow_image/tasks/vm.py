@@ -6,7 +6,6 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from invoke.context import Context
 
@@ -21,7 +20,8 @@ from mlflow_image import (
     vms,
 )
 from mlflow_image.errors import Refusal
-from mlflow_image.tasks.task import task
+from mlflow_image.paths import typed_path
+from mlflow_image.tasks.task import task, whole_number
 from mlflow_image.vms import DEFAULT_NAME, Vm, Wish
 
 NAME_HELP = {"name": f"which VM; default: {DEFAULT_NAME}"}
@@ -140,7 +140,11 @@ def start(context: Context, name: str = DEFAULT_NAME) -> None:
     """Start a stopped VM on the disk that it has, and wait until its server is ready."""
     vm = vms.find(name)
     vms.power_on(vm)
-    follow(vm)
+    try:
+        follow(vm)
+    except KeyboardInterrupt:
+        progress.warn(f"VM {name} runs on; {vms.typed('stop', name)} ends it")
+        raise
 
 
 @task(help=NAME_HELP)
@@ -178,8 +182,8 @@ def read_data(file: str, settings: str, image: images.Image) -> user_data.UserDa
     if file and settings:
         raise Refusal("--user-data and --settings exclude each other", remedy="give one of them")
     if settings:
-        return user_data.from_settings(Path(settings).expanduser(), image)
-    return user_data.from_user_data(Path(file).expanduser() if file else user_data.DEFAULT, image)
+        return user_data.from_settings(typed_path(settings), image)
+    return user_data.from_user_data(typed_path(file) if file else user_data.DEFAULT, image)
 
 
 def running(name: str) -> Vm:
@@ -188,13 +192,6 @@ def running(name: str) -> Vm:
     if not vm.machine.running:
         raise Refusal(f"VM {name} does not run", remedy=vms.typed("start", name))
     return vm
-
-
-def whole_number(flag: str, text: str) -> int:
-    """A flag's value as a number; raises Refusal naming the flag."""
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise Refusal(f"--{flag} {text!r} is no whole number")
-    return int(text)
 
 
 def port_number(text: str) -> int:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -18,11 +22,12 @@ ENDINGS = [
         "error: it broke [here]\n\n    last line",
     ),
     (KeyboardInterrupt(), 130, "interrupted"),
+    (OSError(28, "No space left on device", "/c"), 1, "error: /c: No space left on device\n"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "message"), ENDINGS, ids=["refusal", "failure", "ctrl-c"]
+    ("error", "code", "message"), ENDINGS, ids=["refusal", "failure", "ctrl-c", "system"]
 )
 def test_an_error_is_a_message_and_an_exit_code(
     error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]
@@ -37,6 +42,38 @@ def test_an_error_is_a_message_and_an_exit_code(
     said = capsys.readouterr()
     assert said.err.startswith(message)
     assert said.out == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminated_task_cleans_up_as_after_ctrl_c(number: signal.Signals) -> None:
+    cleaned = []
+
+    @task()
+    def waiting(context: Context) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+        finally:
+            cleaned.append(True)
+
+    with pytest.raises(Exit) as caught:
+        waiting(Context())
+    assert caught.value.code == 130
+    assert cleaned == [True]
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_task_under_nohup_outlives_its_terminal() -> None:
+    @task()
+    def going_on(context: Context) -> str:
+        os.kill(os.getpid(), signal.SIGHUP)
+        return "done"
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert going_on(Context()) == "done"
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_every_task_and_every_flag_has_help() -> None:
