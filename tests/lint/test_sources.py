@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,11 @@ def test_no_file_names_a_path_of_the_machine_that_wrote_it() -> None:
 def test_no_file_names_a_host_that_nobody_allowed() -> None:
     found = [(place, host) for place, host in lines_with(HOSTS) if not KNOWN_HOSTS.fullmatch(host)]
     assert not found, "addresses come from the host's own settings; see KNOWN_HOSTS"
+
+
+def test_listing_the_tasks_imports_neither_mlflow_nor_pandas() -> None:
+    code = "import sys, tasks; print([m for m in ('mlflow', 'pandas') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n", "importing them takes seconds; import them where they are used"
