@@ -11,6 +11,7 @@ from mlflow_image import machine, ssh
 from mlflow_image.errors import Failure
 from mlflow_image.qemu import Spec
 from mlflow_settings import userdata
+from mlflow_settings.configure import NO_USER_DATA
 
 
 def spec(image: Path, **more: object) -> Spec:
@@ -40,8 +41,9 @@ def test_without_user_data_the_server_is_closed_and_says_how_to_open_it(image: P
             assert time.monotonic() < deadline, vm.console_text[-2000:]
             time.sleep(1)
         console = vm.console_text
-        told = [line for line in console.splitlines() if "mlflow-configure: " in line]
-        assert len(told) == 3, console[-2000:]
+        assert len(NO_USER_DATA) == 3
+        for line in NO_USER_DATA:
+            assert f"mlflow-configure: {line}" in console
         listening = vm.run("sudo ss -Hltn sport = :8000").stdout.split()[3]
         assert listening == "127.0.0.1:8000"
 
