@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from mlflow_image import command
@@ -71,3 +72,12 @@ def keyring(system: OperatingSystem, sources: tuple[str, ...], mirror: str, stor
             if not unpacked.exists():
                 (Path(folder) / "files").rename(unpacked)
     return target
+
+
+def vendor_keyring(system: OperatingSystem, path: str, mirror: str, store: Store) -> Path:
+    """Another file of the keyring package, or the file itself where `path` is absolute."""
+    if Path(path).is_absolute():
+        return Path(path)
+    same_package = replace(system, keyring=replace(system.keyring, path=path))
+    on_host = (HOST_KEYRINGS / Path(path).name).is_file()
+    return keyring(same_package, () if mirror or on_host else public_sources(system), mirror, store)

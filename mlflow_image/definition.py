@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlflow_image import cloud_image
 from mlflow_image.errors import Refusal, Refusals
 from mlflow_image.operating_systems import OPERATING_SYSTEMS, OperatingSystem
 from mlflow_image.paths import CHECKOUT
@@ -116,7 +117,7 @@ def impossible(document: Document, data: dict[str, Any]) -> list[Any]:
     faults = []
     os = data.get("os", Definition.os)
     if data.get("base") == "cloud-image":
-        if OPERATING_SYSTEMS[os].cloud_image is None:
+        if cloud_image.pinned(os) is None:
             faults.append(
                 document.fault(
                     ("base",), f"{os} has no pinned cloud image", remedy="set base: packages"

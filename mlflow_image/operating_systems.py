@@ -7,17 +7,6 @@ from datetime import date
 
 
 @dataclass(frozen=True)
-class CloudImage:
-    """The vendor's own cloud image, pinned; its checksum file is signed by `signer`."""
-
-    url: str
-    sha256: str
-    checksums_url: str
-    signature_url: str
-    signer: str
-
-
-@dataclass(frozen=True)
 class Keyring:
     """The archive's signing keys: a package of the host, or one .deb pinned by its hash."""
 
@@ -52,7 +41,6 @@ class OperatingSystem:
     efi_vendor: str
     #: End of the vendor's free security support.
     support_ends: date
-    cloud_image: CloudImage | None = None
 
 
 #: What every image has; `apt` is in the list because a minimal tree lacks it.

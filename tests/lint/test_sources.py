@@ -20,7 +20,7 @@ HOSTS = re.compile(r"https?://(?:[^\s/@\"']+@)?([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)
 KNOWN_HOSTS = re.compile(
     r"(?:.*\.)?(?:example(?:\.(?:com|org|net))?|example\.com\.elsewhere\.org|test|invalid)"
     r"|[0-9.]+|(?:www\.)?w3\.org|json-schema\.org|github\.com|mlflow\.org"
-    r"|(?:repo|www)\.anaconda\.com"
+    r"|(?:repo|www)\.anaconda\.com|cloud-images\.ubuntu\.com"
 )
 #: Written by the Go command, from the modules' own names.
 GENERATED = {".sum", ".svg"}
