@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlflow_image import (
     bake,
+    cloud_image,
     collect,
     disk,
     inputs,
@@ -143,14 +144,21 @@ class Place:
 
 
 def make_base(layer: Layer, parent: Layer, wanted: Inputs, place: Place, step: Step) -> None:
-    """apt packages -> tree -> disk."""
-    system = wanted.definition.system
-    step.phase("unpacking and configuring apt packages")
-    tar = tree.build(wanted.packages, system, wanted.store, place.work, step)
-    shutil.copyfile(place.work / "mmdebstrap.log", place.logs / "mmdebstrap.log")
-    step.phase("making the disk")
-    raw = disk.build(tar, system, wanted.disk_mib, place.work, step)
-    disk.to_qcow2(raw, place.result / "disk.qcow2", compress=False)
+    """apt packages -> tree -> disk; or the vendor's cloud image as it is, on a larger disk."""
+    system, target = wanted.definition.system, place.result / "disk.qcow2"
+    if wanted.cloud_image:
+        step.phase("checking the cloud image")
+        keyring = inputs.image_keyring(wanted, wanted.cloud_image)
+        image = cloud_image.verified(wanted.cloud_image, keyring, wanted.store)
+        step.phase("making the disk")
+        disk.from_image(image, target, wanted.disk_mib)
+    elif wanted.packages:
+        step.phase("unpacking and configuring apt packages")
+        tar = tree.build(wanted.packages, system, wanted.store, place.work, step)
+        shutil.copyfile(place.work / "mmdebstrap.log", place.logs / "mmdebstrap.log")
+        step.phase("making the disk")
+        raw = disk.build(tar, system, wanted.disk_mib, place.work, step)
+        disk.to_qcow2(raw, target, compress=False)
 
 
 def bake_layer(

@@ -6,11 +6,13 @@ are constants, times are clamped, free blocks are holes.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from mlflow_image import bootloaders, command, rootless
+from mlflow_image.errors import Failure
 from mlflow_image.operating_systems import OperatingSystem
 from mlflow_image.progress import Step
 from mlflow_image.tree import SOURCE_DATE_EPOCH
@@ -174,6 +176,24 @@ def to_qcow2(raw: Path, target: Path, *, compress: bool) -> None:
     options = ["-c", "-o", "compression_type=zstd"] if compress else []
     beside = target.with_suffix(".new")
     command.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, raw, beside])
+    beside.replace(target)
+
+
+def from_image(image: Path, target: Path, disk_mib: int) -> None:
+    """A vendor's qcow2 as a disk of `disk_mib` MiB; its root grows into the rest when it boots.
+
+    Raises Failure when the image's own disk is larger.
+    """
+    told = command.run(["qemu-img", "info", "-f", "qcow2", "--output", "json", image]).stdout
+    own_mib = -(-json.loads(told)["virtual-size"] // MIB)
+    if own_mib > disk_mib:
+        raise Failure(
+            f"the cloud image has a disk of {own_mib} MiB, which {disk_mib} MiB cannot hold",
+            remedy=f"set disk_mib to {own_mib} or more",
+        )
+    beside = target.with_suffix(".new")
+    command.run(["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", image, beside])
+    command.run(["qemu-img", "resize", "-q", "-f", "qcow2", beside, f"{disk_mib}M"])
     beside.replace(target)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_image import anaconda, apt, archive_trust, progress, wheels
+from mlflow_image import anaconda, apt, archive_trust, cloud_image, progress, wheels
 from mlflow_image.anaconda import Installer
+from mlflow_image.cloud_image import CloudImage
 from mlflow_image.definition import Definition
 from mlflow_image.errors import Failure
 from mlflow_image.paths import LOCKS, cache
@@ -24,7 +25,9 @@ class Inputs:
     python: str
     #: Where the Python distribution comes from, unless the operating system brings it.
     installer: Installer | None
-    packages: apt.Resolution
+    #: What the base is made of: apt packages, or the vendor's cloud image; one of the two.
+    packages: apt.Resolution | None
+    cloud_image: CloudImage | None
     wheels: tuple[Wheel, ...]
     tools: tuple[Wheel, ...]
     store: Store
@@ -32,6 +35,11 @@ class Inputs:
     @property
     def disk_mib(self) -> int:
         return self.definition.disk_size_mib(self.distribution)
+
+    @property
+    def apt_packages(self) -> tuple[apt.Package, ...]:
+        """Every .deb of the base; none of a cloud image, which is taken as it is."""
+        return self.packages.packages if self.packages else ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,8 @@ def gather(definition: Definition, freshness: Freshness, mirror: str = "") -> In
     Raises Failure when a list is missing and --offline forbids to make it.
     """
     store = open_store()
-    packages = resolve(definition, freshness, store, mirror)
+    image = pinned_image(definition)
+    packages = None if image else resolve(definition, freshness, store, mirror)
     installer = anaconda.read_installer()
     decision = anaconda.decide(
         definition.python, installer, has=store.has, offline=freshness.offline
@@ -76,6 +85,7 @@ def gather(definition: Definition, freshness: Freshness, mirror: str = "") -> In
         python=python,
         installer=taken,
         packages=packages,
+        cloud_image=image,
         wheels=tuple(locked),
         tools=tuple(wheels.read_lock(LOCKS / "tools.txt")),
         store=store,
@@ -85,21 +95,29 @@ def gather(definition: Definition, freshness: Freshness, mirror: str = "") -> In
 def fetch(inputs: Inputs, *, offline: bool, mirror: str = "") -> None:
     """Bring every input that the store lacks; raises Failure naming what is missing offline."""
     store, definition = inputs.store, inputs.definition
-    debs = [p for p in inputs.packages.packages if not store.has(p.sha256)]
+    debs = [p for p in inputs.apt_packages if not store.has(p.sha256)]
     files = [w for w in (*inputs.wheels, *inputs.tools) if not store.has(w.sha256)]
     installer = inputs.installer
     if installer and store.has(installer.sha256):
         installer = None
-    if not debs and not files and not installer:
+    image = inputs.cloud_image
+    if image and cloud_image.has(image, store):
+        image = None
+    if not debs and not files and not installer and not image:
         return
     if offline:
         names = [*(p.label for p in debs), *(w.filename for w in files)]
         names += [installer.file] if installer else []
+        names += [image.file] if image else []
         raise Failure(
             f"--offline, and the store lacks {len(names)} inputs: {', '.join(names[:4])}…",
             remedy="run `invoke fetch` once with the same options, with a network",
         )
-    if debs:
+    if image:
+        with progress.step(f"Fetching {image.file}") as step:
+            keyring = image_keyring(inputs, image, mirror)
+            cloud_image.fetch(image, keyring, store, step.bytes_of)
+    if debs and inputs.packages:
         size = progress.human_bytes(sum(p.size_bytes for p in debs))
         with progress.step(f"Fetching {len(debs)} apt packages, {size}") as step:
             archive(definition, inputs.packages.sources, store, mirror).fetch(
@@ -112,6 +130,24 @@ def fetch(inputs: Inputs, *, offline: bool, mirror: str = "") -> None:
     if installer:
         with progress.step(f"Fetching {installer.name}") as step:
             store.fetch(installer.url, installer.sha256, installer.file, step.bytes_of)
+
+
+def pinned_image(definition: Definition) -> CloudImage | None:
+    """The cloud image that the definition asks for; None when it asks for packages.
+
+    Raises Failure when none is pinned: the definition refuses that before, with its line.
+    """
+    if definition.base != "cloud-image":
+        return None
+    if found := cloud_image.pinned(definition.os):
+        return found
+    raise Failure(f"{definition.os} has no pinned cloud image", remedy="set base: packages")
+
+
+def image_keyring(inputs: Inputs, image: CloudImage, mirror: str = "") -> Path:
+    """The file with the key that signs the cloud image's checksums."""
+    system = inputs.definition.system
+    return archive_trust.vendor_keyring(system, image.keyring, mirror, inputs.store)
 
 
 def resolution_file(definition: Definition) -> Path:

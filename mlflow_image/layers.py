@@ -29,6 +29,7 @@ PREPARE_FILES = (
 
 #: Our own code that decides what a layer's bytes are.
 TREE_CODE = ("tree.py", "disk.py", "bootloaders.py")
+IMAGE_CODE = ("disk.py",)
 SEAL_CODE = ("seal.py", "disk.py", "bootloaders.py")
 
 
@@ -69,14 +70,8 @@ def of(inputs: Inputs) -> list[Layer]:
     definition = inputs.definition
     base = Layer(
         "base",
-        "apt packages on a disk",
-        {
-            "os": definition.os,
-            "disk_mib": str(inputs.disk_mib),
-            "apt sources": " | ".join(inputs.packages.sources),
-            **{f"apt: {p.name}": f"{p.version} {p.sha256[:12]}" for p in inputs.packages.packages},
-            **code(TREE_CODE),
-        },
+        "the vendor's cloud image" if inputs.cloud_image else "apt packages on a disk",
+        {"os": definition.os, "disk_mib": str(inputs.disk_mib), **base_parts(inputs)},
     )
     python = Layer(
         "python",
@@ -104,6 +99,21 @@ def of(inputs: Inputs) -> list[Layer]:
         {"parent": files.key, "disk_mib": str(inputs.disk_mib), **code(SEAL_CODE)},
     )
     return [base, python, files, sealed]
+
+
+def base_parts(inputs: Inputs) -> dict[str, str]:
+    """Parts of the base's key: all packages and the code that lays them out, or one image."""
+    if inputs.cloud_image:
+        return {
+            "cloud image": f"{inputs.cloud_image.file} {inputs.cloud_image.sha256[:12]}",
+            **code(IMAGE_CODE),
+        }
+    sources = inputs.packages.sources if inputs.packages else ()
+    return {
+        "apt sources": " | ".join(sources),
+        **{f"apt: {p.name}": f"{p.version} {p.sha256[:12]}" for p in inputs.apt_packages},
+        **code(TREE_CODE),
+    }
 
 
 def scripts_of(layer: str) -> list[Path]:

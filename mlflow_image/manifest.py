@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ def complete(stack: list[Layer], wanted: Inputs, with_packer: Packer) -> Candida
             "raw_sha256": (sealed.directory / "raw.sha256").read_text().strip(),
         },
         "inputs": {
-            "apt": {p.label: p.sha256 for p in wanted.packages.packages},
+            "apt": {p.label: p.sha256 for p in wanted.apt_packages},
+            **({"cloud_image": asdict(wanted.cloud_image)} if wanted.cloud_image else {}),
             "wheels": {w.filename: w.sha256 for w in wanted.wheels},
         },
         "verification": earlier.get("verification", {"result": "not run"}),
@@ -74,7 +75,7 @@ def about(layer: Layer, wanted: Inputs) -> dict[str, Any]:
     return {
         "definition": wanted.definition.as_data(),
         "os": wanted.definition.os,
-        "kernel": [p.version for p in wanted.packages.packages if p.name.startswith("linux-image")],
+        "kernel": [p.version for p in wanted.apt_packages if p.name.startswith("linux-image")],
         "python": {"distribution": wanted.distribution, "version": wanted.python},
         "mlflow": versions["mlflow"],
         "packages": versions,

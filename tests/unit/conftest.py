@@ -89,6 +89,7 @@ def make_inputs(store: Store) -> Callable[..., Inputs]:
             tools=(Wheel("uv", "0.9.0", "c" * 64, "uv-0.9.0-py3-none-any.whl", 30),),
             store=store,
             installer=None,
+            cloud_image=None,
         )
 
     return make
