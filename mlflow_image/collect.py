@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -55,7 +56,11 @@ def all_entries() -> list[Entry]:
     """Every layer and every stored file of the cache."""
     folders = [p for p in (cache() / "layers").glob("*") if p.is_dir()]
     files = (cache() / "store" / "sha256").glob("*/*")
-    return [entry_of(path) for path in (*folders, *files)]
+    found = []
+    for path in (*folders, *files):
+        with contextlib.suppress(FileNotFoundError):  # another command removed it just now
+            found.append(entry_of(path))
+    return found
 
 
 def entry_of(path: Path) -> Entry:
@@ -91,14 +96,22 @@ def remove_leftovers() -> None:
     """Scratch folders of builds that are no more, half downloads, old logs."""
     for folder in (cache() / "work").glob("*-*"):
         pid = folder.name.rpartition("-")[2]
-        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+        if not (pid.isdigit() and psutil.pid_exists(int(pid))) and not stood_on(folder):
             rootless.remove(folder)
     old = time.time() - LOG_AGE_S
     for place in ((cache() / "store" / "incoming"), STATE / "logs"):
         for path in place.glob("*"):
             age = 24 * 3600 if place.name == "incoming" else LOG_AGE_S
-            if path.stat().st_mtime < max(old, time.time() - age):
-                rootless.remove(path)
+            with contextlib.suppress(FileNotFoundError):  # a download has ended just now
+                if path.lstat().st_mtime < max(old, time.time() - age):
+                    rootless.remove(path)
+
+
+def stood_on(folder: Path) -> bool:
+    """Whether the VM of a failed bake, kept by --on-error=abort, still runs in a folder."""
+    place = f"{folder}/"
+    processes = psutil.process_iter(["cmdline"])
+    return any(place in word for process in processes for word in process.info["cmdline"] or ())
 
 
 def touch(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -111,6 +112,37 @@ def test_leftovers_of_builds_that_are_no_more_go(cache: Path) -> None:
     collect.collect([])
     assert not dead.exists()
     assert living.exists()
+
+
+def test_the_folder_of_a_vm_that_was_kept_for_a_look_stays(cache: Path) -> None:
+    kept, other = (cache / "work" / f"python-99999999{n}" for n in (7, 8))
+    for folder in (kept, other):
+        folder.mkdir(parents=True)
+    words = ["sh", "-c", "read _", "-drive", f"if=none,file={kept}/output/disk.qcow2"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as vm:
+        try:
+            collect.collect([])
+            assert (kept.exists(), other.exists()) == (True, False)
+        finally:
+            vm.kill()
+    collect.collect([])
+    assert not kept.exists()
+
+
+def test_what_another_command_removes_meanwhile_is_no_fault(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(cache, "ab12", days=100)
+    young = stored(cache, "cd34", days=1)
+    entry_of = collect.entry_of
+
+    def racing(path: Path) -> collect.Entry:
+        if path.name == "ab12":
+            path.unlink()
+        return entry_of(path)
+
+    monkeypatch.setattr(collect, "entry_of", racing)
+    assert [entry.path for entry in collect.all_entries()] == [young]
 
 
 def test_half_downloads_of_yesterday_and_old_logs_go(cache: Path, state: Path) -> None:
