@@ -150,10 +150,14 @@ class Archive:
 
     def fetch(self, resolution: Resolution, store: Store, step: Step) -> None:
         """Bring every .deb of the resolution into the store, each verified by its sha256."""
-        missing = [p for p in resolution.packages if not store.has(p.sha256)]
-        if not missing:
-            return
-        self._configure()
+        # The private apt has one configuration: two builds at once would write it in turns.
+        with store.locked(f"apt-{self.system.name}"):
+            missing = [p for p in resolution.packages if not store.has(p.sha256)]
+            if missing:
+                self._configure()
+                self._download(missing, store, step)
+
+    def _download(self, missing: list[Package], store: Store, step: Step) -> None:
         total = sum(package.size_bytes for package in missing)
         with store.incoming() as folder:
             for start in range(0, len(missing), 40):
@@ -199,7 +203,10 @@ class Archive:
         lines = [line for line in host.splitlines() if not line.startswith(NOT_TAKEN_OVER)]
         lines += [f'{key} "{value}";' for key, value in settings.items()]
         lines.append('#clear APT::Architectures; APT::Architectures { "amd64"; };')
-        (self.folder / "apt.conf").write_text("\n".join(lines) + "\n")
+        target = self.folder / "apt.conf"
+        target.touch(mode=0o600)  # a proxy's address may hold a password
+        target.chmod(0o600)
+        target.write_text("\n".join(lines) + "\n")
 
     def _fetch_sources(self) -> list[str]:
         if not self._mirror:
