@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from invoke.config import Config
+from invoke.context import Context
 
 from mlflow_image import layers
 from mlflow_image.errors import Refusal
 from mlflow_image.inputs import Inputs
+from mlflow_image.paths import CHECKOUT
 from mlflow_image.tasks import image
 from mlflow_image.tasks.task import whole_number
 
@@ -37,6 +40,16 @@ def test_flags_that_contradict_each_other_are_refused(
 ) -> None:
     with pytest.raises(Refusal, match="--refresh contradicts"):
         image.freshness(offline, refresh, no_refresh)
+
+
+def test_the_mirror_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Invoke takes from the environment only what a configuration file names already.
+    monkeypatch.setenv("INVOKE_APT_MIRROR", "http://mirror.example/ubuntu")
+    config = Config(project_location=str(CHECKOUT))
+    config.load_project()
+    assert config["apt_mirror"] == ""
+    config.load_shell_env()
+    assert image.mirror(Context(config)) == "http://mirror.example/ubuntu"
 
 
 @pytest.mark.parametrize("text", ["abc", "-1", "1.5", "", "9" * 10])
