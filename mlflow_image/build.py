@@ -96,7 +96,7 @@ def build_image(definition: Definition, options: Options) -> Image:
     kept = {layer.name: layer.directory / "logs" for layer in stack}
     image = promote.into_dist(candidate, {**kept, "verify": logs})
     in_use = {layer.directory / layers.RECORD_NAME for layer in stack}
-    collect.collect(in_use | vms.backing_files())
+    collect.collect(in_use | wanted.files | vms.backing_files())
     return image
 
 

@@ -41,6 +41,14 @@ class Inputs:
         """Every .deb of the base; none of a cloud image, which is taken as it is."""
         return self.packages.packages if self.packages else ()
 
+    @property
+    def files(self) -> set[Path]:
+        """Where every input lies in the store."""
+        hashes = {package.sha256 for package in self.apt_packages}
+        hashes |= {wheel.sha256 for wheel in (*self.wheels, *self.tools)}
+        hashes |= {one.sha256 for one in (self.installer, self.cloud_image) if one}
+        return {self.store.path(sha256) for sha256 in hashes}
+
 
 @dataclass(frozen=True)
 class Freshness:
