@@ -19,6 +19,10 @@ from mlflow_image.errors import Failure, Refusal
 Body = TypeVar("Body", bound=Callable[..., Any])
 
 
+class TerminalClosed(KeyboardInterrupt):
+    """The terminal is gone, which ends the work, but not a VM that has a name."""
+
+
 def task(**options: Any) -> Callable[[Body], Any]:
     """As `invoke.task`; a Failure ends with its message on stderr and its exit code.
 
@@ -63,8 +67,8 @@ def ended_like_ctrl_c() -> Iterator[None]:
     What is ignored stays ignored, as nohup(1) wants it.
     """
 
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
+    def interrupt(number: int, _frame: object) -> NoReturn:
+        raise TerminalClosed if number == signal.SIGHUP else KeyboardInterrupt
 
     before = {}
     if threading.current_thread() is threading.main_thread():

@@ -21,7 +21,7 @@ from mlflow_image import (
 )
 from mlflow_image.errors import Refusal
 from mlflow_image.paths import typed_path
-from mlflow_image.tasks.task import task, whole_number
+from mlflow_image.tasks.task import TerminalClosed, task, whole_number
 from mlflow_image.vms import DEFAULT_NAME, Vm, Wish
 
 NAME_HELP = {"name": f"which VM; default: {DEFAULT_NAME}"}
@@ -68,6 +68,8 @@ def up(
             progress.warn(warning)
         progress.say(str(accelerator.choose()))
         follow(vm)
+    except TerminalClosed:
+        raise
     except KeyboardInterrupt:
         vms.remove(name)
         raise

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
 
 from mlflow_image.errors import Refusal
 from mlflow_image.tasks import vm
+from mlflow_image.user_data import UserData
 
 
 @pytest.mark.parametrize(
@@ -31,6 +38,30 @@ def test_an_unknown_firmware_is_refused_with_the_known_ones() -> None:
     with pytest.raises(Refusal, match="coreboot") as refusal:
         vm.firmware_name("coreboot")
     assert "secureboot" in refusal.value.remedy
+
+
+@pytest.fixture
+def booting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A VM that boots for ever; the names of those that were removed."""
+    removed: list[str] = []
+    monkeypatch.setattr(vm.images, "resolve", lambda name: None)
+    monkeypatch.setattr(vm, "read_data", lambda *_: UserData(b""))
+    monkeypatch.setattr(vm.vms, "make", lambda *_: None)
+    monkeypatch.setattr(vm.vms, "remove", removed.append)
+    return removed
+
+
+@pytest.mark.parametrize(
+    ("number", "gone"), [(signal.SIGINT, ["x"]), (signal.SIGTERM, ["x"]), (signal.SIGHUP, [])]
+)
+def test_an_interrupted_up_removes_its_vm_and_a_closed_terminal_does_not(
+    booting: list[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals, gone: list[str]
+) -> None:
+    monkeypatch.setattr(vm, "follow", lambda _: os.kill(os.getpid(), number) or time.sleep(10))
+    with pytest.raises(Exit) as caught:
+        vm.up(Context(), name="x")
+    assert caught.value.code == 130
+    assert booting == gone
 
 
 def test_columns_are_aligned_and_never_cut() -> None:
