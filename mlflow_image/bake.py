@@ -90,8 +90,3 @@ def qemu_args(
         *("-serial", f"file:{logs / packer.CONSOLE_LOG}"),
     ]
     return tuple(zip(words[::2], words[1::2], strict=True))
-
-
-def free_space_needed_mib() -> int:
-    """What a cold build writes besides the store: the tree twice, three disks, one tar."""
-    return 12_000
