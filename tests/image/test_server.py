@@ -57,6 +57,15 @@ def test_the_environment_is_byte_compiled(host: Host) -> None:
     assert compiled >= sources * 0.99
 
 
+def test_the_launcher_is_compiled_for_the_python_that_runs_it(host: Host) -> None:
+    show_tag = "import sys; print(sys.implementation.cache_tag)"
+    tag = host.check_output(f"/opt/mlflow/bin/python -c '{show_tag}'")
+    folder = "/usr/lib/mlflow-image/mlflow_launch"
+    sources = int(host.check_output(f"ls {folder}/*.py | wc -l"))
+    assert sources > 5
+    assert int(host.check_output(f"ls {folder}/__pycache__/*.{tag}.pyc | wc -l")) == sources
+
+
 def test_nothing_listens_but_ssh_and_the_server(root: Any) -> None:
     sockets = root("ss -Hltn").splitlines()
     addresses = [line.split()[3].rsplit(":", 1) for line in sockets]
