@@ -44,12 +44,27 @@ END
 fi
 """
 
+#: update-grub named the root file system of the build VM. That is ours on a base of packages,
+#: and the vendor's on a cloud image. Run in the tree. $1: root UUID.
+NAME_OUR_ROOT = r"""
+set -eu
+menu=boot/grub/grub.cfg
+named=$(sed -n -E 's/.*[[:space:]]root=UUID=([0-9a-fA-F-]+).*/\1/p' "$menu" | head -n 1)
+[ "${named:-$1}" = "$1" ] || sed -i "s/$named/$1/g" "$menu"
+kernels=$(grep -E '^[[:space:]]*linux[[:space:]].*vmlinuz' "$menu" || echo none)
+if other=$(printf '%s\n' "$kernels" | grep -v " root=UUID=$1"); then
+  printf '/%s starts a kernel without root=UUID=%s:\n%s\n' "$menu" "$1" "$other" >&2
+  exit 1
+fi
+"""
+
 
 def install(tree: Path, system: OperatingSystem, root_uuid: str) -> None:
     """Put GRUB's modules, core image and first menu into the tree."""
     title = f"{system.family.capitalize()} {system.version}"
     script = ["sh", "-c", INSTALL_GRUB, "sh", root_uuid, title]
     rootless.run(["env", f"--chdir={tree}", *script])
+    rootless.run(["env", f"--chdir={tree}", "sh", "-c", NAME_OUR_ROOT, "sh", root_uuid])
 
 
 def write_bios_boot(disk: Path, boot: bytes, core: bytes, first_lba: int, sectors: int) -> None:
