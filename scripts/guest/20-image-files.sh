@@ -17,4 +17,14 @@ systemd-tmpfiles --create --prefix=/var/lib --prefix=/etc
 for python in /usr/bin/python3 /opt/mlflow/bin/python; do
   "$python" -m compileall -q --invalidation-mode unchecked-hash /usr/lib/mlflow-image
 done
+# A vendor's cloud image names its root by partition, and keeps /boot on one of its own (Ubuntu
+# 24.04); the sealed disk has one root file system, with other ids.
+rm -f /etc/default/grub.d/40-force-partuuid.cfg
+if mountpoint -q /boot; then
+  mkdir -p /run/one-root
+  mount --bind / /run/one-root
+  cp -a --one-file-system /boot/. /run/one-root/boot/
+  umount -R /boot
+  umount /run/one-root
+fi
 update-grub 2>/dev/null
