@@ -108,3 +108,24 @@ def test_a_keyring_that_only_the_host_can_have_is_asked_for(keyrings: Path, stor
     with pytest.raises(Failure, match=r"debian-archive-keyring\.gpg is missing") as caught:
         archive_trust.keyring(OPERATING_SYSTEMS["debian-12"], SOURCES, "", store)
     assert "apt install debian-archive-keyring" in caught.value.remedy
+
+
+def test_the_key_of_cloud_images_comes_out_of_the_same_package(
+    keyrings: Path, pinned: OperatingSystem, store: Store, served: Served
+) -> None:
+    other = SYSTEM.keyring.path
+    pinned = replace(pinned, keyring=replace(pinned.keyring, path="usr/share/another.gpg"))
+    mirror = f"{served.address}/ubuntu"
+    found = archive_trust.vendor_keyring(pinned, other, mirror, store)
+    assert found.read_text() == "the archive's keys"
+
+
+def test_the_host_s_own_key_of_cloud_images_comes_first(keyrings: Path, store: Store) -> None:
+    own = keyrings / "ubuntu-cloudimage-keyring.gpg"
+    own.touch()
+    path = "usr/share/keyrings/ubuntu-cloudimage-keyring.gpg"
+    assert archive_trust.vendor_keyring(SYSTEM, path, "", store) == own
+
+
+def test_a_keyring_may_be_any_file_of_this_machine(tmp_path: Path, store: Store) -> None:
+    assert archive_trust.vendor_keyring(SYSTEM, "/a/key.gpg", "", store) == Path("/a/key.gpg")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mlflow_image import apt, archive_trust, inputs, progress
+from mlflow_image import anaconda, apt, archive_trust, cloud_image, inputs, progress
 from mlflow_image.apt import Archive, Resolution
+from mlflow_image.cloud_image import CloudImage
 from mlflow_image.definition import Definition
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import Freshness, Inputs
@@ -148,3 +150,41 @@ def test_nothing_is_fetched_when_the_store_has_everything(
 ) -> None:
     monkeypatch.setattr(Store, "has", lambda *_: True)
     inputs.fetch(make_inputs(), offline=True)
+
+
+@pytest.fixture
+def of_cloud_image(make_inputs: Callable[..., Inputs]) -> Inputs:
+    """The inputs of a build on the vendor's cloud image."""
+    image = CloudImage("https://a.example/r", "image.img", "d" * 64, "E" * 40, "/keys.gpg")
+    return replace(make_inputs(), packages=None, cloud_image=image)
+
+
+def test_a_cloud_image_needs_no_list_of_apt_packages(
+    archive: StandInArchive, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    decided = anaconda.Decision("system", "a test", 0, "", "")
+    monkeypatch.setattr(anaconda, "decide", lambda *_, **__: decided)
+    gathered = inputs.gather(Definition(base="cloud-image", python="system"), Freshness())
+    assert (gathered.packages, gathered.apt_packages, archive.asked) == (None, (), [])
+    assert gathered.cloud_image == cloud_image.pinned("ubuntu-22.04")
+    assert gathered.wheels
+
+
+def test_a_cloud_image_without_a_pin_is_no_build(archive: StandInArchive, store: Store) -> None:
+    with pytest.raises(Failure, match="debian-12 has no pinned cloud image"):
+        inputs.gather(Definition(os="debian-12", base="cloud-image"), Freshness())
+
+
+def test_offline_names_the_cloud_image_that_the_store_lacks(of_cloud_image: Inputs) -> None:
+    with pytest.raises(Failure, match=r"lacks 4 inputs: .*image\.img"):
+        inputs.fetch(of_cloud_image, offline=True)
+
+
+def test_a_cloud_image_is_fetched_with_its_keyring(
+    of_cloud_image: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "has", lambda *_: True)
+    fetched = []
+    monkeypatch.setattr(cloud_image, "fetch", lambda *args: fetched.append(args[:2]))
+    inputs.fetch(of_cloud_image, offline=False)
+    assert fetched == [(of_cloud_image.cloud_image, Path("/keys.gpg"))]

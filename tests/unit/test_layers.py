@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mlflow_image import layers
+from mlflow_image.cloud_image import CloudImage
 from mlflow_image.inputs import Inputs
 from mlflow_image.layers import RECORD_NAME, Layer
 from mlflow_image.paths import GUEST_SCRIPTS
@@ -201,3 +203,29 @@ def test_every_step_belongs_to_exactly_one_layer() -> None:
     found = [p.name for name in NAMES for p in layers.scripts_of(name)]
     assert sorted(found) == steps
     assert len(steps) >= 3
+
+
+def on_cloud_image(inputs: Inputs, sha256: str = "d" * 64) -> Inputs:
+    image = CloudImage("https://a.example/r", "image.img", sha256, "E" * 40, "keys.gpg")
+    return replace(inputs, packages=None, cloud_image=image)
+
+
+def test_another_cloud_image_makes_everything_stale_and_is_named(
+    make_inputs: MakeInputs, checkout: Path
+) -> None:
+    built(layers.of(on_cloud_image(make_inputs())))
+    after = layers.of(on_cloud_image(make_inputs(), "f" * 64))
+    assert stale(after) == NAMES
+    assert layers.reasons(of("base", after)) == [
+        f"cloud image: image.img {'d' * 12} -> image.img {'f' * 12}"
+    ]
+
+
+def test_a_base_of_packages_and_one_of_a_cloud_image_are_two(
+    before: list[Layer], make_inputs: MakeInputs
+) -> None:
+    after = layers.of(on_cloud_image(make_inputs()))
+    assert of("base", after).title == "the vendor's cloud image"
+    assert not any(part.startswith("apt") for part in of("base", after).parts)
+    assert stale(after) == NAMES
+    assert stale(layers.of(make_inputs())) == []

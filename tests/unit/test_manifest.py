@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from mlflow_image import command, layers, manifest
+from mlflow_image.cloud_image import CloudImage
 from mlflow_image.inputs import Inputs
 from mlflow_image.layers import Layer
 from mlflow_image.packer import Packer
@@ -129,3 +131,13 @@ def test_a_missing_or_broken_manifest_reads_as_none(tmp_path: Path) -> None:
     assert manifest.read(tmp_path) == {}
     (tmp_path / "manifest.json").write_text("{")
     assert manifest.read(tmp_path) == {}
+
+
+def test_an_image_on_a_cloud_image_names_it_where_others_name_packages(
+    stack: list[Layer], wanted: Inputs
+) -> None:
+    image = CloudImage("https://a.example/r", "image.img", "d" * 64, "E" * 40, "keys.gpg")
+    said = manifest.complete(stack, replace(wanted, packages=None, cloud_image=image), PACKER)
+    assert said.manifest["inputs"]["apt"] == {}
+    assert said.manifest["inputs"]["cloud_image"] == asdict(image)
+    assert said.manifest["kernel"] == []
