@@ -72,7 +72,7 @@ def build_image(definition: Definition, options: Options) -> Image:
     wanted = inputs.gather(definition, options.freshness, options.apt_mirror)
     stack = layers.of(wanted)
     rows = plan.make(stack, options.rebuild)
-    progress.out.print(plan.table(rows))
+    progress.say(plan.table(rows))
     stale = [row.layer for row in rows if not row.cached]
     for layer in stack:
         if layer not in stale:

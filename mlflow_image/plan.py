@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rich.table import Table
-
 from mlflow_image import layers
 from mlflow_image.layers import Layer
 from mlflow_image.progress import human_seconds
@@ -38,24 +36,17 @@ def make(of: list[Layer], rebuild: str = "") -> list[Row]:
     return rows
 
 
-def table(rows: list[Row]) -> Table:
-    """The plan as people read it."""
-    shown = Table(title="Plan", title_justify="left", box=None, pad_edge=False)
-    for heading in ("layer", "what", "state", "because", "expected"):
-        shown.add_column(heading, overflow="fold")
+def table(rows: list[Row]) -> str:
+    """The plan as people read it: a line a layer, and below a stale one what made it so."""
+    lines = ["Plan"]
     for row in rows:
-        why = [*row.reasons[:MAX_REASONS]]
-        if len(row.reasons) > MAX_REASONS:
-            why.append(f"… and {len(row.reasons) - MAX_REASONS} more")
         expected = human_seconds(row.expected_s) if row.expected_s is not None else "unknown"
-        shown.add_row(
-            row.layer.name,
-            row.layer.title,
-            "cached" if row.cached else "stale",
-            "\n".join(why),
-            "" if row.cached else expected,
-        )
-    return shown
+        state = "cached" if row.cached else f"stale, expected: {expected}"
+        lines.append(f"  {row.layer.name:<12} {row.layer.title:<26} {state}")
+        lines += [f"      {reason}" for reason in row.reasons[:MAX_REASONS]]
+        if len(row.reasons) > MAX_REASONS:
+            lines.append(f"      … and {len(row.reasons) - MAX_REASONS} more")
+    return "\n".join(lines)
 
 
 def outlook(rows: list[Row]) -> str:

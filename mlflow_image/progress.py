@@ -13,6 +13,12 @@ from rich.text import Text
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
+#: Columns of tables where no terminal says how wide it is.
+PLAIN_COLUMNS = 120
+for console in (out, err):
+    if not console.is_terminal:
+        console.width = PLAIN_COLUMNS
+
 #: Seconds between two lines of the same step when the output is not a terminal.
 PLAIN_INTERVAL_S = 15.0
 

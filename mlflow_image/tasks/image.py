@@ -128,7 +128,7 @@ def plan(
         mirror(context),
     )
     rows = plans.make(layers.of(wanted))
-    progress.out.print(plans.table(rows))
+    progress.say(plans.table(rows))
     progress.say(plans.outlook(rows))
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from mlflow_image import layers, plan
 from mlflow_image.inputs import Inputs
@@ -23,18 +21,10 @@ def before(make_inputs: MakeInputs, checkout: Path) -> list[Layer]:
     return built(layers.of(make_inputs()), seconds=60.0)
 
 
-def shown(rows: list[plan.Row]) -> str:
-    console = Console(file=io.StringIO(), width=200)
-    console.print(plan.table(rows))
-    file = console.file
-    assert isinstance(file, io.StringIO)
-    return file.getvalue()
-
-
 def test_an_unchanged_build_is_cached_and_takes_no_time(before: list[Layer]) -> None:
     rows = plan.make(before)
     assert [row.cached for row in rows] == [True] * 4
-    assert shown(rows).count("cached") == 4
+    assert plan.table(rows).count("cached") == 4
     assert plan.outlook(rows) == "every layer is there: nothing is to be made"
 
 
@@ -46,7 +36,7 @@ def test_a_change_shows_what_is_stale_why_and_for_how_long(
     rows = plan.make(layers.of(make_inputs()))
     assert [row.cached for row in rows] == [True, True, False, False]
     assert plan.outlook(rows) == "expected: 2 min 00 s, and the verification"
-    text = shown(rows)
+    text = plan.table(rows)
     assert f"{UNIT}: " in text
     assert "the layer below it changes" in text
     assert text.count("1 min 00 s") == 2
@@ -54,7 +44,7 @@ def test_a_change_shows_what_is_stale_why_and_for_how_long(
 
 def test_a_first_build_has_no_expected_time(make_inputs: MakeInputs, checkout: Path) -> None:
     rows = plan.make(layers.of(make_inputs()))
-    assert shown(rows).count("unknown") == 4
+    assert plan.table(rows).count("unknown") == 4
     assert plan.outlook(rows) == (
         "expected: what was never built here (base, python, image-files, sealed)"
     )
@@ -76,6 +66,6 @@ def test_a_rebuild_makes_the_named_layer_and_all_above_it(before: list[Layer], n
 
 def test_many_reasons_are_cut_to_a_few(before: list[Layer], make_inputs: MakeInputs) -> None:
     apt = {f"package{n}": "1" for n in range(10)}
-    text = shown(plan.make(layers.of(make_inputs(apt=apt))))
+    text = plan.table(plan.make(layers.of(make_inputs(apt=apt))))
     assert "apt: package0: (none) -> 1 " in text
     assert "… and 4 more" in text
