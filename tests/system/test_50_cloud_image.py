@@ -1,0 +1,280 @@
+"""The vendor's cloud image as the base, from a stand-in server on loopback.
+
+The stand-in serves the disk of a base layer made here in place of Canonical's image (which
+is 700 MB from a host that not every network reaches), in a release folder with the vendor's
+layout, signed by a key that the test makes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlflow_image import build, cloud_image, command, definition, inputs, layers
+from mlflow_image.inputs import Freshness
+from mlflow_image.packer import Packer
+from mlflow_image.paths import cache
+from mlflow_image.store import hash_file
+
+from .conftest import Tasks
+
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(not shutil.which("gpg"), reason="the stand-in signs with gpg"),
+]
+FILE = "ubuntu-22.04-server-cloudimg-amd64.img"
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A key made for this test, in a GnuPG home of its own."""
+
+    home: Path
+
+    def gpg(self, *words: str | Path) -> str:
+        argv = ["gpg", "--homedir", self.home, "--batch", "--quiet", "--yes"]
+        return command.run([*argv, "--pinentry-mode", "loopback", *words]).stdout
+
+    def make(self, name: str) -> str:
+        """Make a key without a passphrase; returns its fingerprint."""
+        words = ("--passphrase", "", "--quick-generate-key", f"{name}@example.org")
+        self.gpg(*words, "ed25519", "sign", "never")
+        listed = self.gpg("--with-colons", "--list-keys", f"{name}@example.org")
+        return next(line.split(":")[9] for line in listed.splitlines() if line[:3] == "fpr")
+
+    def sign(self, file: Path, name: str) -> None:
+        signature = file.with_name(f"{file.name}.gpg")
+        key = f"{name}@example.org"
+        self.gpg("--local-user", key, "--output", signature, "--detach-sign", "--armor", file)
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """The vendor's place: a release folder on loopback, and the pins that name it."""
+
+    folder: Path
+    address: str
+    signer: Signer
+    fingerprint: str
+    keyring: Path
+    pins: Path
+
+    def publish(self, listing: str, key: str = "vendor") -> None:
+        """Write and sign the release's list of hashes."""
+        (self.folder / "SHA256SUMS").write_text(listing)
+        self.signer.sign(self.folder / "SHA256SUMS", key)
+
+    def pin(self, sha256: str) -> None:
+        row = {
+            "release": self.address,
+            "file": FILE,
+            "sha256": sha256,
+            "signer": self.fingerprint,
+            "keyring": str(self.keyring),
+        }
+        self.pins.write_text(yaml.safe_dump({"ubuntu-22.04": row}))
+
+
+@pytest.fixture(scope="module")
+def disk_of_ours(request: pytest.FixtureRequest) -> Path:
+    """A bootable disk with the partitions of a cloud image: a base layer of this machine."""
+    made = sorted((cache() / "layers").glob("base-*/disk.qcow2"))
+    if not made:
+        made = [request.getfixturevalue("image") / "disk.qcow2"]
+    return made[-1]
+
+
+@pytest.fixture(scope="module")
+def stand_in(disk_of_ours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+    place = tmp_path_factory.mktemp("vendor")
+    folder = place / "release-20240101"
+    folder.mkdir()
+    (folder / FILE).symlink_to(disk_of_ours)
+    handler = partial(QuietHandler, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # A socket's path is at most 107 characters long, and pytest's folders are deep.
+    with tempfile.TemporaryDirectory(prefix="gpg-") as home:
+        signer = Signer(Path(home))
+        fingerprint = signer.make("vendor")
+        signer.make("other")
+        keyring = place / "vendor.gpg"
+        signer.gpg("--output", keyring, "--export", "vendor@example.org")
+        address = f"http://127.0.0.1:{server.server_port}"
+        pins = place / "pins.yaml"
+        yield StandIn(folder, address, signer, fingerprint, keyring, pins)
+        command.run(["gpgconf", "--homedir", home, "--kill", "gpg-agent"])
+    server.shutdown()
+    server.server_close()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves the release folder; `cut_short` lets the image end in the middle."""
+
+    cut_short = False
+
+    def copyfile(self, source, outputfile) -> None:  # type: ignore[no-untyped-def]
+        if self.cut_short and self.path.endswith(".img"):
+            outputfile.write(source.read(1 << 20))
+            return
+        super().copyfile(source, outputfile)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the test's own output is what counts."""
+
+
+@pytest.fixture(scope="module")
+def sound(disk_of_ours: Path) -> str:
+    """The hash of the served image."""
+    return hash_file(disk_of_ours)
+
+
+@pytest.fixture
+def cold(
+    tasks: Tasks, fetched: None, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Tasks]:
+    """Tasks over a cache that has all wheels, by hard links, and never saw a cloud image."""
+    folder = cache() / "test-cloud-image"
+    subprocess.run(["rm", "-rf", folder], check=True)
+    (folder / "store").mkdir(parents=True)
+    shared = (cache() / "store" / "sha256").resolve()
+    subprocess.run(["cp", "-al", shared, folder / "store" / "sha256"], check=True)
+    environment = {
+        "MLFLOW_IMAGE_CACHE": str(folder),
+        "MLFLOW_IMAGE_CLOUD_IMAGES": str(stand_in.pins),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    yield Tasks({**tasks.environment, **environment})
+    subprocess.run(["rm", "-rf", folder], check=True)
+
+
+@pytest.fixture
+def asked_for(tmp_path: Path) -> Path:
+    """The image definition of a build on a cloud image."""
+    file = tmp_path / "image.yaml"
+    file.write_text("os: ubuntu-22.04\nbase: cloud-image\npython: {distribution: system}\n")
+    return file
+
+
+def refused(cold: Tasks, asked_for: Path, stand_in: StandIn) -> str:
+    """What `invoke fetch` says when it fails as it should; no image is in the store."""
+    done = cold("fetch", "--definition", str(asked_for))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    image = yaml.safe_load(stand_in.pins.read_text())["ubuntu-22.04"]
+    store = inputs.open_store()
+    assert not store.has(image["sha256"])
+    assert not list((store.root / "incoming").glob("*"))
+    return done.stderr
+
+
+@pytest.mark.budget(60)
+def test_a_list_that_was_altered_after_signing_is_refused(
+    cold: Tasks, asked_for: Path, stand_in: StandIn, sound: str
+) -> None:
+    stand_in.publish(f"{sound} *{FILE}\n")
+    stand_in.pin(sound)
+    with (stand_in.folder / "SHA256SUMS").open("a") as file:
+        file.write(f"{'0' * 64} *another.img\n")
+    assert "bad signature" in refused(cold, asked_for, stand_in)
+
+
+@pytest.mark.budget(60)
+def test_a_list_that_another_key_signed_is_refused(
+    cold: Tasks, asked_for: Path, stand_in: StandIn, sound: str
+) -> None:
+    stand_in.publish(f"{sound} *{FILE}\n", key="other")
+    stand_in.pin(sound)
+    assert "signed by another key" in refused(cold, asked_for, stand_in)
+
+
+@pytest.mark.budget(60)
+def test_an_image_that_is_not_listed_is_refused(
+    cold: Tasks, asked_for: Path, stand_in: StandIn, sound: str
+) -> None:
+    stand_in.publish(f"{sound} *another.img\n")
+    stand_in.pin(sound)
+    assert f"{FILE} is not listed in" in refused(cold, asked_for, stand_in)
+
+
+@pytest.mark.budget(60)
+def test_an_image_that_is_listed_with_another_hash_is_refused(
+    cold: Tasks, asked_for: Path, stand_in: StandIn, sound: str
+) -> None:
+    stand_in.publish(f"{'0' * 64} *{FILE}\n")
+    stand_in.pin(sound)
+    assert f"lists {'0' * 64} for {FILE}" in refused(cold, asked_for, stand_in)
+
+
+@pytest.mark.budget(60)
+def test_an_image_with_other_bytes_than_the_signed_ones_is_refused(
+    cold: Tasks, asked_for: Path, stand_in: StandIn
+) -> None:
+    stand_in.publish(f"{'0' * 64} *{FILE}\n")
+    stand_in.pin("0" * 64)
+    assert f"{FILE} has the wrong sha256" in refused(cold, asked_for, stand_in)
+
+
+@pytest.mark.budget(60)
+def test_an_image_that_was_cut_short_is_refused(
+    cold: Tasks,
+    asked_for: Path,
+    stand_in: StandIn,
+    sound: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stand_in.publish(f"{sound} *{FILE}\n")
+    stand_in.pin(sound)
+    monkeypatch.setattr(QuietHandler, "cut_short", True)
+    assert FILE in refused(cold, asked_for, stand_in)
+
+
+@pytest.mark.budget(120)
+@pytest.mark.verifies("cloud image as the base: fetched, checked, first layer (stand-in)")
+def test_the_base_is_made_of_the_checked_image_without_a_network(
+    cold: Tasks,
+    asked_for: Path,
+    stand_in: StandIn,
+    sound: str,
+    disk_of_ours: Path,
+    record_property: pytest.RecordProperty,
+) -> None:
+    stand_in.publish(f"{sound} *{FILE}\n")
+    stand_in.pin(sound)
+    done = cold("fetch", "--definition", str(asked_for))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "apt packages" not in done.stdout
+
+    for file in stand_in.folder.iterdir():
+        file.rename(file.with_name(f"{file.name}.gone"))
+    try:
+        wanted = inputs.gather(definition.read(asked_for), Freshness(offline=True))
+        inputs.fetch(wanted, offline=True)
+        stack = layers.of(wanted)
+        packer = Packer(Path("packer"), (1, 6, 6), "never started")
+        build.make_layer(stack[0], stack, wanted, packer, build.Options())
+    finally:
+        for file in stand_in.folder.iterdir():
+            file.rename(file.with_name(file.name.removesuffix(".gone")))
+
+    made = stack[0].directory / "disk.qcow2"
+    record = layers.read_record(stack[0].directory)
+    assert record and record["parts"]["cloud image"] == f"{FILE} {sound[:12]}"
+    assert cloud_image.has(wanted.cloud_image or pytest.fail("no image"), wanted.store)
+    size = command.run(["qemu-img", "info", "--output", "json", made]).stdout
+    assert yaml.safe_load(size)["virtual-size"] == wanted.disk_mib << 20
+    # Identical, and nothing but zeros behind the end of the smaller one.
+    command.run(["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", made, disk_of_ours])
+    command.run(["qemu-img", "check", "-q", made])
+    record_property("figure", f"base layer in {record['seconds']:.0f} s")
