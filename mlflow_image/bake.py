@@ -28,6 +28,7 @@ def run(
     step: Step,
     firmware: str = "bios",
     keep_on_error: bool = False,
+    of_cloud_image: bool = False,
 ) -> tuple[Path, Path]:
     """Bake one layer; returns (its disk, the disc it may have handed its tree over on).
 
@@ -35,7 +36,8 @@ def run(
     The guest has no network but Packer's own ssh, forwarded from the host's loopback.
     """
     public_key = seed.make_key(work)
-    disc = payload.write_disc(files, build_seed(public_key), f"build-{layer.key[:16]}", work)
+    user_data = build_seed(public_key, of_cloud_image=of_cloud_image)
+    disc = payload.write_disc(files, user_data, f"build-{layer.key[:16]}", work)
     overlay = work / "overlay.qcow2"
     disk.overlay(parent_disk, overlay)
     handover = work / "handover.raw"

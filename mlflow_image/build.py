@@ -13,6 +13,7 @@ from datetime import date
 from pathlib import Path
 
 from mlflow_image import (
+    accelerator,
     bake,
     cloud_image,
     collect,
@@ -32,7 +33,7 @@ from mlflow_image import (
     vms,
 )
 from mlflow_image.definition import Definition
-from mlflow_image.errors import Refusal
+from mlflow_image.errors import Refusals
 from mlflow_image.images import Image, login_of
 from mlflow_image.inputs import Freshness, Inputs
 from mlflow_image.layers import Layer
@@ -73,20 +74,23 @@ def build_image(definition: Definition, options: Options) -> Image:
     stack = layers.of(wanted)
     rows = plan.make(stack, options.rebuild)
     progress.say(plan.table(rows))
+    progress.say(plan.outlook(rows))
     stale = [row.layer for row in rows if not row.cached]
     for layer in stack:
         if layer not in stale:
             collect.touch(layer.directory)
-    if not stale and (image := promote.existing(stack[-1], options.verify)):
+    name = manifest.image_id(stack[-1], wanted)
+    if not stale and (image := promote.existing(name, options.verify)):
         progress.say(f"nothing changed: {image.directory} is up to date")
         return image
     if stale:
         require_host()
         with_packer = packer.find(options.packer)
         progress.say(f"using {with_packer}")
-        inputs.fetch(wanted, offline=options.freshness.offline, mirror=options.apt_mirror)
+        needed = inputs.needed_by({layer.name for layer in stale}, wanted)
+        inputs.fetch(needed, offline=options.freshness.offline, mirror=options.apt_mirror)
         for layer in stale:
-            make_layer(layer, stack, wanted, with_packer, options)
+            make_layer(layer, stack, wanted, with_packer, options, remake=layer.built)
     else:
         with_packer = packer.find(options.packer)
     candidate = manifest.complete(stack, wanted, with_packer)
@@ -110,12 +114,21 @@ def verified(candidate: Candidate, logs: Path) -> Candidate:
 
 
 def make_layer(
-    layer: Layer, stack: list[Layer], wanted: Inputs, with_packer: Packer, options: Options
+    layer: Layer,
+    stack: list[Layer],
+    wanted: Inputs,
+    with_packer: Packer,
+    options: Options,
+    *,
+    remake: bool,
 ) -> None:
-    """Make one layer in a folder of its own and rename it into the cache when it is whole."""
+    """Make one layer in a folder of its own and rename it into the cache when it is whole.
+
+    remake: also when it is there already, as --rebuild asks for.
+    """
     parent = stack[stack.index(layer) - 1]
     with wanted.store.locked(f"layer-{layer.name}-{layer.key[:16]}"):
-        if layer.built and layer.name != options.rebuild:
+        if layer.built and not remake:
             return  # another build made it meanwhile
         with workplace(layer, options.keep_on_error) as place:
             with progress.step(f"{layer.name}: {layer.title}") as step:
@@ -188,6 +201,7 @@ def bake_layer(
         step=step,
         firmware=options.firmware,
         keep_on_error=options.keep_on_error,
+        of_cloud_image=wanted.cloud_image is not None,
     )
     if layer.name == "python":
         baked.replace(place.result / "disk.qcow2")
@@ -232,26 +246,33 @@ def workplace(layer: Layer, keep_on_error: bool) -> Iterator[Place]:
 
 def logs_folder(of: str) -> Path:
     """A new folder for the logs of one step of this build."""
-    return STATE / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{of}"
+    return STATE / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{of}-{os.getpid()}"
 
 
 def require_host() -> None:
-    """Refuse early what would fail late: disk, memory, user namespaces."""
+    """Refuse early what would fail late, all at once: disk, memory, user namespaces.
+
+    Says once how the guest's processor is run.
+    """
     rootless.require()
     place = cache()
     place.mkdir(parents=True, exist_ok=True)
     free_disk = shutil.disk_usage(place).free >> 20
     free_memory = packer.free_memory_mib()
+    faults = []
     if free_disk < NEEDED_DISK_MIB:
-        raise Refusal(
-            f"a build needs {NEEDED_DISK_MIB} MiB of disk in {place}; {free_disk} MiB are free",
-            remedy="`invoke clean`, or put the cache elsewhere with MLFLOW_IMAGE_CACHE",
+        faults.append(
+            f"not enough disk: {NEEDED_DISK_MIB} MiB are needed in {place}, {free_disk} MiB are "
+            "free; `invoke clean`, or put the cache elsewhere with MLFLOW_IMAGE_CACHE"
         )
     if free_memory < NEEDED_MEMORY_MIB:
-        raise Refusal(
-            f"a build needs {NEEDED_MEMORY_MIB} MiB of memory; {free_memory} MiB are free",
-            remedy="stop a VM (`invoke status`), or other programs",
+        faults.append(
+            f"not enough memory: {NEEDED_MEMORY_MIB} MiB are needed, {free_memory} MiB are free; "
+            "stop a VM (`invoke status`), or other programs"
         )
+    if faults:
+        raise Refusals("this host cannot build an image now:", faults)
+    progress.say(str(accelerator.choose()))
 
 
 def warn_of_support(definition: Definition) -> None:

@@ -92,6 +92,17 @@ def test_the_build_s_seed_is_cloud_config_with_one_key() -> None:
     ]
 
 
+def test_on_a_cloud_image_snapd_does_not_start_while_it_is_baked() -> None:
+    seed = yaml.safe_load(render.build_seed("ssh-ed25519 AAAA key", of_cloud_image=True))
+    assert seed["cloud_init_modules"][0] == "bootcmd", "before sysinit.target, where snapd waits"
+    assert [command.split()[:3] for command in seed["bootcmd"]] == [
+        ["systemctl", "mask", "--runtime"]
+    ]
+    usual = yaml.safe_load(render.build_seed("ssh-ed25519 AAAA key"))
+    assert "bootcmd" not in usual
+    assert seed["cloud_init_modules"][1:] == usual["cloud_init_modules"]
+
+
 def test_a_name_that_a_template_does_not_know_is_an_error() -> None:
     template = render.environment("packer").from_string("[[ unknown ]]")
     with pytest.raises(jinja2.UndefinedError):
