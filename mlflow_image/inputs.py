@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlflow_image import anaconda, apt, archive_trust, cloud_image, progress, wheels
-from mlflow_image.anaconda import Installer
+from mlflow_image.anaconda import Decision, Installer
 from mlflow_image.cloud_image import CloudImage
 from mlflow_image.definition import Definition
-from mlflow_image.errors import Failure
+from mlflow_image.errors import Failure, Refusal
 from mlflow_image.paths import LOCKS, cache
 from mlflow_image.store import Store
 from mlflow_image.wheels import Wheel
@@ -20,7 +21,8 @@ class Inputs:
     """Everything that goes into an image and is not in the checkout."""
 
     definition: Definition
-    distribution: str
+    #: Which Python distribution, and why.
+    decision: Decision
     #: The Python of the environment, as in the lock's name.
     python: str
     #: Where the Python distribution comes from, unless the operating system brings it.
@@ -31,6 +33,10 @@ class Inputs:
     wheels: tuple[Wheel, ...]
     tools: tuple[Wheel, ...]
     store: Store
+
+    @property
+    def distribution(self) -> str:
+        return self.decision.choice
 
     @property
     def disk_mib(self) -> int:
@@ -89,7 +95,7 @@ def gather(definition: Definition, freshness: Freshness, mirror: str = "") -> In
     locked = wheels.select(wheels.read_lock(wheels.lock_file(python)), definition.packages)
     return Inputs(
         definition=definition,
-        distribution=decision.choice,
+        decision=decision,
         python=python,
         installer=taken,
         packages=packages,
@@ -100,13 +106,23 @@ def gather(definition: Definition, freshness: Freshness, mirror: str = "") -> In
     )
 
 
+def needed_by(stale: set[str], inputs: Inputs) -> Inputs:
+    """The inputs that the named layers are made of, for `fetch`: the others need not be there."""
+    if "base" not in stale:
+        inputs = replace(inputs, packages=None, cloud_image=None)
+    if "python" not in stale:
+        inputs = replace(inputs, wheels=(), tools=(), installer=None)
+    return inputs
+
+
 def fetch(inputs: Inputs, *, offline: bool, mirror: str = "") -> None:
     """Bring every input that the store lacks; raises Failure naming what is missing offline."""
     store, definition = inputs.store, inputs.definition
-    debs = [p for p in inputs.apt_packages if not store.has(p.sha256)]
-    files = [w for w in (*inputs.wheels, *inputs.tools) if not store.has(w.sha256)]
+    # Hashed again: an altered file is removed and fetched anew, or refused now and not later.
+    debs = [p for p in inputs.apt_packages if not store.intact(p.sha256)]
+    files = [w for w in (*inputs.wheels, *inputs.tools) if not store.intact(w.sha256)]
     installer = inputs.installer
-    if installer and store.has(installer.sha256):
+    if installer and store.intact(installer.sha256):
         installer = None
     image = inputs.cloud_image
     if image and cloud_image.has(image, store):
@@ -117,8 +133,9 @@ def fetch(inputs: Inputs, *, offline: bool, mirror: str = "") -> None:
         names = [*(p.label for p in debs), *(w.filename for w in files)]
         names += [installer.file] if installer else []
         names += [image.file] if image else []
-        raise Failure(
-            f"--offline, and the store lacks {len(names)} inputs: {', '.join(names[:4])}…",
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        raise Refusal(
+            f"--offline, and the store lacks {', '.join(names[:4])}{more}",
             remedy="run `invoke fetch` once with the same options, with a network",
         )
     if image:
@@ -160,7 +177,8 @@ def image_keyring(inputs: Inputs, image: CloudImage, mirror: str = "") -> Path:
 
 def resolution_file(definition: Definition) -> Path:
     """Where the last list of apt packages for such a definition is kept."""
-    extra = "".join(f"+{name}" for name in sorted(definition.apt_packages))
+    names = " ".join(sorted(definition.apt_packages))
+    extra = f"-{hashlib.sha256(names.encode()).hexdigest()[:12]}" if names else ""
     return cache() / "apt" / f"{definition.os}{extra}.json"
 
 

@@ -30,6 +30,7 @@ PREPARE_FILES = (
 #: Our own code that decides what a layer's bytes are.
 TREE_CODE = ("tree.py", "disk.py", "bootloaders.py")
 IMAGE_CODE = ("disk.py",)
+BAKE_CODE = ("payload.py",)
 SEAL_CODE = ("seal.py", "disk.py", "bootloaders.py")
 
 
@@ -86,6 +87,7 @@ def of(inputs: Inputs) -> list[Layer]:
             },
             **scripts("python"),
             **called_by_step(inputs),
+            **code(BAKE_CODE),
         },
     )
     files = Layer(
@@ -109,7 +111,9 @@ def base_parts(inputs: Inputs) -> dict[str, str]:
             **code(IMAGE_CODE),
         }
     sources = inputs.packages.sources if inputs.packages else ()
+    system = inputs.definition.system
     return {
+        "boot loaders": " ".join((*system.shim, system.grub_efi, system.efi_vendor)),
         "apt sources": " | ".join(sources),
         **{f"apt: {p.name}": f"{p.version} {p.sha256[:12]}" for p in inputs.apt_packages},
         **code(TREE_CODE),

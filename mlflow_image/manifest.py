@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,6 +62,9 @@ def complete(stack: list[Layer], wanted: Inputs, with_packer: Packer) -> Candida
             "apt": {p.label: p.sha256 for p in wanted.apt_packages},
             **({"cloud_image": asdict(wanted.cloud_image)} if wanted.cloud_image else {}),
             "wheels": {w.filename: w.sha256 for w in wanted.wheels},
+            "tools": {w.filename: w.sha256 for w in wanted.tools},
+            "installers": {i.file: i.sha256 for i in (wanted.installer,) if i},
+            "cloud_images": {i.file: i.sha256 for i in (wanted.cloud_image,) if i},
         },
         "verification": earlier.get("verification", {"result": "not run"}),
     }
@@ -76,7 +80,12 @@ def about(layer: Layer, wanted: Inputs) -> dict[str, Any]:
         "definition": wanted.definition.as_data(),
         "os": wanted.definition.os,
         "kernel": [p.version for p in wanted.apt_packages if p.name.startswith("linux-image")],
-        "python": {"distribution": wanted.distribution, "version": wanted.python},
+        "python": {
+            "distribution": wanted.distribution,
+            "version": wanted.python,
+            "reason": wanted.decision.reason,
+            "terms": wanted.decision.terms,
+        },
         "mlflow": versions["mlflow"],
         "packages": versions,
         "settings_schema_version": settings_schema()["properties"]["schema_version"]["const"],
@@ -93,6 +102,8 @@ def image_id(sealed: Layer, wanted: Inputs) -> str:
 
 def git() -> dict[str, Any]:
     """The commit that the checkout stands on, and whether anything differs from it."""
+    if not shutil.which("git"):
+        return {"commit": None, "clean": False}
     done = command.run(["git", "-C", CHECKOUT, "rev-parse", "HEAD"], check=False)
     changes = command.run(["git", "-C", CHECKOUT, "status", "--porcelain"], check=False)
     if done.returncode != 0:

@@ -68,6 +68,13 @@ class Step:
         if title:
             self.update(title)
 
+    def phase_once(self, title: str) -> None:
+        """As `phase`, for whoever names the present part over and over."""
+        if title == self._phase:
+            self.update(title)
+        else:
+            self.phase(title)
+
     def _line(self) -> str:
         return f"{self.title} ({self.seconds:.0f} s) {self.detail}"[:140]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from mlflow_image import manifest
 from mlflow_image.images import DISK_NAME, LATEST, MANIFEST_NAME, SCHEMA_NAME, Image, in_folder
-from mlflow_image.layers import Layer
 from mlflow_image.manifest import Candidate
 from mlflow_image.paths import DIST
 from mlflow_image.store import hash_file
@@ -19,15 +18,16 @@ from mlflow_image.wheels import lock_file
 SUMS_NAME = "SHA256SUMS"
 
 
-def existing(sealed: Layer, must_be_verified: bool) -> Image | None:
-    """The image that a sealed layer has become already, made the newest again."""
-    for file in DIST.glob(f"*-{sealed.key[:12]}/{MANIFEST_NAME}"):
-        folder = file.parent
-        verified = manifest.read(folder).get("verification", {}).get("result") == "passed"
-        if verified or not must_be_verified:
-            point_latest_at(folder)
-            return in_folder(folder)
-    return None
+def existing(name: str, must_be_verified: bool) -> Image | None:
+    """The image of this name, if it is there already, made the newest again."""
+    folder = DIST / name
+    if not (folder / MANIFEST_NAME).is_file():
+        return None
+    verified = manifest.read(folder).get("verification", {}).get("result") == "passed"
+    if must_be_verified and not verified:
+        return None
+    point_latest_at(folder)
+    return in_folder(folder)
 
 
 def into_dist(candidate: Candidate, logs: dict[str, Path]) -> Image:

@@ -20,24 +20,31 @@ USER_DATA = CHECKOUT / "cloud-init" / "sqlite.yaml"
 def run(disk: Path, logs: Path, login: str = "ubuntu") -> dict[str, Any]:
     """Boot the disk with cloud-init/sqlite.yaml and run tests/image; returns the result's record.
 
-    The record: result (passed, failed), tests, seconds, at, summary. Raises Failure only
-    when the VM never gets ready.
+    The record: result (passed, failed), tests, seconds, at, summary. A VM that never gets
+    ready has failed; what the guest said is printed.
     """
     started = time.monotonic()
     logs.mkdir(parents=True, exist_ok=True)
     spec = Spec(backing=disk, hostname="verify", ssh_user=login)
-    with (
-        progress.step("verifying: booting the sealed disk") as step,
-        machine.booted(
-            spec, USER_DATA.read_bytes(), until="ready", on_wait=step.update, logs=logs
-        ) as vm,
-    ):
-        step.phase("booted until the server answers")
-        vm.wait_for_ssh(step.update)
-        step.phase("running Testinfra")
-        summary = testinfra(vm, logs, step)
+    try:
+        with (
+            progress.step("verifying: booting the sealed disk") as step,
+            machine.booted(
+                spec,
+                USER_DATA.read_bytes(),
+                until="ready",
+                on_wait=lambda at: step.phase_once(f"the guest is at {at}"),
+                logs=logs,
+            ) as vm,
+        ):
+            vm.wait_for_ssh(step.update)
+            step.phase("running Testinfra")
+            summary = testinfra(vm, logs, step)
+    except Failure as failure:
+        progress.err.print(str(failure), markup=False)
+        summary = f"the VM did not get ready: {failure.what}"
     passed = re.search(r"(\d+) passed", summary)
-    good = bool(passed) and not re.search(r"(failed|error)", summary)
+    good = bool(passed) and not re.search(r"(failed|error|did not)", summary)
     return {
         "result": "passed" if good else "failed",
         "tests": int(passed[1]) if passed else 0,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_image import layers, payload
+from mlflow_image.anaconda import Decision
 from mlflow_image.apt import Package, Resolution
 from mlflow_image.definition import Definition
 from mlflow_image.inputs import Inputs
@@ -75,7 +76,7 @@ def make_inputs(store: Store) -> Callable[..., Inputs]:
         packages = {"bash": "5.1", "linux-image-virtual": "5.15", **(apt or {})}
         return Inputs(
             definition=Definition(disk_mib=disk_mib),
-            distribution="system",
+            decision=Decision("system", "asked for", 0, "", "2026-11-21T00:00:00Z"),
             python="3.10",
             packages=Resolution(
                 tuple(package(*row) for row in sorted(packages.items())),

@@ -140,7 +140,7 @@ def test_more_apt_packages_have_a_list_of_their_own() -> None:
 
 
 def test_offline_names_what_the_store_lacks(make_inputs: Callable[..., Inputs]) -> None:
-    with pytest.raises(Failure, match=r"lacks 5 inputs: bash=5\.1, .*boto3-1\.40\.0") as caught:
+    with pytest.raises(Failure, match=r"lacks bash=5\.1, .*and \d more") as caught:
         inputs.fetch(make_inputs(), offline=True)
     assert "invoke fetch" in caught.value.remedy
 
@@ -148,7 +148,7 @@ def test_offline_names_what_the_store_lacks(make_inputs: Callable[..., Inputs]) 
 def test_nothing_is_fetched_when_the_store_has_everything(
     make_inputs: Callable[..., Inputs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Store, "has", lambda *_: True)
+    monkeypatch.setattr(Store, "intact", lambda *_: True)
     inputs.fetch(make_inputs(), offline=True)
 
 
@@ -176,14 +176,14 @@ def test_a_cloud_image_without_a_pin_is_no_build(archive: StandInArchive, store:
 
 
 def test_offline_names_the_cloud_image_that_the_store_lacks(of_cloud_image: Inputs) -> None:
-    with pytest.raises(Failure, match=r"lacks 4 inputs: .*image\.img"):
+    with pytest.raises(Failure, match=r"lacks .*image\.img"):
         inputs.fetch(of_cloud_image, offline=True)
 
 
 def test_a_cloud_image_is_fetched_with_its_keyring(
     of_cloud_image: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Store, "has", lambda *_: True)
+    monkeypatch.setattr(Store, "intact", lambda *_: True)
     fetched = []
     monkeypatch.setattr(cloud_image, "fetch", lambda *args: fetched.append(args[:2]))
     inputs.fetch(of_cloud_image, offline=False)

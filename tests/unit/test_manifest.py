@@ -47,7 +47,12 @@ def test_a_manifest_says_what_the_image_is_and_how_it_was_made(
     assert said["image"] == f"mlflow-ubuntu-22.04-x86_64-{sealed.key[:12]}"
     assert said["definition"] == wanted.definition.as_data()
     assert said["mlflow"] == "3.17.2"
-    assert said["python"] == {"distribution": "system", "version": "3.10"}
+    assert said["python"] == {
+        "distribution": "system",
+        "version": "3.10",
+        "reason": "asked for",
+        "terms": "",
+    }
     assert said["kernel"] == ["5.15"]
     assert said["keys"] == {layer.name: layer.key for layer in stack}
     assert said["seconds"]["base"] == {"total": 60.0, "phases": [["a phase", 60.0]]}

@@ -138,7 +138,7 @@ def test_what_a_sealed_layer_has_become_is_found_and_made_the_newest(
 ) -> None:
     promote.into_dist(candidate(tmp_path), {})
     promote.into_dist(candidate(tmp_path, image="mlflow-debian-12-x86_64-other"), {})
-    found = promote.existing(SEALED, must_be_verified=True)
+    found = promote.existing(IMAGE, must_be_verified=True)
     assert found and found.id == IMAGE
     assert str((dist / images.LATEST).readlink()) == IMAGE
 
@@ -147,12 +147,11 @@ def test_an_image_that_was_not_verified_is_found_only_when_that_is_enough(
     dist: Path, tmp_path: Path
 ) -> None:
     promote.into_dist(candidate(tmp_path, "not run"), {})
-    assert promote.existing(SEALED, must_be_verified=True) is None
-    found = promote.existing(SEALED, must_be_verified=False)
+    assert promote.existing(IMAGE, must_be_verified=True) is None
+    found = promote.existing(IMAGE, must_be_verified=False)
     assert found and found.id == IMAGE
 
 
 def test_a_layer_that_became_no_image_is_not_found(dist: Path, tmp_path: Path) -> None:
     promote.into_dist(candidate(tmp_path), {})
-    other = Layer("sealed", "sealed disk", {"parent": "y"})
-    assert promote.existing(other, must_be_verified=False) is None
+    assert promote.existing(f"renamed-{IMAGE}", must_be_verified=False) is None

@@ -1,0 +1,60 @@
+"""Of the recipe, what needs no VM: what is made anew, what is refused, what is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlflow_image import build, inputs, layers, packer, rootless
+from mlflow_image.errors import Refusals
+from mlflow_image.inputs import Inputs
+
+MakeInputs = Callable[..., Inputs]
+
+
+def test_too_little_disk_and_memory_are_refused_at_once_with_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rootless, "require", lambda: None)
+    monkeypatch.setattr(packer, "free_memory_mib", lambda: 100)
+    monkeypatch.setattr(build, "NEEDED_DISK_MIB", 10**9)
+    with pytest.raises(Refusals) as refused:
+        build.require_host()
+    assert len(refused.value.faults) == 2
+    assert "100 MiB are free" in refused.value.faults[1]
+
+
+@pytest.mark.parametrize("remake", [True, False])
+def test_a_layer_that_is_there_is_made_again_only_when_asked_for(
+    make_inputs: MakeInputs, checkout: Path, monkeypatch: pytest.MonkeyPatch, remake: bool
+) -> None:
+    wanted = make_inputs()
+    stack = layers.of(wanted)
+    made = []
+
+    def make_base(layer: layers.Layer, *_: object) -> None:
+        made.append(layer.name)
+
+    monkeypatch.setattr(build, "make_base", make_base)
+    base = stack[0]
+    base.directory.mkdir(parents=True)
+    (base.directory / layers.RECORD_NAME).write_text("{}")
+    nothing = build.Options()
+    no_packer = packer.Packer(Path("/packer"), (1, 6, 6), "a test")
+    build.make_layer(base, stack, wanted, no_packer, nothing, remake=remake)
+    assert made == (["base"] if remake else [])
+    assert base.built
+
+
+def test_a_change_in_image_files_needs_no_package_and_no_wheel(make_inputs: MakeInputs) -> None:
+    needed = inputs.needed_by({"image-files", "sealed"}, make_inputs())
+    assert needed.files == set()
+    inputs.fetch(needed, offline=True)
+
+
+def test_a_stale_python_layer_needs_its_wheels_alone(make_inputs: MakeInputs) -> None:
+    wanted = make_inputs()
+    needed = inputs.needed_by({"python", "image-files", "sealed"}, wanted)
+    assert (needed.wheels, needed.packages) == (wanted.wheels, None)
