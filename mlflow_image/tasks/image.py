@@ -7,7 +7,18 @@ from pathlib import Path
 
 from invoke.context import Context
 
-from mlflow_image import build, definition, images, inputs, layers, progress, promote, qemu, verify
+from mlflow_image import (
+    assemble,
+    build,
+    definition,
+    images,
+    inputs,
+    layers,
+    progress,
+    promote,
+    qemu,
+    verify,
+)
 from mlflow_image import plan as plans
 from mlflow_image.build import Options
 from mlflow_image.definition import Definition
@@ -102,7 +113,7 @@ def build_image(
 def verify_image(context: Context, image: str = "") -> None:
     """Boot an image and run its contract (Testinfra); the result goes into its manifest."""
     found = images.resolve(image or None)
-    logs = build.logs_folder("verify")
+    logs = assemble.logs_folder("verify")
     record = verify.run(found.disk, logs, found.login)
     if found.manifest:
         promote.record_verification(found.directory, record)

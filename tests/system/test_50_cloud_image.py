@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlflow_image import build, cloud_image, command, definition, inputs, layers
+from mlflow_image import assemble, cloud_image, command, definition, inputs, layers
 from mlflow_image.inputs import Freshness
 from mlflow_image.packer import Packer
 from mlflow_image.paths import cache
@@ -263,7 +263,7 @@ def test_the_base_is_made_of_the_checked_image_without_a_network(
         inputs.fetch(wanted, offline=True)
         stack = layers.of(wanted)
         packer = Packer(Path("packer"), (1, 6, 6), "never started")
-        build.make_layer(stack[0], stack, wanted, packer, build.Options())
+        assemble.make_layer(stack[0], stack, wanted, packer)
     finally:
         for file in stand_in.folder.iterdir():
             file.rename(file.with_name(file.name.removesuffix(".gone")))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image import build, inputs, layers, packer, rootless
+from mlflow_image import assemble, build, inputs, layers, packer, rootless
 from mlflow_image.errors import Refusals
 from mlflow_image.inputs import Inputs
 
@@ -37,13 +37,12 @@ def test_a_layer_that_is_there_is_made_again_only_when_asked_for(
     def make_base(layer: layers.Layer, *_: object) -> None:
         made.append(layer.name)
 
-    monkeypatch.setattr(build, "make_base", make_base)
+    monkeypatch.setattr(assemble, "make_base", make_base)
     base = stack[0]
     base.directory.mkdir(parents=True)
     (base.directory / layers.RECORD_NAME).write_text("{}")
-    nothing = build.Options()
     no_packer = packer.Packer(Path("/packer"), (1, 6, 6), "a test")
-    build.make_layer(base, stack, wanted, no_packer, nothing, remake=remake)
+    assemble.make_layer(base, stack, wanted, no_packer, remake=remake)
     assert made == (["base"] if remake else [])
     assert base.built
 

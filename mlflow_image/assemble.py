@@ -1,0 +1,181 @@
+"""Makes one layer in a folder of its own, and renames it into the cache when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow_image import (
+    bake,
+    cloud_image,
+    disk,
+    inputs,
+    layers,
+    manifest,
+    payload,
+    progress,
+    rootless,
+    seal,
+    tree,
+)
+from mlflow_image.inputs import Inputs
+from mlflow_image.layers import Layer
+from mlflow_image.packer import Packer
+from mlflow_image.paths import STATE, cache
+from mlflow_image.progress import Step
+from mlflow_image.store import hash_file
+
+
+def make_layer(
+    layer: Layer,
+    stack: list[Layer],
+    wanted: Inputs,
+    with_packer: Packer,
+    *,
+    remake: bool = False,
+    firmware: str = "bios",
+    keep_on_error: bool = False,
+) -> None:
+    """Make one layer in a folder of its own and rename it into the cache when it is whole.
+
+    remake: also when it is there already, as --rebuild asks for. firmware: the build VM's.
+    keep_on_error: the VM of a failed bake stays up for a look.
+    """
+    parent = stack[stack.index(layer) - 1]
+    with wanted.store.locked(f"layer-{layer.name}-{layer.key[:16]}"):
+        if layer.built and not remake:
+            return  # another build made it meanwhile
+        with workplace(layer, keep_on_error) as place:
+            with progress.step(f"{layer.name}: {layer.title}") as step:
+                makers = {"base": make_base, "sealed": make_sealed}
+                maker = makers.get(layer.name)
+                if maker:
+                    maker(layer, parent, wanted, place, step)
+                else:
+                    bake_layer(
+                        layer,
+                        parent,
+                        wanted,
+                        place,
+                        step,
+                        with_packer,
+                        firmware=firmware,
+                        keep_on_error=keep_on_error,
+                    )
+            record = layer.record(step.seconds, step.phases)
+            (place.result / layers.RECORD_NAME).write_text(json.dumps(record, indent=1))
+            shutil.copytree(place.logs, place.result / "logs")
+            if layer.directory.exists():
+                shutil.rmtree(layer.directory)
+            layer.directory.parent.mkdir(parents=True, exist_ok=True)
+            place.result.rename(layer.directory)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layer is made: scratch space, what will be kept, logs."""
+
+    work: Path
+    result: Path
+    logs: Path
+
+
+def make_base(layer: Layer, parent: Layer, wanted: Inputs, place: Place, step: Step) -> None:
+    """apt packages -> tree -> disk; or the vendor's cloud image as it is, on a larger disk."""
+    system, target = wanted.definition.system, place.result / "disk.qcow2"
+    if wanted.cloud_image:
+        step.phase("checking the cloud image")
+        keyring = inputs.image_keyring(wanted, wanted.cloud_image)
+        image = cloud_image.verified(wanted.cloud_image, keyring, wanted.store)
+        step.phase("making the disk")
+        disk.from_image(image, target, wanted.disk_mib)
+    elif wanted.packages:
+        step.phase("unpacking and configuring apt packages")
+        tar = tree.build(wanted.packages, system, wanted.store, place.work, step)
+        shutil.copyfile(place.work / "mmdebstrap.log", place.logs / "mmdebstrap.log")
+        step.phase("making the disk")
+        raw = disk.build(tar, system, wanted.disk_mib, place.work, step)
+        disk.to_qcow2(raw, target, compress=False)
+
+
+def bake_layer(
+    layer: Layer,
+    parent: Layer,
+    wanted: Inputs,
+    place: Place,
+    step: Step,
+    with_packer: Packer,
+    *,
+    firmware: str,
+    keep_on_error: bool,
+) -> None:
+    """Run a layer's steps in a VM on its parent's disk."""
+    if layer.name == "python":
+        files = payload.python_files(wanted, place.work)
+    else:
+        about = place.work / "mlflow-image.json"
+        about.write_text(json.dumps(manifest.about(layer, wanted), indent=1) + "\n")
+        files = {"image_files.tar": payload.image_files(place.work), "mlflow-image.json": about}
+    baked, handover = bake.run(
+        layer,
+        parent.directory / "disk.qcow2",
+        files,
+        {"PYTHON_DISTRIBUTION": wanted.distribution, "PYTHON_VERSION": wanted.python},
+        place.work,
+        place.logs,
+        with_packer=with_packer,
+        step=step,
+        firmware=firmware,
+        keep_on_error=keep_on_error,
+        of_cloud_image=wanted.cloud_image is not None,
+    )
+    if layer.name == "python":
+        baked.replace(place.result / "disk.qcow2")
+    else:
+        handover.replace(place.result / "tree.tar")
+
+
+def make_sealed(layer: Layer, parent: Layer, wanted: Inputs, place: Place, step: Step) -> None:
+    """The handed-over tree -> filtered -> the same kind of disk as the base, compressed."""
+    step.phase("filtering the tree and making the disk")
+    definition = wanted.definition
+    raw = disk.build(
+        parent.directory / "tree.tar",
+        definition.system,
+        wanted.disk_mib,
+        place.work,
+        step,
+        seal.tree_filter,
+    )
+    step.phase("compressing the disk")
+    disk.to_qcow2(raw, place.result / "disk.qcow2", compress=True)
+    (place.result / "raw.sha256").write_text(hash_file(raw) + "\n")
+
+
+@contextlib.contextmanager
+def workplace(layer: Layer, keep_on_error: bool) -> Iterator[Place]:
+    """Folders for one layer; the scratch goes in any case but a kept VM's, the logs stay."""
+    work = cache() / "work" / f"{layer.name}-{os.getpid()}"
+    place = Place(work, work / "result", logs_folder(layer.name))
+    rootless.remove(work)
+    for folder in (place.work, place.result, place.logs):
+        folder.mkdir(parents=True)
+    work.chmod(0o700)
+    try:
+        yield place
+    except BaseException as error:
+        if not (keep_on_error and isinstance(error, Exception)):
+            rootless.remove(work)
+        raise
+    rootless.remove(work)
+
+
+def logs_folder(of: str) -> Path:
+    """A new folder for the logs of one step of this build."""
+    return STATE / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{of}-{os.getpid()}"
