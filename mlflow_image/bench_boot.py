@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlflow_image import machine, paths, qemu
+from mlflow_image import machine, paths, qemu, throwaway
 from mlflow_image.bench import Figure, calls_a_second
 from mlflow_image.errors import Failure
 from mlflow_image.images import Image
@@ -89,7 +89,7 @@ def stripped(image: Image, step: Step) -> Iterator[Path]:
 def booting(disk: Path, image: Image) -> Iterator[tuple[Machine, float]]:
     """A VM that has just been powered on, and when that was."""
     data = userdata.wrap(SETTINGS)
-    with machine.booted(spec(disk, image), data, until="started") as vm:
+    with throwaway.booted(spec(disk, image), data, until="started") as vm:
         yield vm, time.monotonic()
 
 

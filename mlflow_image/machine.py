@@ -1,18 +1,15 @@
 """One VM: a QEMU process over an overlay, its console, its ssh, its snapshots.
 
-`booted` is the throwaway kind for tests and verification; `vms` keeps those with a name.
+`throwaway` has those that do not outlive a test; `vms` keeps those with a name.
 """
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from mlflow_image import (
     accelerator,
@@ -20,7 +17,6 @@ from mlflow_image import (
     console,
     machine_state,
     monitor,
-    paths,
     ports,
     preflight,
     processes,
@@ -74,43 +70,6 @@ def create(directory: Path, spec: Spec, user_data: bytes) -> Machine:
 def load(directory: Path) -> Machine:
     """The VM that was made in this directory; raises Failure when there is none."""
     return Machine(directory, *machine_state.read(directory))
-
-
-@contextmanager
-def booted(
-    spec: Spec,
-    user_data: bytes,
-    *,
-    until: Literal["started", "ssh", "ready"] = "ssh",
-    on_wait: OnWait = silent,
-    timeout_s: float = BOOT_TIMEOUT_S,
-    logs: Path | None = None,
-) -> Iterator[Machine]:
-    """A throwaway VM; it and its directory are gone at the end, also after Ctrl-C or kill -9.
-
-    until: what is waited for before the body runs: nothing, a shell, or the MLflow server. logs: a
-    directory that receives console.log and qemu.log at the end. Raises Failure with what
-    the guest said when it never gets there.
-    """
-    place = paths.cache() / "machines"
-    place.mkdir(parents=True, exist_ok=True)
-    _sweep(place)
-    parent = Path(tempfile.mkdtemp(prefix=spec.hostname + "-", dir=place))
-    machine = None
-    try:
-        machine = create(parent / "vm", replace(spec, throwaway=True), user_data)
-        machine.start()
-        if until == "ssh":
-            machine.wait_for_ssh(on_wait, timeout_s=timeout_s)
-        elif until == "ready":
-            machine.wait_until_ready(on_wait, timeout_s=timeout_s)
-        yield machine
-    finally:
-        if machine is not None:
-            machine.kill()
-            if logs is not None:
-                machine.copy_logs(logs)
-        shutil.rmtree(parent, ignore_errors=True)
 
 
 class Machine:
@@ -313,15 +272,3 @@ class Machine:
             self.kill()
             said = (self.directory / QEMU_LOG).read_text(errors="replace")
             raise Failure("QEMU did not start", evidence=said or "(QEMU said nothing)")
-
-
-def _sweep(place: Path) -> None:
-    """Remove what throwaway VMs left whose process was killed; QEMU died with it."""
-    for parent in place.iterdir():
-        try:
-            left = not load(parent / "vm").running
-        except Failure:
-            # Perhaps one that is being made just now.
-            left = time.time() - parent.stat().st_mtime > 3600
-        if left:
-            shutil.rmtree(parent, ignore_errors=True)

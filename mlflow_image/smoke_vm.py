@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mlflow_image import machine, paths, smoke
+from mlflow_image import paths, smoke, throwaway
 from mlflow_image.images import Image
 from mlflow_image.qemu import Spec
 from mlflow_image.smoke_process import Patience
@@ -28,7 +28,7 @@ def check_image(image: Image, on_step: Callable[[str], None]) -> Report:
     """
     spec = Spec(backing=image.disk, hostname="smoke", ssh_user=image.login, forwards={PORT: 0})
     waiting = Waiting(on_step)
-    with machine.booted(
+    with throwaway.booted(
         spec, userdata.wrap(SETTINGS), until="ready", on_wait=waiting, logs=LOGS
     ) as vm:
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlflow_image import command, machine, progress
+from mlflow_image import command, machine, progress, throwaway
 from mlflow_image.errors import Failure
 from mlflow_image.paths import CHECKOUT
 from mlflow_image.qemu import Spec
@@ -29,7 +29,7 @@ def run(disk: Path, logs: Path, login: str = "ubuntu") -> dict[str, Any]:
     try:
         with (
             progress.step("verifying: booting the sealed disk") as step,
-            machine.booted(
+            throwaway.booted(
                 spec,
                 USER_DATA.read_bytes(),
                 until="ready",

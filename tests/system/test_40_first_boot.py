@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image import machine, ssh
+from mlflow_image import ssh, throwaway
 from mlflow_image.errors import Failure
 from mlflow_image.qemu import Spec
 from mlflow_settings import userdata
@@ -15,7 +15,13 @@ from mlflow_settings.configure import NO_USER_DATA
 
 
 def spec(image: Path, **more: object) -> Spec:
-    return Spec(backing=image / "disk.qcow2", memory_mib=1536, hostname="first", **more)
+    return Spec(
+        backing=image / "disk.qcow2",
+        memory_mib=1536,
+        hostname="first",
+        restrict_network=True,
+        **more,
+    )
 
 
 @pytest.mark.budget(150)
@@ -24,7 +30,7 @@ def test_bad_settings_at_the_first_boot_end_the_wait_with_every_fault(image: Pat
     bad = userdata.wrap("schema_version: 1\nserver:\n  prot: 8000\n  workers: 0\n")
     with (
         pytest.raises(Failure) as stopped,
-        machine.booted(spec(image), bad, until="ready", timeout_s=600),
+        throwaway.booted(spec(image), bad, until="ready", timeout_s=600),
     ):
         raise AssertionError("the server must not get ready")
     said = str(stopped.value)
@@ -35,7 +41,7 @@ def test_bad_settings_at_the_first_boot_end_the_wait_with_every_fault(image: Pat
 @pytest.mark.budget(240)
 @pytest.mark.verifies("no user-data: closed to the network; no cloud-init: ssh still comes up")
 def test_without_user_data_the_server_is_closed_and_says_how_to_open_it(image: Path) -> None:
-    with machine.booted(spec(image), b"#cloud-config\n{}\n", until="ssh") as vm:
+    with throwaway.booted(spec(image), b"#cloud-config\n{}\n", until="ssh") as vm:
         deadline = time.monotonic() + 300
         while "mlflow-ready http://127.0.0.1:8000" not in vm.console_text:
             assert time.monotonic() < deadline, vm.console_text[-2000:]
@@ -60,5 +66,5 @@ def test_without_user_data_the_server_is_closed_and_says_how_to_open_it(image: P
 @pytest.mark.budget(150)
 @pytest.mark.verifies("boots with Secure Boot on")
 def test_the_image_boots_with_secure_boot_on(image: Path) -> None:
-    with machine.booted(spec(image, firmware="secureboot"), b"#cloud-config\n{}\n") as vm:
+    with throwaway.booted(spec(image, firmware="secureboot"), b"#cloud-config\n{}\n") as vm:
         assert vm.run("mokutil --sb-state").stdout.strip() == "SecureBoot enabled"

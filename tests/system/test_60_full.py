@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image import machine, packer_from_go
+from mlflow_image import packer_from_go, throwaway
 from mlflow_image.qemu import Spec
 
 from ..standin.server import pinned
@@ -97,7 +97,7 @@ def test_the_bake_works_under_uefi(
 @pytest.mark.verifies("boots under UEFI without Secure Boot")
 def test_the_image_boots_under_uefi(image: Path) -> None:
     spec = Spec(backing=image / "disk.qcow2", firmware="uefi", restrict_network=True)
-    with machine.booted(spec, b"#cloud-config\n{}\n") as vm:
+    with throwaway.booted(spec, b"#cloud-config\n{}\n") as vm:
         assert vm.run("test -d /sys/firmware/efi && echo efi").stdout == "efi\n"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image import machine, machine_state, monitor, paths, processes, qemu, seed
+from mlflow_image import machine, machine_state, monitor, paths, processes, qemu, seed, throwaway
 from mlflow_image.errors import Failure, Refusal, Refusals
 from mlflow_image.machine_state import State
 from mlflow_image.processes import Process
@@ -78,7 +78,7 @@ def test_a_qemu_that_does_not_start_is_told_in_its_own_words(spec: Spec, tmp_pat
 def test_a_throwaway_machine_leaves_its_logs_and_nothing_else(spec: Spec, tmp_path: Path) -> None:
     with (
         pytest.raises(Failure, match="did not start"),
-        machine.booted(spec, b"", logs=tmp_path / "logs"),
+        throwaway.booted(spec, b"", logs=tmp_path / "logs"),
     ):
         raise AssertionError("it cannot have booted")
     assert list((paths.cache() / "machines").iterdir()) == []

@@ -50,7 +50,7 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
         yield it
         it.done.append("gone")
 
-    monkeypatch.setattr("mlflow_image.machine.booted", booted)
+    monkeypatch.setattr("mlflow_image.throwaway.booted", booted)
     return it
 
 
