@@ -138,6 +138,7 @@ def bake_layer(
     if layer.name == "python":
         baked.replace(place.result / "disk.qcow2")
     else:
+        bake.cut_after_data(handover)
         handover.replace(place.result / "tree.tar")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from mlflow_image import accelerator, disk, packer, payload, qemu, seed
@@ -92,3 +93,16 @@ def qemu_args(
         *("-serial", f"file:{logs / packer.CONSOLE_LOG}"),
     ]
     return tuple(zip(words[::2], words[1::2], strict=True))
+
+
+def cut_after_data(disc: Path) -> None:
+    """Shorten a sparse disc to its last written block: what follows reads as endless zeros."""
+    with disc.open("r+b") as file:
+        end, size = 0, os.fstat(file.fileno()).st_size
+        while end < size:
+            try:
+                begin = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            except OSError:  # ENXIO: no data after this place (lseek(2))
+                break
+            end = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+        file.truncate(end)

@@ -1,0 +1,36 @@
+"""Of a bake, what needs no VM: QEMU's switches, and the disc that the tree comes out on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlflow_image import bake
+
+
+def test_a_disc_ends_after_its_last_written_block(tmp_path: Path) -> None:
+    disc = tmp_path / "disc"
+    with disc.open("wb") as file:
+        file.write(b"a" * 8192)
+        file.seek(1 << 20)
+        file.write(b"b" * 4096)
+        file.truncate(1 << 30)
+    bake.cut_after_data(disc)
+    assert (1 << 20) + 4096 <= disc.stat().st_size < 1 << 22
+    assert disc.read_bytes()[:8192] == b"a" * 8192
+    assert b"b" * 4096 in disc.read_bytes()
+
+
+def test_an_empty_disc_becomes_an_empty_file(tmp_path: Path) -> None:
+    disc = tmp_path / "disc"
+    with disc.open("wb") as file:
+        file.truncate(1 << 30)
+    bake.cut_after_data(disc)
+    assert disc.stat().st_size == 0
+
+
+def test_the_build_vm_has_no_network_but_ssh_on_the_loopback(tmp_path: Path) -> None:
+    words = bake.qemu_args(tmp_path, tmp_path, tmp_path, tmp_path, tmp_path, "bios")
+    (network,) = [value for switch, value in words if switch == "-netdev"]
+    assert "restrict=on" in network
+    assert network.count("hostfwd=") == 1
+    assert "hostfwd=tcp:127.0.0.1:" in network
