@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.lint.sources import CHECKOUT, sources
 
 #: Folders of the machine that this runs on: the checkout's, and those of its Python.
