@@ -68,13 +68,8 @@ def run(
             timeout=timeout_s,
             check=False,
         )
-    except FileNotFoundError as error:
-        raise Failure(
-            f"{words[0]} was not found on this host",
-            remedy=remedy or "run `invoke doctor` to see what is missing",
-        ) from error
     except OSError as error:
-        raise Failure(f"{words[0]} could not be started: {error.strerror}") from error
+        raise not_started(words[0], error, remedy) from error
     except subprocess.TimeoutExpired as error:
         raise Failure(f"`{shown(words)}` took longer than {timeout_s:.0f} s") from error
     seconds = time.monotonic() - started
@@ -120,13 +115,8 @@ def stream(
             errors="replace",
             start_new_session=True,  # a Ctrl-C reaches it once, through `end`
         )
-    except FileNotFoundError as error:
-        raise Failure(
-            f"{words[0]} was not found on this host",
-            remedy=remedy or "run `invoke doctor` to see what is missing",
-        ) from error
     except OSError as error:
-        raise Failure(f"{words[0]} could not be started: {error.strerror}") from error
+        raise not_started(words[0], error, remedy) from error
     if not keep_group:
         threading.Thread(target=kill_group_after, args=(process,), daemon=True).start()
     try:
@@ -146,6 +136,16 @@ def stream(
             evidence=last_lines("\n".join(tail)),
             remedy=remedy,
         )
+
+
+def not_started(program: str, error: OSError, remedy: str) -> Failure:
+    """What to raise when a program could not be started at all."""
+    if isinstance(error, FileNotFoundError):
+        return Failure(
+            f"{program} was not found on this host",
+            remedy=remedy or "run `invoke doctor` to see what is missing",
+        )
+    return Failure(f"{program} could not be started: {error.strerror}")
 
 
 def end(process: subprocess.Popen[str]) -> None:
