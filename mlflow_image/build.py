@@ -25,10 +25,12 @@ from mlflow_image import (
 from mlflow_image.definition import Definition
 from mlflow_image.errors import Refusals
 from mlflow_image.images import Image, login_of
-from mlflow_image.inputs import Freshness
+from mlflow_image.inputs import Freshness, Inputs
+from mlflow_image.layers import Layer
 from mlflow_image.manifest import Candidate
 from mlflow_image.operating_systems import support_warning
 from mlflow_image.paths import cache
+from mlflow_image.plan import Row
 
 #: What a cold build writes beside the store: the tree three times, three disks, one tar.
 NEEDED_DISK_MIB = 12_000
@@ -61,41 +63,43 @@ def build_image(definition: Definition, options: Options) -> Image:
     rows = plan.make(stack, options.rebuild)
     progress.say(plan.table(rows))
     progress.say(plan.outlook(rows))
+    used = {layer.directory / layers.RECORD_NAME for layer in stack} | wanted.files
+    with collect.claim(used):
+        image = make(stack, rows, wanted, options)
+        collect.collect(vms.backing_files())
+    return image
+
+
+def make(stack: list[Layer], rows: list[Row], wanted: Inputs, options: Options) -> Image:
+    """Make the stale layers, verify what comes out, promote it; returns the image in dist/."""
     stale = [row.layer for row in rows if not row.cached]
-    for layer in stack:
-        if layer not in stale:
-            collect.touch(layer.directory)
     name = manifest.image_id(stack[-1], wanted)
     if not stale and (image := promote.existing(name, options.verify)):
         progress.say(f"nothing changed: {image.directory} is up to date")
         return image
     if stale:
         require_host()
-        with_packer = packer.find(options.packer)
+    with_packer = packer.find(options.packer)
+    if stale:
         progress.say(f"using {with_packer}")
         needed = inputs.needed_by({layer.name for layer in stale}, wanted)
         inputs.fetch(needed, offline=options.freshness.offline, mirror=options.apt_mirror)
-        for layer in stale:
-            assemble.make_layer(
-                layer,
-                stack,
-                wanted,
-                with_packer,
-                remake=layer.built,
-                firmware=options.firmware,
-                keep_on_error=options.keep_on_error,
-            )
-    else:
-        with_packer = packer.find(options.packer)
+    for layer in stale:
+        assemble.make_layer(
+            layer,
+            stack,
+            wanted,
+            with_packer,
+            remake=layer.built,
+            firmware=options.firmware,
+            keep_on_error=options.keep_on_error,
+        )
     candidate = manifest.complete(stack, wanted, with_packer)
     logs = assemble.logs_folder("verify")
     if options.verify:
         candidate = verified(candidate, logs)
     kept = {layer.name: layer.directory / "logs" for layer in stack}
-    image = promote.into_dist(candidate, {**kept, "verify": logs})
-    in_use = {layer.directory / layers.RECORD_NAME for layer in stack}
-    collect.collect(in_use | wanted.files | vms.backing_files())
-    return image
+    return promote.into_dist(candidate, {**kept, "verify": logs})
 
 
 def verified(candidate: Candidate, logs: Path) -> Candidate:

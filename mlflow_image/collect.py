@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from mlflow_image import layers, rootless
+from mlflow_image import layers, processes, rootless
 from mlflow_image.paths import STATE, cache
 
 LIMIT_BYTES = 30 * 10**9
@@ -37,7 +38,7 @@ def collect(
     into dist/ costs nothing twice and is counted once. Returns what was removed.
     """
     remove_leftovers()
-    kept = with_parents({path.resolve() for path in keep})
+    kept = with_parents({path.resolve() for path in keep} | claimed())
     entries = sorted(all_entries(), key=lambda entry: entry.used_at)
     total = sum(entry.bytes for entry in entries)
     removed = []
@@ -64,13 +65,14 @@ def all_entries() -> list[Entry]:
 
 
 def entry_of(path: Path) -> Entry:
-    """Size on disk and last use: a layer's by `touch`, a stored file's by its last reading.
+    """Size on disk and last use, which is when a build last claimed it.
 
-    A layer's access times say nothing: every plan reads the records of all layers.
+    Access times say nothing: every plan reads the records of all layers, and a file
+    system may not keep any.
     """
     stat = path.lstat()
     if path.is_file():
-        return Entry(path.resolve(), stat.st_blocks * 512, max(stat.st_mtime, stat.st_atime))
+        return Entry(path.resolve(), stat.st_blocks * 512, stat.st_mtime)
     stats = [file.lstat() for file in path.rglob("*") if file.is_file()] or [stat]
     size_bytes = sum(stat.st_blocks * 512 for stat in stats)
     return Entry(path.resolve(), size_bytes, max(stat.st_mtime for stat in stats))
@@ -114,6 +116,40 @@ def stood_on(folder: Path) -> bool:
     return any(place in word for process in processes for word in process.info["cmdline"] or ())
 
 
-def touch(folder: Path) -> None:
-    """Note that a layer was used now."""
-    os.utime(folder / layers.RECORD_NAME)
+@contextlib.contextmanager
+def claim(paths: Iterable[Path]) -> Iterator[None]:
+    """Note that these files are used now; until the end no other command removes them.
+
+    Some may not be there yet. A claim ends with its process, however that ends.
+    """
+    wanted = [path.resolve() for path in paths]
+    for path in wanted:
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path)
+    here = processes.Process(os.getpid(), processes.start_time(os.getpid()) or "")
+    note = cache() / "claims" / f"{here.pid}.json"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    beside = note.with_suffix(".new")
+    beside.write_text(
+        json.dumps({"started": here.started, "paths": [str(path) for path in wanted]})
+    )
+    beside.replace(note)
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def claimed() -> set[Path]:
+    """What the running builds have claimed; the notes of ended ones are removed."""
+    found: set[Path] = set()
+    for note in (cache() / "claims").glob("*.json"):
+        try:
+            known = json.loads(note.read_text())
+        except FileNotFoundError:  # its build ended just now
+            continue
+        if processes.is_alive(processes.Process(int(note.stem), known["started"])):
+            found |= {Path(path) for path in known["paths"]}
+        else:
+            note.unlink(missing_ok=True)
+    return found

@@ -187,29 +187,34 @@ def records(name: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda record: float(record["made_at"]), reverse=True)
 
 
+def nearest(layer: Layer) -> dict[str, Any] | None:
+    """The record of the most similar finished layer of this name, the newest of several."""
+    return min(records(layer.name), key=lambda record: len(differing(layer, record)), default=None)
+
+
+def differing(layer: Layer, record: dict[str, Any]) -> list[str]:
+    """The parts in which a layer is not as a finished one, sorted."""
+    old = record["parts"]
+    return sorted(
+        key for key in old.keys() | layer.parts.keys() if old.get(key) != layer.parts.get(key)
+    )
+
+
 def expected_seconds(layer: Layer) -> float | None:
-    """How long the layer took the last time that any like it was made here."""
-    known = records(layer.name)
-    return float(known[0]["seconds"]) if known else None
+    """How long the most similar layer took that was made here."""
+    known = nearest(layer)
+    return float(known["seconds"]) if known else None
 
 
 def reasons(layer: Layer) -> list[str]:
     """What differs from the most similar finished layer of this name: `part: old -> new`."""
-    known = records(layer.name)
+    known = nearest(layer)
     if not known:
         return ["never built here"]
-
-    def differing(record: dict[str, Any]) -> list[str]:
-        old = record["parts"]
-        return sorted(
-            key for key in old.keys() | layer.parts.keys() if old.get(key) != layer.parts.get(key)
-        )
-
-    nearest = min(known, key=lambda record: len(differing(record)))
-    old = nearest["parts"]
+    old = known["parts"]
     return [
         "the layer below it changes"
         if key == "parent"
         else f"{key}: {old.get(key, '(none)')} -> {layer.parts.get(key, '(gone)')}"
-        for key in differing(nearest)
+        for key in differing(layer, known)
     ]

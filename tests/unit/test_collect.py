@@ -97,11 +97,35 @@ def test_a_disk_in_the_middle_keeps_what_is_below_and_not_what_is_above(cache: P
     assert there(layers_of_one) == [True, True, False]
 
 
-def test_a_touched_layer_counts_as_used(cache: Path) -> None:
+def test_a_layer_that_was_claimed_counts_as_used(cache: Path) -> None:
     old = stack(days=100)
-    collect.touch(old[0].directory)
+    with collect.claim([old[0].directory / layers.RECORD_NAME]):
+        pass
     collect.collect([])
     assert there(old) == [True, False, False]
+
+
+def test_what_a_running_build_claims_stays_whatever_is_asked(cache: Path) -> None:
+    used, unused = stack(days=1), stack(days=1, name="two")
+    files = stored(cache, "ab12", days=1), stored(cache, "cd34", days=1)
+    not_yet_there = cache / "store" / "sha256" / "ef" / "ef56"
+    with collect.claim([used[2].directory / layers.RECORD_NAME, files[0], not_yet_there]):
+        collect.collect([], limit_bytes=0, max_age_s=0)
+        assert (there(used), there(unused)) == ([True] * 3, [False] * 3)
+        assert [file.exists() for file in files] == [True, False]
+    collect.collect([], limit_bytes=0, max_age_s=0)
+    assert there(used) == [False] * 3
+
+
+def test_the_claim_of_a_build_that_was_killed_holds_nothing(cache: Path) -> None:
+    claims = cache / "claims"
+    old = stack(days=100)
+    paths = [str(old[0].directory / layers.RECORD_NAME)]
+    claims.mkdir()
+    (claims / f"{os.getpid()}.json").write_text(json.dumps({"started": "long ago", "paths": paths}))
+    collect.collect([])
+    assert there(old) == [False] * 3
+    assert list(claims.iterdir()) == []
 
 
 def test_leftovers_of_builds_that_are_no_more_go(cache: Path) -> None:

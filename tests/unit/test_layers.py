@@ -11,6 +11,7 @@ import pytest
 
 from mlflow_image import layers
 from mlflow_image.cloud_image import CloudImage
+from mlflow_image.definition import Definition
 from mlflow_image.inputs import Inputs
 from mlflow_image.layers import RECORD_NAME, Layer
 from mlflow_image.paths import GUEST_SCRIPTS
@@ -178,12 +179,14 @@ def test_a_first_build_says_so(make_inputs: MakeInputs, checkout: Path) -> None:
     assert layers.expected_seconds(stack[0]) is None
 
 
-def test_the_expected_time_is_the_last_one_of_any_such_layer(
+def test_the_expected_time_is_that_of_the_most_similar_layer(
     before: list[Layer], make_inputs: MakeInputs
 ) -> None:
     built(layers.of(make_inputs(mlflow="3.18.0")), seconds=90.0)
-    after = layers.of(make_inputs(mlflow="3.19.0"))
-    assert layers.expected_seconds(of("python", after)) == 90.0
+    debian = replace(make_inputs(), definition=Definition(os="debian-12"))
+    built(layers.of(debian), seconds=400.0)
+    after = layers.of(make_inputs(mlflow="3.18.0", apt={"bash": "9"}))
+    assert layers.expected_seconds(of("base", after)) == 90.0
 
 
 def test_a_broken_record_is_no_finished_layer_s(before: list[Layer]) -> None:
