@@ -48,7 +48,11 @@ def make_layer(
     keep_on_error: the VM of a failed bake stays up for a look.
     """
     parent = stack[stack.index(layer) - 1]
-    with wanted.store.locked(f"layer-{layer.name}-{layer.key[:16]}"):
+
+    def say_waiting() -> None:
+        progress.say(f"waiting for another build, which makes {layer.name} just now")
+
+    with wanted.store.locked(f"layer-{layer.name}-{layer.key[:16]}", say_waiting):
         if layer.built and not remake:
             return  # another build made it meanwhile
         with workplace(layer, keep_on_error) as place:

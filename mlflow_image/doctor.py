@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from rich.table import Table
 
-from mlflow_image import accelerator, anaconda, collect, command, packer, rootless
+from mlflow_image import accelerator, anaconda, build, collect, command, packer, rootless
 from mlflow_image.errors import Failure
 from mlflow_image.paths import CHECKOUT, cache
 from mlflow_image.progress import human_bytes
@@ -105,9 +105,13 @@ def room() -> list[Row]:
         Row(
             "memory",
             f"{human_bytes(memory.available)} free of {human_bytes(memory.total)}",
-            memory.available > 2_500 << 20,
+            memory.available >= build.NEEDED_MEMORY_MIB << 20,
         ),
-        Row("disk", f"{human_bytes(disk.free)} free in {place}", disk.free > 12_000 << 20),
+        Row(
+            "disk",
+            f"{human_bytes(disk.free)} free in {place}",
+            disk.free >= build.NEEDED_DISK_MIB << 20,
+        ),
         Row("cache", f"{human_bytes(used)} in {place}", True),
     ]
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from mlflow_image.errors import Failure
 
@@ -71,7 +71,7 @@ class Store:
             file.unlink()
             raise Failure(
                 f"{name} has the wrong sha256: {found}, where {sha256} is pinned",
-                remedy="the file was refused; if the pin is outdated, run `invoke lock`",
+                remedy="the file was refused; try again; `invoke lock` pins wheels anew",
             )
         target = self.path(sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,12 +107,21 @@ class Store:
             yield Path(folder)
 
     @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """One holder at a time among all builds of this user."""
+    def locked(self, name: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+        """One holder at a time among all builds of this user; `on_wait` is called before a wait."""
         locks = self.root / "locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"{name}.lock"):
+        lock = FileLock(locks / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if on_wait:
+                on_wait()
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
 
 
 def hash_file(path: Path) -> str:

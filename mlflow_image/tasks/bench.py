@@ -29,7 +29,10 @@ def measure(
     rounds: int = 2,
     json: bool = False,
 ) -> None:
-    """Measure what the project promises: call rate, boot and build times, as ratios in one run."""
+    """Measure call rate, boot and build times against their goals.
+
+    Ratios come from one run, for machines are noisy.
+    """
     if only and only not in PARTS:
         raise Refusal(f"--only {only}: unknown", remedy=f"one of {', '.join(PARTS)}")
     wanted = [only] if only else list(PARTS)

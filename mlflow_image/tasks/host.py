@@ -12,7 +12,7 @@ from mlflow_image.tasks.task import task, whole_number
 
 @task(name="doctor")
 def show_doctor(context: Context) -> None:
-    """Show what this host can do: tools, accelerator, disk, memory, network, cache."""
+    """Show what this host can do, and what it lacks."""
     rows = doctor.examine()
     progress.out.print(doctor.table(rows))
     if missing := [row for row in rows if not row.ok and row.needed]:
@@ -22,13 +22,13 @@ def show_doctor(context: Context) -> None:
 
 @task(
     help={
-        "all": "remove everything that no VM stands on, also the inputs",
+        "all": "remove everything that no VM and no running build stands on, also the inputs",
         "days": "remove what was not used for so many days",
         "gigabytes": "and the least recently used above this size",
     }
 )
 def clean(context: Context, all: bool = False, days: str = "60", gigabytes: str = "30") -> None:
-    """Remove old layers, inputs and logs from the cache; never what a VM stands on."""
+    """Remove from the cache what is old; never what a VM stands on."""
     age, limit = whole_number("days", days), whole_number("gigabytes", gigabytes)
     removed = collect.collect(
         vms.backing_files(),

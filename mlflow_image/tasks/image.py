@@ -90,7 +90,7 @@ def build_image(
     firmware: str = "bios",
     rebuild: str = "",
 ) -> None:
-    """Bake, seal and verify the image; what did not change is not made again."""
+    """Bake, seal and verify the image, as far as it changed."""
     refuse_unknown("on-error", on_error, ("cleanup", "abort"))
     refuse_unknown("firmware", firmware, BUILD_FIRMWARES)
     if firmware != "bios":
@@ -111,7 +111,10 @@ def build_image(
 
 @task(help={"image": "id, folder or disk file; default: the newest"})
 def verify_image(context: Context, image: str = "") -> None:
-    """Boot an image and run its contract (Testinfra); the result goes into its manifest."""
+    """Boot an image and check its contract with Testinfra.
+
+    The result goes into the image's manifest.
+    """
     found = images.resolve(image or None)
     logs = assemble.logs_folder("verify")
     record = verify.run(found.disk, logs, found.login)
@@ -132,7 +135,7 @@ def plan(
     refresh: bool = False,
     no_refresh: bool = False,
 ) -> None:
-    """Show each layer cached or stale, what made it so, and how long it would take."""
+    """Show which layers are stale, why, and the expected time."""
     wanted = inputs.gather(
         read_definition(definition, os, python, packages),
         freshness(offline, refresh, no_refresh),
@@ -153,7 +156,7 @@ def fetch(
     refresh: bool = False,
     no_refresh: bool = False,
 ) -> None:
-    """Bring every input of a build into the store, so that `build-image --offline` works."""
+    """Fetch every input, for `build-image --offline`."""
     wanted = inputs.gather(
         read_definition(definition, os, python, packages),
         freshness(False, refresh, no_refresh),

@@ -12,7 +12,9 @@ from mlflow_image.tasks.task import task
 
 @task()
 def lock(context: Context) -> None:
-    """Resolve all wheels anew and pin them by hash, for every Python; needs a network.
+    """Resolve all wheels anew and pin them by hash.
+
+    For every Python that an image can have; needs a network.
 
     What `python.distribution: auto` had decided is forgotten and decided anew.
     """

@@ -25,7 +25,11 @@ from mlflow_image.tasks.task import task
 def smoke_test(
     context: Context, url: str = "", image: str = "", keep: bool = False, json: bool = False
 ) -> None:
-    """Log a run with a real MLflow client, read everything back, and say what differs."""
+    """Log a run with a real MLflow client and read it back.
+
+    Without --url, in a throwaway VM from the newest image, which reboots in between. Ends with
+    exit code 1 and the first difference when anything is not as it was written.
+    """
     refuse_contradictions(url, image, keep)
     if url:
         server = smoke.checked_url(url)

@@ -26,7 +26,10 @@ FOLDERS = ("lint", "unit", "system")
     }
 )
 def test(context: Context, full: bool = False, only: str = "", k: str = "") -> None:
-    """Lint, unit tests, one real bake, scenarios in real VMs; prints a time budget per test."""
+    """Lint, unit tests, one real bake, scenarios in real VMs.
+
+    Ends with a table of the seconds each test took and may take.
+    """
     if only and only not in FOLDERS:
         raise Refusal(f"--only {only}: unknown", remedy=f"one of {', '.join(FOLDERS)}")
     folders = [f"tests/{name}" for name in ([only] if only else FOLDERS)]

@@ -52,7 +52,7 @@ def up(
     port: str = "",
     firmware: str = "bios",
 ) -> None:
-    """Boot a VM from an image, configured by user-data, and wait until its server is ready."""
+    """Boot a VM from an image and wait until its server is ready."""
     chosen = images.resolve(image or None)
     data = read_data(user_data, settings, chosen)
     wish = Wish(
@@ -77,7 +77,7 @@ def up(
 
 @task(help={})
 def status(context: Context) -> None:
-    """Show the VMs of this checkout: which run, where they answer, what they stand on."""
+    """Show the VMs of this checkout and where they answer."""
     found = vms.every()
     if not found:
         progress.say("there is no VM; `invoke up` makes one")
@@ -97,7 +97,7 @@ def status(context: Context) -> None:
     help={**NAME_HELP, "command": "run this in the VM and end with its exit code"},
 )
 def ssh_task(context: Context, name: str = DEFAULT_NAME, command: str = "") -> None:
-    """Log into a VM, or run one command in it; its user may `sudo`."""
+    """Log into a VM, or run one command in it, as a user with sudo."""
     vm = running(name)
     words = vm.machine.ssh_argv(command or None)
     os.execvp(words[0], words)  # noqa: S606 - a list, and the terminal becomes ssh's
@@ -105,7 +105,10 @@ def ssh_task(context: Context, name: str = DEFAULT_NAME, command: str = "") -> N
 
 @task(help={**NAME_HELP, "follow": "go on printing what comes, until Ctrl-C"})
 def logs(context: Context, name: str = DEFAULT_NAME, follow: bool = False) -> None:
-    """Show the journal of MLflow's units, or the console while ssh does not answer yet."""
+    """Show the journal of MLflow's units in a VM.
+
+    While ssh does not answer yet, it shows the console.
+    """
     vm = vms.find(name)
     if vm.machine.running and vm.machine.shell_answers():
         words = vm.machine.ssh_argv(vms.journal_command(follow))
@@ -117,7 +120,7 @@ def logs(context: Context, name: str = DEFAULT_NAME, follow: bool = False) -> No
 
 @task(name="console", help=NAME_HELP)
 def console_task(context: Context, name: str = DEFAULT_NAME) -> None:
-    """Join this terminal to a VM's serial console; Ctrl-] leaves it."""
+    """Join a VM's serial console; Ctrl-] leaves it."""
     vm = running(name)
     progress.say(console.last_lines(vm.machine.directory))
     progress.say(f"-- console of VM {name}; Ctrl-] leaves, Enter may bring the prompt --")
@@ -139,7 +142,7 @@ def stop(context: Context, name: str = DEFAULT_NAME) -> None:
 
 @task(help=NAME_HELP)
 def start(context: Context, name: str = DEFAULT_NAME) -> None:
-    """Start a stopped VM on the disk that it has, and wait until its server is ready."""
+    """Start a stopped VM again, on its own disk."""
     vm = vms.find(name)
     vms.power_on(vm)
     try:
@@ -151,7 +154,7 @@ def start(context: Context, name: str = DEFAULT_NAME) -> None:
 
 @task(help=NAME_HELP)
 def down(context: Context, name: str = DEFAULT_NAME) -> None:
-    """End a VM and remove everything of it, its disk included."""
+    """End a VM and remove it, with its disk."""
     removed = vms.remove(name)
     progress.say(f"VM {name} was removed" if removed else f"there is no VM {name}")
 

@@ -143,9 +143,10 @@ def test_two_fetches_at_once_download_once(cache: Path, served: Served) -> None:
 
 def test_a_lock_has_one_holder_at_a_time(cache: Path) -> None:
     held: list[str] = []
+    waited: list[str] = []
 
     def hold(name: str) -> None:
-        with Store(cache).locked("layer"):
+        with Store(cache).locked("layer", lambda: waited.append(name)):
             held.append(f"{name} begins")
             time.sleep(0.1)
             held.append(f"{name} ends")
@@ -157,6 +158,7 @@ def test_a_lock_has_one_holder_at_a_time(cache: Path) -> None:
         thread.join()
     first, second = ("one", "two") if held[0] == "one begins" else ("two", "one")
     assert held == [f"{first} begins", f"{first} ends", f"{second} begins", f"{second} ends"]
+    assert waited == [second]
 
 
 def test_a_hash_is_the_one_that_sha256sum_prints(tmp_path: Path) -> None:

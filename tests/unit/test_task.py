@@ -83,3 +83,9 @@ def test_every_task_and_every_flag_has_help() -> None:
         assert found.__doc__, f"{name} has no help"
         missing = [argument.name for argument in found.get_arguments() if not argument.help]
         assert not missing, f"{name}: flags without help: {missing}"
+
+
+def test_the_list_of_tasks_has_one_line_each_as_a_table_of_contents() -> None:
+    for name, found in namespace().tasks.items():
+        line = (found.__doc__ or "").splitlines()[0]
+        assert len(f"  {name:<14} {line}") <= 79, f"{name}: its line in --list is too long"
