@@ -100,12 +100,18 @@ def image_id(sealed: Layer, wanted: Inputs) -> str:
     return f"{definition.name}-{definition.os}-x86_64-{sealed.key[:12]}"
 
 
-def git() -> dict[str, Any]:
-    """The commit that the checkout stands on, and whether anything differs from it."""
+def git(apart_from: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The commit that the checkout stands on, and whether anything differs from it.
+
+    apart_from: files that may differ, relative to the checkout.
+    """
     if not shutil.which("git"):
         return {"commit": None, "clean": False}
     done = command.run(["git", "-C", CHECKOUT, "rev-parse", "HEAD"], check=False)
-    changes = command.run(["git", "-C", CHECKOUT, "status", "--porcelain"], check=False)
+    places = [".", *(f":(exclude){name}" for name in apart_from)]
+    changes = command.run(
+        ["git", "-C", CHECKOUT, "status", "--porcelain", "--", *places], check=False
+    )
     if done.returncode != 0:
         return {"commit": None, "clean": False}
     return {"commit": done.stdout.strip(), "clean": not changes.stdout.strip()}

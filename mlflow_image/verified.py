@@ -18,14 +18,15 @@ README = CHECKOUT / "README.md"
 BEGIN, END = "<!-- verified: begin -->", "<!-- verified: end -->"
 
 
-def update(record: Path) -> None:
-    """Take in the rows that a full test run proved; each keeps its own commit and date."""
-    git = manifest.git()
-    now = {
-        "commit": (git["commit"] or "")[:12] + ("" if git["clean"] else "+"),
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": machine(),
-    }
+def commit() -> str:
+    """What the checkout stands on, with a + when anything but this module's files differs."""
+    git = manifest.git(tuple(str(path.relative_to(CHECKOUT)) for path in (FILE, README)))
+    return (git["commit"] or "")[:12] + ("" if git["clean"] else "+")
+
+
+def update(record: Path, commit: str) -> None:
+    """Take in the rows that tests proved on this commit; all other rows keep theirs."""
+    now = {"commit": commit, "date": time.strftime("%Y-%m-%d"), "machine": machine()}
     rows = {row["name"]: row for row in read()}
     for row in json.loads(record.read_text())["rows"]:
         rows[row["name"]] = {**row, **now}

@@ -33,6 +33,7 @@ def test(context: Context, full: bool = False, only: str = "", k: str = "") -> N
     if only and only not in FOLDERS:
         raise Refusal(f"--only {only}: unknown", remedy=f"one of {', '.join(FOLDERS)}")
     folders = [f"tests/{name}" for name in ([only] if only else FOLDERS)]
+    commit = verified.commit()
     with tempfile.TemporaryDirectory() as scratch:
         record = Path(scratch) / "record.json"
         words = [sys.executable, "-m", "pytest", *folders, f"--record={record}"]
@@ -40,7 +41,7 @@ def test(context: Context, full: bool = False, only: str = "", k: str = "") -> N
         words += ["-k", k] if k else []
         with context.cd(str(CHECKOUT)):
             done = context.run(shlex.join(words), pty=False, warn=True)
-        if full and record.is_file() and not k and not only:
-            verified.update(record)
+        if full and record.is_file():
+            verified.update(record, commit)
     if done is None or done.exited != 0:
         raise Failure("tests failed; pytest's output above says which")

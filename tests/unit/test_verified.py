@@ -1,0 +1,56 @@
+"""verified: rows of what was seen, each with its own commit, in a file and in the README."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mlflow_image import manifest, verified
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of one commit with a README that has the two marks."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(f"# us\n\n{verified.BEGIN}\n{verified.END}\n\nmore\n")
+    for module in (manifest, verified):
+        monkeypatch.setattr(module, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(verified, "FILE", tmp_path / "docs" / "verified.json")
+    monkeypatch.setattr(verified, "README", tmp_path / "README.md")
+    who = ("-c", "user.name=us", "-c", "user.email=us@example.org")
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "one"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def record(folder: Path, *names: str, result: str = "passed") -> Path:
+    rows = [{"name": name, "result": result, "figure": "9 s", "seconds": 9.0} for name in names]
+    path = folder.parent / f"{folder.name}.record.json"
+    path.write_text(json.dumps({"at": 0, "rows": rows}))
+    return path
+
+
+def test_a_row_is_in_the_file_and_in_the_table_of_the_readme(checkout: Path) -> None:
+    verified.update(record(checkout, "bakes"), "abc")
+    row = json.loads(verified.FILE.read_text())["rows"][0]
+    assert (row["name"], row["result"], row["commit"]) == ("bakes", "passed", "abc")
+    text = verified.README.read_text()
+    assert f"| bakes | passed | 9 s | {row['date']}, abc |\n{verified.END}\n\nmore\n" in text
+
+
+def test_a_row_that_was_not_run_again_keeps_its_commit(checkout: Path) -> None:
+    verified.update(record(checkout, "bakes", "boots"), "abc")
+    verified.update(record(checkout, "boots", result="failed"), "def")
+    rows = {row["name"]: (row["result"], row["commit"]) for row in verified.read()}
+    assert rows == {"bakes": ("passed", "abc"), "boots": ("failed", "def")}
+
+
+def test_a_commit_has_a_plus_when_more_differs_than_what_is_written_here(checkout: Path) -> None:
+    clean = verified.commit()
+    verified.update(record(checkout, "bakes"), clean)
+    assert verified.commit() == clean
+    (checkout / "tasks.py").write_text("")
+    assert verified.commit() == f"{clean}+"
