@@ -54,6 +54,21 @@ def environment() -> Path:
     return place
 
 
+def prepared() -> Path:
+    """The folder that the image has as /opt/mlflow/share/mlflow-image, made on this host.
+
+    Once per environment and content of the program that makes it; takes some 20 s.
+    """
+    library = hashlib.sha256((LIBRARY / "mlflow_launch" / "prepare.py").read_bytes()).hexdigest()
+    python = environment() / "bin" / "python"
+    key = hashlib.sha256(f"{python} {library}".encode()).hexdigest()[:16]
+    place = cache() / "native" / f"share-{key}"
+    with FileLock(place.parent / f"share-{key}.lock"):
+        if not (place / "preload.txt").exists():
+            command.run([python, "-s", LIBRARY / "make-empty-database", place])
+    return place
+
+
 @contextlib.contextmanager
 def stock(folder: Path, workers: int) -> Iterator[str]:
     """`mlflow server` over a new SQLite file in `folder`; yields its URL once it answers."""
@@ -70,7 +85,9 @@ def stock(folder: Path, workers: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def ours(folder: Path, workers: int) -> Iterator[str]:
-    """The image's launcher with the image's settings; yields its URL once it answers."""
+    """The image's launcher with the image's settings and files; yields its URL once it answers."""
+    share = prepared()
+    shutil.copyfile(share / "empty.sqlite", folder / "mlflow.db")
     port = free_port()
     wanted = settings.Settings(server=settings.Server(host="127.0.0.1", port=port, workers=workers))
     variables = {
@@ -81,7 +98,11 @@ def ours(folder: Path, workers: int) -> Iterator[str]:
     document = {"format": render.FORMAT, "environment": variables, "stock_command": False}
     (folder / "server.json").write_text(json.dumps(document))
     words = [str(environment() / "bin" / "python"), "-I", str(LIBRARY / "mlflow-launch")]
-    with serving(words, folder, {"MLFLOW_IMAGE_RUN": str(folder)}, port) as url:
+    places = {
+        "MLFLOW_IMAGE_RUN": str(folder),
+        "MLFLOW_IMAGE_PRELOAD": str(share / "preload.txt"),
+    }
+    with serving(words, folder, places, port) as url:
         yield url
 
 

@@ -16,6 +16,12 @@ def test_a_call_through_the_database_succeeds(host: Host) -> None:
     assert json.loads(answer)["experiment"]["name"] == "Default"
 
 
+def test_a_new_database_is_in_wal_mode(root: Any) -> None:
+    # SQLite's "Database File Format", bytes 18 and 19 of the header: 2 is WAL.
+    header = root("head -c 20 /var/lib/mlflow/mlflow.db | tail -c 2 | od -An -tu1")
+    assert header.split() == ["2", "2"]
+
+
 def test_the_services_are_enabled_and_active(host: Host) -> None:
     for name in ("mlflow-configure", "mlflow-tracking", "mlflow-ready"):
         service = host.service(name)

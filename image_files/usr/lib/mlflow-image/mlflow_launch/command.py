@@ -93,7 +93,8 @@ def application() -> Any:
     server: Any = importlib.import_module("mlflow.server")
     app: Any = importlib.import_module("mlflow.server.fastapi_app").app
     server.app.test_client().get("/health")
-    app.middleware_stack = app.build_middleware_stack()
+    lean: Any = importlib.import_module("mlflow_launch.lean")
+    app.middleware_stack = lean.stack(app)
     say("application imported")
     return app
 

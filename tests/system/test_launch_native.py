@@ -1,0 +1,106 @@
+"""The launcher with the locked MLflow, natively: it serves what a stock server would."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import requests
+
+from mlflow_image import bench, native
+
+HERE = Path(__file__).resolve().parent
+#: Answers of every kind: JSON, errors, a page, a file, what Flask and what FastAPI serves.
+CALLS = (
+    "/health",
+    "/version",
+    "/",
+    "/no-such-page",
+    "/api/2.0/mlflow/experiments/get?experiment_id=0",
+    "/api/2.0/mlflow/experiments/get?experiment_id=77",
+    "/api/2.0/mlflow/experiments/get",
+    "/ajax-api/2.0/mlflow-artifacts/artifacts?path=",
+    "/api/2.0/mlflow-artifacts/artifacts/none",
+    "/gateway/none/mlflow/invocations",
+)
+#: Headers whose values are others at every call or server; that they are there is compared.
+DIFFERENT_EACH_TIME = {"date", "last-modified", "etag", "x-mlflow-gateway-duration-ms"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ours")
+
+
+@pytest.fixture(scope="module")
+def ours(folder: Path) -> Iterator[str]:
+    with native.ours(folder, 2) as url:
+        yield url
+
+
+@pytest.mark.budget(300)
+def test_the_locked_mlflow_is_what_the_launcher_expects(ours: str, folder: Path) -> None:
+    said = (folder / "server.log").read_text()
+    assert "modules imported early" in said
+    assert "than expected" not in said
+    assert "starting over" not in said
+
+
+@pytest.mark.budget(60)
+def test_every_answer_is_that_of_a_stock_server(ours: str, tmp_path: Path) -> None:
+    with native.stock(tmp_path, 1) as stock:
+        for call in CALLS:
+            expected, found = (requests.get(url + call, timeout=20) for url in (stock, ours))
+            assert found.status_code == expected.status_code, call
+            heads = [
+                {n: v for n, v in answer.headers.items() if n not in DIFFERENT_EACH_TIME}
+                for answer in (expected, found)
+            ]
+            assert heads[0] == heads[1], call
+            assert set(found.headers) == set(expected.headers), call
+            if "creation_time" not in expected.text:
+                assert found.content == expected.content, call
+
+
+@pytest.mark.budget(20)
+def test_a_large_answer_of_flask_comes_whole(ours: str) -> None:
+    made = [
+        requests.post(
+            f"{ours}/api/2.0/mlflow/experiments/create",
+            json={"name": f"{number}", "tags": [{"key": "k", "value": "x" * 4000}]},
+            timeout=20,
+        ).json()["experiment_id"]
+        for number in range(300)
+    ]
+    found = requests.post(
+        f"{ours}/api/2.0/mlflow/experiments/search", json={"max_results": 1000}, timeout=20
+    )
+    assert len(found.content) > 1 << 20
+    assert {one["experiment_id"] for one in found.json()["experiments"]} >= set(made)
+
+
+@pytest.mark.budget(20)
+def test_the_database_is_in_wal_mode_and_its_commits_reach_the_disk(
+    ours: str, folder: Path
+) -> None:
+    bench.calls_a_second(ours, calls=5)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert database.execute("SELECT count(*) FROM metrics").fetchone()[0] >= 5
+
+
+@pytest.mark.budget(180)
+def test_the_workers_environment_is_that_of_a_stock_server() -> None:
+    done = subprocess.run(
+        [native.environment() / "bin" / "python", HERE / "launch_environment.py"],
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
