@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,18 +72,18 @@ def measure(image: Image, rounds: int, step: Step) -> list[Figure]:
 def stripped(image: Image, step: Step) -> Iterator[Path]:
     """A disk like the image's, but with MLflow's units masked."""
     step.update("making the bare image")
-    parent = paths.cache() / "machines"
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent) as folder:
-        vm = machine.create(Path(folder) / "vm", spec(image.disk, image), b"#cloud-config\n{}\n")
-        try:
-            vm.start()
-            vm.wait_for_ssh()
-            vm.run(STRIP)
-            vm.power_off()
-            yield vm.directory / qemu.OVERLAY_NAME
-        finally:
-            vm.kill()
+    # Not among the throwaway VMs: one that does not run is swept away there.
+    folder = paths.cache() / "work" / f"bench-{os.getpid()}"
+    vm = machine.create(folder / "vm", spec(image.disk, image), b"#cloud-config\n{}\n")
+    try:
+        vm.start()
+        vm.wait_for_ssh()
+        vm.run(STRIP)
+        vm.power_off()
+        yield vm.directory / qemu.OVERLAY_NAME
+    finally:
+        vm.kill()
+        shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
