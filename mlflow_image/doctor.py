@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -20,6 +21,8 @@ from mlflow_image.progress import human_bytes
 PACKAGES_FILE = CHECKOUT / "scripts" / "host" / "packages.txt"
 #: Programs that say their version in other words than --version.
 VERSION_WORDS = {"ssh": "-V", "mke2fs": "-V", "packer": "version", "newuidmap": "", "mcopy": "-V"}
+#: What only an ordinary user needs.
+NOT_FOR_ROOT = ("newuidmap",)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def tools() -> list[Row]:
         found = next((path for name in wanted if (path := where(name))), None)
         name = Path(wanted[0]).name
         missing = f"missing: {reason} (apt install {package.rstrip('?')})"
-        rows.append(Row(name, version(found) if found else missing, bool(found)))
+        needed = name not in NOT_FOR_ROOT or os.geteuid() != 0
+        rows.append(Row(name, version(found) if found else missing, bool(found), needed))
     return rows
 
 

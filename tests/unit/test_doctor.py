@@ -1,0 +1,37 @@
+"""doctor: one row a tool, and only what this user needs counts as missing."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from mlflow_image import doctor
+
+
+def without(name: str, monkeypatch: pytest.MonkeyPatch) -> doctor.Row:
+    """The row of a tool that this host does not have."""
+    where = doctor.where
+    monkeypatch.setattr(doctor, "where", lambda tool: None if tool == name else where(tool))
+    (row,) = [row for row in doctor.tools() if row.what == name]
+    return row
+
+
+def test_a_missing_tool_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = without("sfdisk", monkeypatch)
+    assert not row.ok
+    assert row.needed
+    assert row.found == "missing: partitions the disk (apt install fdisk)"
+
+
+@pytest.mark.parametrize(("user", "needed"), [(0, False), (1000, True)])
+def test_only_an_ordinary_user_needs_newuidmap(
+    monkeypatch: pytest.MonkeyPatch, user: int, needed: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert without("newuidmap", monkeypatch).needed == needed
+
+
+def test_the_table_tells_a_lack_from_what_is_only_nice_to_have() -> None:
+    rows = [doctor.Row("a", "", True), doctor.Row("b", "", False), doctor.Row("c", "", False, False)]
+    assert list(doctor.table(rows).columns[0].cells) == ["ok", "MISSING", "no"]
