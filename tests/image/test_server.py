@@ -22,6 +22,13 @@ def test_a_new_database_is_in_wal_mode(root: Any) -> None:
     assert header.split() == ["2", "2"]
 
 
+def test_this_mlflow_is_what_the_launcher_expects(root: Any) -> None:
+    said = root("journalctl --quiet --no-pager --unit mlflow-tracking.service")
+    assert "modules imported early" in said
+    assert "than expected" not in said
+    assert "starting over" not in said
+
+
 def test_the_services_are_enabled_and_active(host: Host) -> None:
     for name in ("mlflow-configure", "mlflow-tracking", "mlflow-ready"):
         service = host.service(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -64,7 +65,16 @@ class Tasks:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=heed_ctrl_c,
         )
+
+
+def heed_ctrl_c() -> None:
+    """For a child: end by SIGINT, which a background shell has its children ignore.
+
+    Source: POSIX, Shell Command Language, 2.11.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ import requests
 from mlflow_image import paths, smoke
 from mlflow_image.errors import Failure
 from mlflow_image.smoke_process import Patience
+from tests.system.conftest import heed_ctrl_c
 from tests.system.faulty_proxy import Fault, proxy
 from tests.system.native_server import NativeServer, running
 
@@ -317,6 +318,7 @@ def test_ctrl_c_deletes_what_was_written_and_touches_no_file_of_the_host(
             },
             stdout=subprocess.PIPE,
             text=True,
+            preexec_fn=heed_ctrl_c,
         )
         assert process.stdout is not None
         for line in process.stdout:

@@ -33,5 +33,6 @@ def test_only_an_ordinary_user_needs_newuidmap(
 
 
 def test_the_table_tells_a_lack_from_what_is_only_nice_to_have() -> None:
-    rows = [doctor.Row("a", "", True), doctor.Row("b", "", False), doctor.Row("c", "", False, False)]
+    rows = [doctor.Row("a", "", ok=True), doctor.Row("b", "", ok=False)]
+    rows.append(doctor.Row("c", "", ok=False, needed=False))
     assert list(doctor.table(rows).columns[0].cells) == ["ok", "MISSING", "no"]
