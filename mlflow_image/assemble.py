@@ -160,7 +160,7 @@ def make_sealed(layer: Layer, parent: Layer, wanted: Inputs, place: Place, step:
     )
     step.phase("compressing the disk")
     disk.to_qcow2(raw, place.result / "disk.qcow2", compress=True)
-    (place.result / "raw.sha256").write_text(hash_file(raw) + "\n")
+    (place.result / manifest.RAW_SUM_NAME).write_text(hash_file(raw) + "\n")
 
 
 @contextlib.contextmanager

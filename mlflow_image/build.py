@@ -73,11 +73,12 @@ def build_image(definition: Definition, options: Options) -> Image:
 def make(stack: list[Layer], rows: list[Row], wanted: Inputs, options: Options) -> Image:
     """Make the stale layers, verify what comes out, promote it; returns the image in dist/."""
     stale = [row.layer for row in rows if not row.cached]
-    name = manifest.image_id(stack[-1], wanted)
-    if not stale and (image := promote.existing(name, options.verify)):
-        progress.say(f"nothing changed: {image.directory} is up to date")
-        return image
-    if stale:
+    if not stale:
+        name = manifest.image_id(stack[-1], wanted)
+        if image := promote.existing(name, options.verify):
+            progress.say(f"nothing changed: {image.directory} is up to date")
+            return image
+    else:
         require_host()
     with_packer = packer.find(options.packer)
     if stale:

@@ -18,6 +18,8 @@ from mlflow_image.packer import Packer
 from mlflow_image.paths import CHECKOUT
 
 MANIFEST_VERSION = 1
+#: Beside a sealed disk: the sha256 of its bytes before they were compressed.
+RAW_SUM_NAME = "raw.sha256"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def complete(stack: list[Layer], wanted: Inputs, with_packer: Packer) -> Candida
             "format": "qcow2",
             "bytes": (sealed.directory / DISK_NAME).stat().st_size,
             "virtual_mib": wanted.disk_mib,
-            "raw_sha256": (sealed.directory / "raw.sha256").read_text().strip(),
+            "raw_sha256": raw_sha256(sealed),
         },
         "inputs": {
             "apt": {p.label: p.sha256 for p in wanted.apt_packages},
@@ -95,9 +97,18 @@ def about(layer: Layer, wanted: Inputs) -> dict[str, Any]:
 
 
 def image_id(sealed: Layer, wanted: Inputs) -> str:
-    """Name of the image's folder: <name>-<os>-<arch>-<build id>."""
+    """Name of the image's folder: <name>-<os>-<arch>-<build id>; the sealed layer must be there.
+
+    The build id begins the sha256 of the uncompressed disk: what was baked again with other
+    bytes is another image, though every input is the same.
+    """
     definition = wanted.definition
-    return f"{definition.name}-{definition.os}-x86_64-{sealed.key[:12]}"
+    return f"{definition.name}-{definition.os}-x86_64-{raw_sha256(sealed)[:12]}"
+
+
+def raw_sha256(sealed: Layer) -> str:
+    """The sha256 of the sealed layer's disk before it was compressed."""
+    return (sealed.directory / RAW_SUM_NAME).read_text().strip()
 
 
 def git(apart_from: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -33,10 +33,14 @@ def latest_stays() -> Iterator[None]:
         LATEST.symlink_to(before)
 
 
-def built(tasks: Tasks, *words: str, **variables: str) -> dict[str, object]:
-    """Build with these words; returns the manifest of the image, which passed its contract."""
+def built(tasks: Tasks, *words: str, says: str = "", **variables: str) -> dict[str, object]:
+    """Build with these words; returns the manifest of the image, which passed its contract.
+
+    says: what the build's output must hold.
+    """
     done = tasks("build-image", *words, more=variables, timeout_s=3000)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    assert says in done.stdout
     manifest = json.loads((LATEST / "manifest.json").read_text())
     assert manifest["verification"]["result"] == "passed"
     return manifest
@@ -78,9 +82,10 @@ def test_a_newer_packer_with_its_plugin_bakes(
     manifest = built(
         tasks,
         *("--python", "system", "--rebuild", "image-files", "--packer", str(newer.binary)),
+        # An image of the same bytes that is there already keeps its manifest: it names 1.6.6.
+        says="using Packer 1.11.2",
         PACKER_PLUGIN_PATH=str(newer.plugin_dir),
     )
-    assert manifest["built_with"]["packer"] == "1.11.2"
     told(manifest, record_property)
 
 
