@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import socket
@@ -21,8 +20,6 @@ from mlflow_image.progress import human_bytes
 PACKAGES_FILE = CHECKOUT / "scripts" / "host" / "packages.txt"
 #: Programs that say their version in other words than --version.
 VERSION_WORDS = {"ssh": "-V", "mke2fs": "-V", "packer": "version", "newuidmap": "", "mcopy": "-V"}
-#: What only an ordinary user needs.
-NOT_FOR_ROOT = ("newuidmap",)
 
 
 @dataclass(frozen=True)
@@ -53,8 +50,7 @@ def tools() -> list[Row]:
         found = next((path for name in wanted if (path := where(name))), None)
         name = Path(wanted[0]).name
         missing = f"missing: {reason} (apt install {package.rstrip('?')})"
-        needed = name not in NOT_FOR_ROOT or os.geteuid() != 0
-        rows.append(Row(name, version(found) if found else missing, bool(found), needed))
+        rows.append(Row(name, version(found) if found else missing, bool(found)))
     return rows
 
 

@@ -1,8 +1,6 @@
-"""doctor: one row a tool, and only what this user needs counts as missing."""
+"""doctor: one row a tool, and what is missing has its package."""
 
 from __future__ import annotations
-
-import os
 
 import pytest
 
@@ -22,14 +20,6 @@ def test_a_missing_tool_is_named_with_its_package(monkeypatch: pytest.MonkeyPatc
     assert not row.ok
     assert row.needed
     assert row.found == "missing: partitions the disk (apt install fdisk)"
-
-
-@pytest.mark.parametrize(("user", "needed"), [(0, False), (1000, True)])
-def test_only_an_ordinary_user_needs_newuidmap(
-    monkeypatch: pytest.MonkeyPatch, user: int, needed: bool
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: user)
-    assert without("newuidmap", monkeypatch).needed == needed
 
 
 def test_the_table_tells_a_lack_from_what_is_only_nice_to_have() -> None:
