@@ -144,7 +144,8 @@ def test_an_ordinary_user_builds(record_property: Callable[..., None]) -> None:
         done = subprocess.run(
             [
                 *("su", user, "-c"),
-                "umask 077; cd ~/checkout && MLFLOW_IMAGE_PYTHON=/usr/bin/python3 "
+                "unset MLFLOW_IMAGE_CACHE; umask 077; cd ~/checkout && "
+                "MLFLOW_IMAGE_PYTHON=/usr/bin/python3 "
                 "scripts/invoke build-image --python system --packages server",
             ],
             capture_output=True,
