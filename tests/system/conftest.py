@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +78,25 @@ def heed_ctrl_c() -> None:
     Source: POSIX, Shell Command Language, 2.11.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def made(image: Path, output: str) -> dict[str, Any]:
+    """The manifest of a verified image, and as `took` the seconds of the layers made just now.
+
+    Not the manifest's own times: an image of the same bytes that was there already keeps them.
+    """
+    manifest = json.loads((image / "manifest.json").read_text())
+    assert manifest["verification"]["result"] == "passed"
+    steps = re.findall(r"^ok (\S+): .*\(([\d.]+) s\)$", output, re.MULTILINE)
+    took = {name: float(seconds) for name, seconds in steps if name in manifest["seconds"]}
+    assert took
+    return {**manifest, "took": took}
+
+
+def told(manifest: dict[str, Any], record_property: Callable[..., None]) -> None:
+    took, size = manifest["took"], manifest["disk"]["bytes"] / 1e6
+    layers = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in took.items())
+    record_property("figure", f"{layers}; {size:.0f} MB")
 
 
 @pytest.fixture(scope="session")
