@@ -40,6 +40,8 @@ def measure(image: Image, rounds: int, step: Step) -> list[Figure]:
     bare: list[float] = []
     logged: list[float] = []
     inside: tuple[float, float] = (0.0, 0.0)
+    # With --json nothing else may be on stdout.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     import mlflow.tracking  # noqa: F401 - before anything is timed
 
     with stripped(image, step) as plain:
