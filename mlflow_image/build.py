@@ -30,7 +30,6 @@ from mlflow_image.layers import Layer
 from mlflow_image.manifest import Candidate
 from mlflow_image.operating_systems import support_warning
 from mlflow_image.paths import cache
-from mlflow_image.plan import Row
 
 #: What a cold build writes beside the store: the tree three times, three disks, one tar.
 NEEDED_DISK_MIB = 12_000
@@ -60,18 +59,16 @@ def build_image(definition: Definition, options: Options) -> Image:
     warn_of_support(definition)
     wanted = inputs.gather(definition, options.freshness, options.apt_mirror)
     stack = layers.of(wanted)
+    used = {layer.directory / layers.RECORD_NAME for layer in stack} | wanted.files
+    with collect.claim(used):
+        return make(stack, wanted, options)
+
+
+def make(stack: list[Layer], wanted: Inputs, options: Options) -> Image:
+    """Make the stale layers, verify what comes out, promote it; returns the image in dist/."""
     rows = plan.make(stack, options.rebuild)
     progress.say(plan.table(rows))
     progress.say(plan.outlook(rows))
-    used = {layer.directory / layers.RECORD_NAME for layer in stack} | wanted.files
-    with collect.claim(used):
-        image = make(stack, rows, wanted, options)
-        collect.collect(vms.backing_files())
-    return image
-
-
-def make(stack: list[Layer], rows: list[Row], wanted: Inputs, options: Options) -> Image:
-    """Make the stale layers, verify what comes out, promote it; returns the image in dist/."""
     stale = [row.layer for row in rows if not row.cached]
     if not stale:
         name = manifest.image_id(stack[-1], wanted)
@@ -100,7 +97,9 @@ def make(stack: list[Layer], rows: list[Row], wanted: Inputs, options: Options) 
     if options.verify:
         candidate = verified(candidate, logs)
     kept = {layer.name: layer.directory / "logs" for layer in stack}
-    return promote.into_dist(candidate, {**kept, "verify": logs})
+    image = promote.into_dist(candidate, {**kept, "verify": logs})
+    collect.collect(vms.backing_files())
+    return image
 
 
 def verified(candidate: Candidate, logs: Path) -> Candidate:

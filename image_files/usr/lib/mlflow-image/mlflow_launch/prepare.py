@@ -57,8 +57,8 @@ def main(argv: list[str]) -> int:
 def make_empty_database(target: Path) -> None:
     """An SQLite file with MLflow's schema at its head and no experiments; always the same bytes.
 
-    In WAL mode, which stays with the file: a commit writes a third as much, readers and the
-    writer do not wait for each other, and what is acknowledged is on the disk as before
+    In WAL mode, which stays with the file: a commit needs no journal of its own, readers and
+    the writer do not wait for each other, and what is acknowledged is on the disk as before
     (SQLite's documentation, "Write-Ahead Logging"; `synchronous` stays FULL).
     Migrating an empty file takes 11 s in an emulated guest, and a kill in the middle of it
     leaves a file on which every later start fails.
