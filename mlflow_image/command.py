@@ -52,34 +52,42 @@ def run(
 
     env is added to this process's environment. With `log`, the command line and its
     output are appended to that file as well. Raises Failure with the exit code and
-    the last lines of output when `check` is set and the exit code is not 0.
+    the last lines of output when `check` is set and the exit code is not 0. An exception
+    while it runs, Ctrl-C included, ends it and whatever it started before it goes on.
     """
     words = tuple(str(word) for word in argv)
     started = time.monotonic()
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             words,
-            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, **env} if env else None,
             cwd=cwd,
-            capture_output=True,
             text=True,
             errors="replace",
-            timeout=timeout_s,
-            check=False,
+            start_new_session=True,  # a Ctrl-C reaches all of it, through `end`
         )
     except OSError as error:
         raise not_started(words[0], error, remedy) from error
+    try:
+        out, err = process.communicate(stdin, timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
+        kill_group(process.pid)
+        process.communicate()
         raise Failure(f"`{shown(words)}` took longer than {timeout_s:.0f} s") from error
+    except BaseException:
+        end(process)
+        raise
     seconds = time.monotonic() - started
-    completed = Completed(words, done.returncode, done.stdout, done.stderr, seconds)
+    completed = Completed(words, process.returncode, out, err, seconds)
     if log:
         append_log(log, completed)
-    if check and done.returncode != 0:
+    if check and process.returncode != 0:
         raise Failure(
-            f"`{shown(words)}` ended with exit code {done.returncode}",
-            evidence=last_lines(done.stderr or done.stdout),
+            f"`{shown(words)}` ended with exit code {process.returncode}",
+            evidence=last_lines(err or out),
             remedy=remedy,
         )
     return completed

@@ -86,6 +86,26 @@ def test_a_program_that_takes_too_long_is_ended_and_named() -> None:
         command.run(["sleep", "60"], timeout_s=0.6)
 
 
+def test_ctrl_c_ends_a_program_and_all_that_it_started(tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    named = tmp_path / "pids"
+    # The program goes at once and its child, which ignores the request, does not: Packer
+    # runs itself once more in such a child, which would go on writing into its folder.
+    script = f"(trap '' INT; exec sleep 60) & echo $! $$ > {named}; wait"
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            command.run(["bash", "-c", script])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    pids = named.read_text().split()
+    assert len(pids) == 2
+    assert all(gone(int(pid)) for pid in pids)
+
+
 def test_the_log_gets_the_command_its_output_and_its_end(tmp_path: Path) -> None:
     log = tmp_path / "log"
     command.run(["sh", "-c", "echo first"], log=log)
