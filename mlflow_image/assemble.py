@@ -121,7 +121,7 @@ def bake_layer(
 ) -> None:
     """Run a layer's steps in a VM on its parent's disk."""
     if layer.name == "python":
-        files = payload.python_files(wanted, place.work)
+        files = payload.python_files(wanted, place.work, step)
     else:
         about = place.work / "mlflow-image.json"
         about.write_text(json.dumps(manifest.about(layer, wanted), indent=1) + "\n")

@@ -27,10 +27,13 @@ PREPARE_FILES = (
     "mlflow_launch/prepare.py",
 )
 
+#: Scripts that the steps of a layer call; they find them on the payload.
+CALLED_SCRIPTS = {"python": ("byte-compile.sh",)}
+
 #: Our own code that decides what a layer's bytes are.
 TREE_CODE = ("tree.py", "disk.py", "bootloaders.py")
 IMAGE_CODE = ("disk.py",)
-BAKE_CODE = ("payload.py",)
+BAKE_CODE = ("bytecode.py", "payload.py")
 SEAL_CODE = ("seal.py", "disk.py", "bootloaders.py")
 
 
@@ -132,12 +135,18 @@ def scripts_of(layer: str) -> list[Path]:
 def scripts(layer: str) -> dict[str, str]:
     """Parts of a layer's key: its steps, and the files that they call."""
     paths = {f"scripts/guest/{path.name}": path for path in scripts_of(layer)}
+    paths |= {f"scripts/guest/{name}": path for name, path in called_scripts(layer).items()}
     if layer == "python":
         for name in PREPARE_FILES:
             paths[f"image_files/{PREPARE_FOLDER}/{name}"] = IMAGE_FILES / PREPARE_FOLDER / name
     if layer == "image-files":
         paths[f"scripts/guest/{MODES_FILE.name}"] = MODES_FILE
     return {name: hash_file(path)[:12] for name, path in paths.items()}
+
+
+def called_scripts(layer: str) -> dict[str, Path]:
+    """The scripts that a layer's steps call: name on the payload -> file."""
+    return {name: GUEST_SCRIPTS / name for name in CALLED_SCRIPTS.get(layer, ())}
 
 
 def called_by_step(inputs: Inputs) -> dict[str, str]:

@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_image import anaconda, command, seed
+from mlflow_image import anaconda, bytecode, command, seed
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
 from mlflow_image.layers import (
@@ -16,9 +16,11 @@ from mlflow_image.layers import (
     MODES_FILE,
     PREPARE_FILES,
     PREPARE_FOLDER,
+    called_scripts,
     files_of,
 )
 from mlflow_image.paths import IMAGE_FILES
+from mlflow_image.progress import Step
 from mlflow_image.tree import SOURCE_DATE_EPOCH
 
 #: Where the disc is mounted in the guest.
@@ -34,10 +36,11 @@ class Mode:
     group: str
 
 
-def python_files(inputs: Inputs, work: Path) -> dict[str, Path]:
+def python_files(inputs: Inputs, work: Path, step: Step) -> dict[str, Path]:
     """The disc of the Python layer: name on the disc -> file on the host.
 
-    Every wheel is hashed again on its way out of the store.
+    Every wheel is hashed again on its way out of the store. The bytecode is on it when this
+    host knows the guest's Python: it does not know Anaconda's.
     """
     requirements = work / "requirements.txt"
     requirements.write_text("".join(f"{wheel.line}\n" for wheel in inputs.wheels))
@@ -52,6 +55,9 @@ def python_files(inputs: Inputs, work: Path) -> dict[str, Path]:
         name = anaconda.NAME_ON_DISC
         files[name] = store.verified(inputs.installer.sha256, inputs.installer.file)
         files[ANACONDA_SCRIPT.name] = ANACONDA_SCRIPT
+    files |= called_scripts("python")
+    if not inputs.installer and (made := bytecode.of_wheels(inputs, work, step)):
+        files[made.name] = made
     files |= {f"prepare/{n}": IMAGE_FILES / PREPARE_FOLDER / n for n in PREPARE_FILES}
     return files
 

@@ -19,11 +19,15 @@ echo ":: installing $(grep -c '==' "$PAYLOAD/requirements.txt") wheels"
 "$PAYLOAD/uv" pip install --quiet --python "$python" --no-deps --no-index --no-cache --link-mode copy \
   --find-links "$PAYLOAD/wheels" --require-hashes --requirement "$PAYLOAD/requirements.txt"
 
-# unchecked-hash: the same bytes every time, and no look at the source at every import.
-# Test suites inside packages are never imported by a server.
-echo ":: byte-compiling"
-"$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/tests?/' /opt/mlflow/lib \
-  > /run/compileall.log || true # some packages carry files for other Pythons
+# The host may have made the bytecode already, with this very Python (mlflow_image/bytecode.py).
+if [ -e "$PAYLOAD/bytecode.tar" ]; then
+  echo ":: unpacking the bytecode"
+  tar -C / --no-overwrite-dir --touch -xf "$PAYLOAD/bytecode.tar"
+else
+  echo ":: byte-compiling"
+  bash "$PAYLOAD/byte-compile.sh" "$python" \
+    > /run/compileall.log || true # some packages carry files for other Pythons
+fi
 
 echo ":: making the empty database and the list of modules to import early"
 "$python" -s -B "$PAYLOAD/prepare/make-empty-database" /opt/mlflow/share/mlflow-image

@@ -139,7 +139,12 @@ def test_the_disk_s_size_makes_the_base_stale(before: list[Layer], make_inputs: 
 
 
 @pytest.mark.parametrize(
-    ("script", "first_stale"), [("10-python.sh", "python"), ("90-hand-over.sh", "image-files")]
+    ("script", "first_stale"),
+    [
+        ("10-python.sh", "python"),
+        ("byte-compile.sh", "python"),
+        ("90-hand-over.sh", "image-files"),
+    ],
 )
 def test_a_changed_step_makes_its_own_layer_stale(
     before: list[Layer],

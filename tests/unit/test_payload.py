@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image import payload, seed
+from mlflow_image import anaconda, bytecode, payload, seed
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
 from mlflow_image.payload import Mode
+from mlflow_image.progress import Step
 from mlflow_image.tree import SOURCE_DATE_EPOCH
 
 MakeInputs = Callable[..., Inputs]
@@ -128,9 +129,9 @@ def stored(make_inputs: MakeInputs, tmp_path: Path) -> Inputs:
 
 
 def test_the_python_layer_gets_its_wheels_and_an_executable_tool(
-    stored: Inputs, work: Path
+    stored: Inputs, work: Path, step: Step
 ) -> None:
-    files = payload.python_files(stored, work)
+    files = payload.python_files(stored, work, step)
     lines = files["requirements.txt"].read_text().splitlines()
     assert lines == [wheel.line for wheel in stored.wheels]
     for wheel in stored.wheels:
@@ -140,10 +141,34 @@ def test_the_python_layer_gets_its_wheels_and_an_executable_tool(
     assert all(path.is_file() for path in files.values())
 
 
-def test_a_wheel_that_was_altered_in_the_store_is_refused(stored: Inputs, work: Path) -> None:
+def test_the_python_layer_gets_bytecode_and_without_it_the_means_to_make_it(
+    stored: Inputs, work: Path, step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = payload.python_files(stored, work, step)
+    assert "byte-compile.sh" in files and "bytecode.tar" not in files
+    made = work / "bytecode.tar"
+    monkeypatch.setattr(bytecode, "of_wheels", lambda *_: made)
+    assert payload.python_files(stored, work, step)["bytecode.tar"] == made
+
+
+def test_anaconda_s_python_is_not_known_here(
+    stored: Inputs, work: Path, step: Step, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "installer").write_text("#!/bin/sh\n")
+    sha256 = hashlib.sha256((tmp_path / "installer").read_bytes()).hexdigest()
+    stored.store.add(tmp_path / "installer", sha256, "an installer")
+    installer = replace(anaconda.read_installer(), sha256=sha256)
+    monkeypatch.setattr(bytecode, "of_wheels", lambda *_: pytest.fail("it was asked for"))
+    files = payload.python_files(replace(stored, installer=installer), work, step)
+    assert "anaconda.sh" in files and "byte-compile.sh" in files
+
+
+def test_a_wheel_that_was_altered_in_the_store_is_refused(
+    stored: Inputs, work: Path, step: Step
+) -> None:
     stored.store.path(stored.wheels[0].sha256).write_bytes(b"altered")
     with pytest.raises(Failure, match=r"copy of boto3-1\.40\.0-py3-none-any\.whl was altered"):
-        payload.python_files(stored, work)
+        payload.python_files(stored, work, step)
 
 
 @pytest.mark.skipif(
