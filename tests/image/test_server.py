@@ -70,6 +70,24 @@ def test_the_environment_is_byte_compiled(host: Host) -> None:
     assert compiled >= sources * 0.99
 
 
+#: Prints the sources whose bytecode is of another one, or is compared with it at every import:
+#: after the magic number come flags, 1 for unchecked, and the source's hash (PEP 552).
+OF_ANOTHER_SOURCE = """
+import importlib.util as util, pathlib
+folder = pathlib.Path(util.find_spec("mlflow").origin).parent / "server"
+sources = {p: pathlib.Path(util.cache_from_source(p)) for p in folder.rglob("*.py")}
+assert len(sources) > 20
+for source, compiled in sources.items():
+    expected = bytes([1, 0, 0, 0]) + util.source_hash(source.read_bytes())
+    if compiled.read_bytes()[4:16] != expected:
+        print(source)
+"""
+
+
+def test_the_bytecode_is_of_the_sources_beside_it(host: Host) -> None:
+    assert host.check_output(f"/opt/mlflow/bin/python -c '{OF_ANOTHER_SOURCE}'") == ""
+
+
 def test_the_launcher_is_compiled_for_the_python_that_runs_it(host: Host) -> None:
     show_tag = "import sys; print(sys.implementation.cache_tag)"
     tag = host.check_output(f"/opt/mlflow/bin/python -c '{show_tag}'")
