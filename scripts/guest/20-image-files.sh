@@ -13,9 +13,9 @@ echo ":: users, folders, boot menu"
 systemd-sysusers
 systemd-tmpfiles --create --prefix=/var/lib --prefix=/etc
 # For the system's Python, which configures, and for the one that serves: they may differ, and
-# neither can write its own there.
+# neither can write its own there. -B: what they import on the way is not ours to compile.
 for python in /usr/bin/python3 /opt/mlflow/bin/python; do
-  "$python" -m compileall -q --invalidation-mode unchecked-hash /usr/lib/mlflow-image
+  "$python" -B -m compileall -q --invalidation-mode unchecked-hash /usr/lib/mlflow-image
 done
 # A vendor's cloud image names its root by partition, and keeps /boot on one of its own (Ubuntu
 # 24.04); the sealed disk has one root file system, with other ids.
