@@ -31,6 +31,9 @@ from mlflow_image.paths import STATE, cache
 from mlflow_image.progress import Step
 from mlflow_image.store import hash_file
 
+#: In a baked layer's folder: the part of the finished tree that it handed over.
+TREE_NAME = "tree.tar"
+
 
 def make_layer(
     layer: Layer,
@@ -47,7 +50,7 @@ def make_layer(
     remake: also when it is there already, as --rebuild asks for. firmware: the build VM's.
     keep_on_error: the VM of a failed bake stays up for a look.
     """
-    parent = stack[stack.index(layer) - 1]
+    below = stack[: stack.index(layer)]
 
     def say_waiting() -> None:
         progress.say(f"waiting for another build, which makes {layer.name} just now")
@@ -60,11 +63,11 @@ def make_layer(
                 makers = {"base": make_base, "sealed": make_sealed}
                 maker = makers.get(layer.name)
                 if maker:
-                    maker(layer, parent, wanted, place, step)
+                    maker(layer, below, wanted, place, step)
                 else:
                     bake_layer(
                         layer,
-                        parent,
+                        below[-1],
                         wanted,
                         place,
                         step,
@@ -90,7 +93,7 @@ class Place:
     logs: Path
 
 
-def make_base(layer: Layer, parent: Layer, wanted: Inputs, place: Place, step: Step) -> None:
+def make_base(layer: Layer, below: list[Layer], wanted: Inputs, place: Place, step: Step) -> None:
     """apt packages -> tree -> disk; or the vendor's cloud image as it is, on a larger disk."""
     system, target = wanted.definition.system, place.result / "disk.qcow2"
     if wanted.cloud_image:
@@ -104,7 +107,7 @@ def make_base(layer: Layer, parent: Layer, wanted: Inputs, place: Place, step: S
         tar = tree.build(wanted.packages, system, wanted.store, place.work, step)
         shutil.copyfile(place.work / "mmdebstrap.log", place.logs / "mmdebstrap.log")
         step.phase("making the disk")
-        raw = disk.build(tar, system, wanted.disk_mib, place.work, step)
+        raw = disk.build([tar], system, wanted.disk_mib, place.work, step)
         disk.to_qcow2(raw, target, compress=False)
 
 
@@ -119,13 +122,18 @@ def bake_layer(
     firmware: str,
     keep_on_error: bool,
 ) -> None:
-    """Run a layer's steps in a VM on its parent's disk."""
+    """Run a layer's steps in a VM on its parent's disk; what it made is handed over as a tar."""
+    keep_disk = layer.name == "python"  # the next layer stands on it
     if layer.name == "python":
         files = payload.python_files(wanted, place.work, step)
     else:
         about = place.work / "mlflow-image.json"
         about.write_text(json.dumps(manifest.about(layer, wanted), indent=1) + "\n")
-        files = {"image_files.tar": payload.image_files(place.work), "mlflow-image.json": about}
+        files = {
+            "image_files.tar": payload.image_files(place.work),
+            "mlflow-image.json": about,
+            **layers.called_scripts(layer.name),
+        }
     baked, handover = bake.run(
         layer,
         parent.directory / "disk.qcow2",
@@ -135,23 +143,23 @@ def bake_layer(
         place.logs,
         with_packer=with_packer,
         step=step,
+        keep_disk=keep_disk,
         firmware=firmware,
         keep_on_error=keep_on_error,
         of_cloud_image=wanted.cloud_image is not None,
     )
-    if layer.name == "python":
+    if keep_disk:
         baked.replace(place.result / "disk.qcow2")
-    else:
-        bake.cut_after_data(handover)
-        handover.replace(place.result / "tree.tar")
+    bake.cut_after_data(handover)
+    handover.replace(place.result / TREE_NAME)
 
 
-def make_sealed(layer: Layer, parent: Layer, wanted: Inputs, place: Place, step: Step) -> None:
+def make_sealed(layer: Layer, below: list[Layer], wanted: Inputs, place: Place, step: Step) -> None:
     """The handed-over tree -> filtered -> the same kind of disk as the base, compressed."""
     step.phase("filtering the tree and making the disk")
     definition = wanted.definition
     raw = disk.build(
-        parent.directory / "tree.tar",
+        [baked.directory / TREE_NAME for baked in below[1:]],  # the base is in the last one
         definition.system,
         wanted.disk_mib,
         place.work,

@@ -13,7 +13,7 @@ from mlflow_image.render import Bake, build_seed
 from mlflow_image.tree import SOURCE_DATE_EPOCH
 
 CPUS = 2
-#: Room for the tar of the finished tree; a sparse file that takes what the tar takes.
+#: Room for the tar that a layer hands over; a sparse file that takes what the tar takes.
 HANDOVER_MIB = 32768
 
 
@@ -27,13 +27,15 @@ def run(
     *,
     with_packer: Packer,
     step: Step,
+    keep_disk: bool,
     firmware: str = "bios",
     keep_on_error: bool = False,
     of_cloud_image: bool = False,
 ) -> tuple[Path, Path]:
-    """Bake one layer; returns (its disk, the disc it may have handed its tree over on).
+    """Bake one layer; returns (its disk, the disc with the tar of what it made).
 
     files: the payload, name -> path. settings: environment of the steps; no secrets.
+    keep_disk: whether another layer will stand on the disk.
     The guest has no network but Packer's own ssh, forwarded from the host's loopback.
     """
     public_key = seed.make_key(work)
@@ -46,8 +48,6 @@ def run(
         file.truncate(HANDOVER_MIB << 20)
     qemu.make_variables(work, firmware)
     output = work / "output"
-    scripts = scripts_of(layer.name)
-    hands_over = any(script.name.startswith("90-") for script in scripts)
     environment = {
         **settings,
         "PAYLOAD": payload.MOUNT,
@@ -60,10 +60,10 @@ def run(
         overlay=str(overlay),
         key=str(work / seed.KEY_NAME),
         qemu_args=qemu_args(work, output / "disk.qcow2", disc, handover, logs, firmware),
-        scripts=tuple(map(str, scripts)),
+        scripts=tuple(map(str, scripts_of(layer.name))),
         environment=tuple(f"{name}={value}" for name, value in environment.items()),
-        # A layer that handed its tree over is thrown away: it need not stop its services.
-        shutdown_command="systemctl poweroff -ff" if hands_over else "systemctl poweroff",
+        # A disk that nothing stands on is thrown away: it need not stop its services.
+        shutdown_command="systemctl poweroff" if keep_disk else "systemctl poweroff -ff",
         ssh_timeout="15m",
         payload_mount=payload.MOUNT,
     )

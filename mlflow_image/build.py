@@ -31,7 +31,7 @@ from mlflow_image.manifest import Candidate
 from mlflow_image.operating_systems import support_warning
 from mlflow_image.paths import cache
 
-#: What a cold build writes beside the store: the tree three times, three disks, one tar.
+#: What a cold build writes beside the store: the tree three times, three disks, a tar of it.
 NEEDED_DISK_MIB = 12_000
 NEEDED_MEMORY_MIB = 2_000
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mlflow_image import bootloaders, command, rootless
@@ -39,21 +39,21 @@ Filter = Callable[[Path], None]
 
 
 def build(
-    tree_tar: Path,
+    tree_tars: Iterable[Path],
     system: OperatingSystem,
     disk_mib: int,
     work: Path,
     step: Step,
     tree_filter: Filter | None = None,
 ) -> Path:
-    """Make `work/disk.raw` of `disk_mib` MiB from a tar of a tree; returns its path.
+    """Make `work/disk.raw` of `disk_mib` MiB from a tree in one or more tars; returns its path.
 
     `tree_filter` is applied to the unpacked tree. Needs no root and no loop device.
     Raises Failure when a tool fails or the tree does not fit.
     """
     tree, disk = work / "tree", work / "disk.raw"
     step.update("unpacking the tree")
-    unpack(tree_tar, tree)
+    unpack(tree_tars, tree)
     try:
         if tree_filter:
             step.update("taking out what the build left")
@@ -83,8 +83,8 @@ chmod 0644 "$1/etc/fstab"
 """
 
 
-def unpack(tree_tar: Path, tree: Path) -> None:
-    """Unpack a tree with owners, modes and extended attributes."""
+def unpack(tree_tars: Iterable[Path], tree: Path) -> None:
+    """Unpack a tree with owners, modes and extended attributes, one tar after the other."""
     rootless.remove(tree)
     tree.mkdir(parents=True)
     tar: list[str | Path] = [
@@ -97,7 +97,9 @@ def unpack(tree_tar: Path, tree: Path) -> None:
         "-p",
     ]
     # A device node needs real root; the guest's /dev is a tmpfs at boot anyway.
-    rootless.run([*tar, "--exclude=./dev/*", "--warning=no-timestamp", "-xf", tree_tar])
+    tar += ["--exclude=./dev/*", "--warning=no-timestamp"]
+    for tree_tar in tree_tars:
+        rootless.run([*tar, "-xf", tree_tar])
 
 
 def clamp_times(tree: Path) -> None:

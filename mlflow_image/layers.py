@@ -28,7 +28,10 @@ PREPARE_FILES = (
 )
 
 #: Scripts that the steps of a layer call; they find them on the payload.
-CALLED_SCRIPTS = {"python": ("byte-compile.sh",)}
+CALLED_SCRIPTS = {
+    "python": ("byte-compile.sh", "hand-over.sh", "opt-state.sh"),
+    "image-files": ("hand-over.sh", "opt-state.sh"),
+}
 
 #: Our own code that decides what a layer's bytes are.
 TREE_CODE = ("tree.py", "disk.py", "bootloaders.py")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from mlflow_image import bake
+import pytest
+
+from mlflow_image import bake, disk, layers, packer, payload
+from mlflow_image.inputs import Inputs
+from mlflow_image.progress import Step
+from mlflow_image.render import Bake
 
 
 def test_a_disc_ends_after_its_last_written_block(tmp_path: Path) -> None:
@@ -34,3 +40,29 @@ def test_the_build_vm_has_no_network_but_ssh_on_the_loopback(tmp_path: Path) -> 
     assert "restrict=on" in network
     assert network.count("hostfwd=") == 1
     assert "hostfwd=tcp:127.0.0.1:" in network
+
+
+@pytest.mark.parametrize(
+    ("keep_disk", "command"), [(True, "systemctl poweroff"), (False, "systemctl poweroff -ff")]
+)
+def test_a_disk_that_another_layer_will_stand_on_is_shut_down_cleanly(
+    tmp_path: Path,
+    make_inputs: Callable[..., Inputs],
+    monkeypatch: pytest.MonkeyPatch,
+    step: Step,
+    keep_disk: bool,
+    command: str,
+) -> None:
+    plans: list[Bake] = []
+    monkeypatch.setattr(packer, "bake", lambda _, plan, *__, **___: plans.append(plan))
+    monkeypatch.setattr(payload, "write_disc", lambda *_: tmp_path / "payload.iso")
+    monkeypatch.setattr(disk, "overlay", lambda *_: None)
+    python = layers.of(make_inputs())[1]
+    no_packer = packer.Packer(Path("/packer"), (1, 6, 6), "a test")
+    places = (tmp_path / "parent", {}, {}, tmp_path, tmp_path)
+    bake.run(python, *places, with_packer=no_packer, step=step, keep_disk=keep_disk)
+    assert plans[0].shutdown_command == command
+    assert [Path(script).name for script in plans[0].scripts] == [
+        "10-python.sh",
+        "19-hand-over-opt.sh",
+    ]

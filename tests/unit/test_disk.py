@@ -1,4 +1,4 @@
-"""disk: a vendor's image becomes a disk of the wished size, and is never cut."""
+"""disk: a vendor's image becomes a disk of the wished size, uncut; tars become one tree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image import command, disk
+from mlflow_image import command, disk, rootless
 from mlflow_image.errors import Failure
 
 
@@ -47,3 +47,24 @@ def test_what_is_no_qcow2_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "image.img").write_text("<html>")
     with pytest.raises(Failure, match="qemu-img"):
         disk.from_image(tmp_path / "image.img", tmp_path / "disk.qcow2", 8)
+
+
+def test_a_tree_in_two_tars_is_unpacked_as_one(tmp_path: Path) -> None:
+    rootless.require()
+    source = tmp_path / "source"
+    for name in ("opt/mlflow/python", "etc/passwd"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    source.chmod(0o750)
+    (source / "opt").chmod(0o711)
+    opt, rest = tmp_path / "opt.tar", tmp_path / "rest.tar"
+    tar = ["tar", "-C", source, "-cf"]
+    command.run([*tar, opt, "./opt"])
+    command.run([*tar, rest, "--exclude=./opt", "."])
+    tree = tmp_path / "tree"
+    disk.unpack([opt, rest], tree)
+    assert {path: path.lstat().st_mode for path in source.rglob("*")} == {
+        source / path.relative_to(tree): path.lstat().st_mode for path in tree.rglob("*")
+    }
+    assert tree.stat().st_mode == source.stat().st_mode
+    rootless.remove(tree)

@@ -142,7 +142,9 @@ def test_the_disk_s_size_makes_the_base_stale(before: list[Layer], make_inputs: 
     ("script", "first_stale"),
     [
         ("10-python.sh", "python"),
+        ("19-hand-over-opt.sh", "python"),
         ("byte-compile.sh", "python"),
+        ("hand-over.sh", "python"),
         ("90-hand-over.sh", "image-files"),
     ],
 )

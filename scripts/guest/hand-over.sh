@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Hands a part of the tree over: a tar on the disc that $HANDOVER names.
+# Arguments: tar's, at least what to take, relative to /.
+set -euo pipefail
+
+# ACLs travel as extended attributes; --acls would write user names that do not unpack elsewhere.
+mkdir -p /run/root
+mount --bind / /run/root
+sync
+tar -C /run/root --one-file-system --xattrs --xattrs-include='*' --sort=name --numeric-owner \
+  --warning=no-file-changed --warning=no-file-ignored -b 2048 -cf "$HANDOVER" "$@" || [ $? -eq 1 ]
+umount /run/root
+sync
