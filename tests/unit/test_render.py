@@ -100,7 +100,14 @@ def test_on_a_cloud_image_snapd_does_not_start_while_it_is_baked() -> None:
     ]
     usual = yaml.safe_load(render.build_seed("ssh-ed25519 AAAA key"))
     assert "bootcmd" not in usual
-    assert seed["cloud_init_modules"][1:] == usual["cloud_init_modules"]
+    more = {"bootcmd", "resizefs"}
+    assert [m for m in seed["cloud_init_modules"] if m not in more] == usual["cloud_init_modules"]
+
+
+def test_on_a_cloud_image_the_file_system_grows_with_its_partition() -> None:
+    seed = yaml.safe_load(render.build_seed("ssh-ed25519 AAAA key", of_cloud_image=True))
+    modules = seed["cloud_init_modules"]
+    assert modules[modules.index("growpart") + 1] == "resizefs"
 
 
 def test_a_name_that_a_template_does_not_know_is_an_error() -> None:
