@@ -22,6 +22,7 @@ PREPARE_FOLDER = "usr/lib/mlflow-image"
 PREPARE_FILES = (
     "make-empty-database",
     "mlflow_launch/__init__.py",
+    "mlflow_launch/bundle.py",
     "mlflow_launch/log.py",
     "mlflow_launch/preload.py",
     "mlflow_launch/prepare.py",

@@ -59,7 +59,8 @@ def prepared() -> Path:
 
     Once per environment and content of the program that makes it; takes some 20 s.
     """
-    library = hashlib.sha256((LIBRARY / "mlflow_launch" / "prepare.py").read_bytes()).hexdigest()
+    code = (LIBRARY / "mlflow_launch" / name for name in ("prepare.py", "bundle.py"))
+    library = hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()
     python = environment() / "bin" / "python"
     key = hashlib.sha256(f"{python} {library}".encode()).hexdigest()[:16]
     place = cache() / "native" / f"share-{key}"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
@@ -46,8 +47,26 @@ def ours(folder: Path) -> Iterator[str]:
 def test_the_locked_mlflow_is_what_the_launcher_expects(ours: str, folder: Path) -> None:
     said = (folder / "server.log").read_text()
     assert "modules imported early" in said
+    assert "comes from its own file" not in said
+    assert "the stores are open" in said
     assert "than expected" not in said
     assert "starting over" not in said
+
+
+def test_no_connection_to_the_database_was_there_when_the_workers_were_forked(
+    ours: str,
+) -> None:
+    (launcher,) = (
+        process
+        for process in psutil.Process().children()
+        if any(word.endswith("/mlflow-launch") for word in process.cmdline())
+    )
+    assert launcher.children()
+    held = [file.path for file in launcher.open_files()]
+    assert not [path for path in held if "mlflow.db" in path]
+    names = {path.read_text().strip() for path in Path(f"/proc/{launcher.pid}/task").glob("*/comm")}
+    assert names <= {"python", "jemalloc_bg_thd"}  # the second is pyarrow's, and forks well
+    assert len(launcher.threads()) == len(names)
 
 
 @pytest.mark.budget(60)

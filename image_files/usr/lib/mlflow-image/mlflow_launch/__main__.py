@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from mlflow_launch import handover, notify, preload
+from mlflow_launch import bundle, handover, notify, preload
 from mlflow_launch.log import say
 
 PRELOAD_LIST = Path("/opt/mlflow/share/mlflow-image/preload.txt")
@@ -31,12 +31,13 @@ def main(argv: list[str]) -> int:
     # Threads do not survive the fork of the workers; OpenBLAS starts its own while imported.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     run = Path(os.environ.get("MLFLOW_IMAGE_RUN", handover.RUN))
+    listed = Path(os.environ.get("MLFLOW_IMAGE_PRELOAD", PRELOAD_LIST))
+    bundle.install(listed.with_name(bundle.NAME))
     early = preload.Recorder()
     with early:
         sound = True
         if WITHOUT_PRELOAD not in argv:
             notify.status("importing modules while the machine boots")
-            listed = Path(os.environ.get("MLFLOW_IMAGE_PRELOAD", PRELOAD_LIST))
             sound = preload.preload(listed)
         notify.status("waiting for mlflow-configure")
         launch = handover.wait(run)
@@ -64,7 +65,8 @@ def serve(early: preload.Recorder, *, fresh: bool) -> int:
             os.environ.update(found.environment)
             application = command.application()
         else:
-            # The command's checks run beside the application's import.
+            # The command's checks run beside the rest of the application's import.
+            command.import_server()
             finish = command.started()
             application = command.application()
             found = finish()
@@ -75,8 +77,9 @@ def serve(early: preload.Recorder, *, fresh: bool) -> int:
         say(f"not serving: {error}")
         return 1
     early.stop()
-    from mlflow_launch import workers
+    from mlflow_launch import stores, workers
 
+    stores.open_once()
     return workers.run(application, found)
 
 

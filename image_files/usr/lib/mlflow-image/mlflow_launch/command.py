@@ -86,11 +86,16 @@ def parsed(argv: list[str], environment: Mapping[str, str]) -> ServerCommand:
     )
 
 
-def application() -> Any:
-    """Import MLflow's ASGI application, and do what its first request would have to wait for."""
+def import_server() -> Any:
+    """Import what the command and the application have in common."""
     # MLflow turns its host checks on only where it sees uvicorn.
     importlib.import_module("uvicorn")
-    server: Any = importlib.import_module("mlflow.server")
+    return importlib.import_module("mlflow.server")
+
+
+def application() -> Any:
+    """Import MLflow's ASGI application, and do what its first request would have to wait for."""
+    server = import_server()
     app: Any = importlib.import_module("mlflow.server.fastapi_app").app
     server.app.test_client().get("/health")
     lean: Any = importlib.import_module("mlflow_launch.lean")

@@ -1,4 +1,4 @@
-"""Bake time: makes the ready-migrated empty database, and the list of modules to import early."""
+"""Bake time: makes the ready-migrated empty database, the list and the bundle of modules."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import re
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from mlflow_launch import preload
+from mlflow_launch import bundle, preload
 from mlflow_launch.log import say
 
 DESTINATION = Path("/opt/mlflow/share/mlflow-image")
@@ -34,7 +35,7 @@ _OWN_PACKAGES = ("mlflow_launch", "__main__", "__mp_main__", preload.FORBIDDEN)
 
 
 def main(argv: list[str]) -> int:
-    """Write both files below argv[0] (default: DESTINATION); returns the exit code."""
+    """Write the three files below argv[0] (default: DESTINATION); returns the exit code."""
     if os.environ.get("PYTHONHASHSEED") != "0":
         # Some modules import others in the order of a set: with a random seed in each process,
         # every bake would list them differently.
@@ -48,9 +49,13 @@ def main(argv: list[str]) -> int:
     database, listed = directory / "empty.sqlite", directory / "preload.txt"
     make_empty_database(database)
     say(f"{database}: {database.stat().st_size} bytes")
-    names = record_modules(database)
+    every = _modules_of_a_server(database)
+    names = importable_early([name for name in every if _belongs(name)])
     _replace(listed, "".join(f"{name}\n" for name in names).encode())
     say(f"{listed}: {len(names)} modules")
+    site = Path(sysconfig.get_path("purelib"))
+    count = bundle.write(directory / bundle.NAME, every, site)
+    say(f"{directory / bundle.NAME}: {count} modules")
     return 0
 
 
@@ -80,13 +85,8 @@ def make_empty_database(target: Path) -> None:
         _replace(target, packed.read_bytes())
 
 
-def record_modules(database: Path) -> list[str]:
-    """What a server has imported after its first call, less mlflow.server and what leads to it.
-
-    In the order in which the modules were imported. A fresh process then tries the list: a
-    module that reaches for mlflow.server is dropped.
-    """
-    names = _modules_of_a_server(database)
+def importable_early(names: list[str]) -> list[str]:
+    """The modules that a fresh process can import without reaching for mlflow.server."""
     # No -I: it would ignore the seed of the hashes.
     again = [sys.executable, "-s", sys.argv[0], "--check-list"]
     done = subprocess.run(
@@ -173,6 +173,7 @@ def _first_culprits(names: list[str]) -> list[str]:
 
 
 def _modules_of_a_server(database: Path) -> list[str]:
+    """What a server has imported after its first call, in the order in which it did."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "mlflow.db"
         copy.write_bytes(database.read_bytes())
@@ -193,7 +194,7 @@ def _modules_of_a_server(database: Path) -> list[str]:
         second = client.post("/api/2.0/mlflow/registered-models/search", json={})
         if first.status_code != 200 or second.status_code not in (200, 405):
             raise RuntimeError(f"the trial calls gave {first.status_code}, {second.status_code}")
-        return [name for name in list(sys.modules) if _belongs(name)]
+        return list(sys.modules)
 
 
 def _belongs(name: str) -> bool:
