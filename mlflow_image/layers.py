@@ -26,6 +26,8 @@ PREPARE_FILES = (
     "mlflow_launch/log.py",
     "mlflow_launch/preload.py",
     "mlflow_launch/prepare.py",
+    "mlflow_launch/ready.py",
+    "mlflow_launch/rehearsal.py",
 )
 
 #: Scripts that the steps of a layer call; they find them on the payload.

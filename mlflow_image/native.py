@@ -59,7 +59,9 @@ def prepared() -> Path:
 
     Once per environment and content of the program that makes it; takes some 20 s.
     """
-    code = (LIBRARY / "mlflow_launch" / name for name in ("prepare.py", "bundle.py"))
+    code = (
+        LIBRARY / "mlflow_launch" / name for name in ("prepare.py", "bundle.py", "rehearsal.py")
+    )
     library = hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()
     python = environment() / "bin" / "python"
     key = hashlib.sha256(f"{python} {library}".encode()).hexdigest()[:16]

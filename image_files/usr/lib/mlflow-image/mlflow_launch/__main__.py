@@ -77,9 +77,9 @@ def serve(early: preload.Recorder, *, fresh: bool) -> int:
         say(f"not serving: {error}")
         return 1
     early.stop()
-    from mlflow_launch import stores, workers
+    from mlflow_launch import rehearsal, workers
 
-    stores.open_once()
+    rehearsal.rehearse(application)
     return workers.run(application, found)
 
 

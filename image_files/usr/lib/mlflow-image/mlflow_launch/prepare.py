@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import os
@@ -14,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mlflow_launch import bundle, preload
+from mlflow_launch import bundle, preload, rehearsal
 from mlflow_launch.log import say
 
 DESTINATION = Path("/opt/mlflow/share/mlflow-image")
@@ -26,6 +27,7 @@ _IMPORTED_BY_A_SERVER = (
     "uvicorn.protocols.websockets.auto",
     "mlflow.cli",
     "mlflow.server.fastapi_app",
+    *rehearsal.LATE_MODULES,
 )
 _TABLES_WITH_ROWS = ("alembic_version", "workspaces")
 _CONSTRAINT = re.compile(r"(CONSTRAINT|PRIMARY KEY|FOREIGN KEY|UNIQUE|CHECK)\b")
@@ -189,11 +191,12 @@ def _modules_of_a_server(database: Path) -> list[str]:
         os.environ.update(variables)
         for needed in _IMPORTED_BY_A_SERVER:
             importlib.import_module(needed)
-        client: Any = importlib.import_module("mlflow.server").app.test_client()
-        first = client.get("/api/2.0/mlflow/experiments/get?experiment_id=0")
-        second = client.post("/api/2.0/mlflow/registered-models/search", json={})
-        if first.status_code != 200 or second.status_code not in (200, 405):
-            raise RuntimeError(f"the trial calls gave {first.status_code}, {second.status_code}")
+        application: Any = importlib.import_module("mlflow.server.fastapi_app").app
+        for call, status in zip(
+            rehearsal.CALLS, asyncio.run(rehearsal.statuses(application)), strict=True
+        ):
+            if status != 200:
+                raise RuntimeError(f"the trial call {call} gave {status}")
         return list(sys.modules)
 
 

@@ -1,0 +1,103 @@
+"""Makes the server's first calls before its workers are forked, so that each begins with them done.
+
+The first call to a worker builds what FastAPI knows of its 81 routes, opens a store (which looks at
+every table and migration) and imports 20 modules more: 5 to 8 s in an emulated guest, and once for
+each worker. No connection and no thread survives the rehearsal: SQLAlchemy's documentation,
+"Using Connection Pools with Multiprocessing or os.fork()".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import threading
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+from mlflow_launch import ready
+from mlflow_launch.log import say
+
+# The second opens the model registry, which the probe does not.
+CALLS = (ready.PROBE, "/api/2.0/mlflow/registered-models/search?max_results=1")
+# What a worker imports while it starts: MLflow's clean-up, and anyio's way to run Flask.
+LATE_MODULES = ("mlflow.server.assistant.session", "anyio._backends._asyncio")
+_THREAD_ENDS_WITHIN_S = 5.0
+
+
+def rehearse(application: Any) -> None:
+    """Make one call to each store, and close every connection that it took.
+
+    What fails here is left to the workers, whose first calls will try again.
+    """
+    for name in LATE_MODULES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    with closing_connections():
+        for path, status in zip(CALLS, asyncio.run(statuses(application)), strict=True):
+            if status != 200:
+                say(f"not ready yet: {path} gave {status}")
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(_THREAD_ENDS_WITHIN_S)
+    if threading.active_count() > 1:
+        say(f"{threading.active_count()} threads run while the workers are forked")
+    say("rehearsed the first calls")
+
+
+async def statuses(application: Any) -> list[int]:
+    """The HTTP status of each of CALLS."""
+    return [await status_of(application, path) for path in CALLS]
+
+
+async def status_of(application: Any, url: str) -> int:
+    """One GET to an ASGI application, as uvicorn would hand it on; 500 when it raises."""
+    status = 500
+    path, _, query = url.partition("?")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        # localhost is always among the allowed hosts.
+        "headers": [(b"host", b"localhost")],
+        "client": ("127.0.0.1", 0),
+        "server": ("127.0.0.1", 0),
+        "state": {},
+    }
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+
+    with contextlib.suppress(Exception):
+        await application(scope, receive, send)
+    return status
+
+
+@contextlib.contextmanager
+def closing_connections() -> Iterator[None]:
+    """Every database engine that the body uses has no connection afterwards."""
+    sqlalchemy: Any = importlib.import_module("sqlalchemy")
+    engines: set[Any] = set()
+
+    def note(connection: Any) -> None:
+        engines.add(connection.engine)
+
+    event = (sqlalchemy.engine.Engine, "engine_connect", note)
+    sqlalchemy.event.listen(*event)
+    try:
+        yield
+    finally:
+        sqlalchemy.event.remove(*event)
+        for engine in engines:
+            engine.dispose()
