@@ -42,7 +42,7 @@ class Tasks:
         self,
         *words: str,
         cut_off: bool = False,
-        timeout_s: float = 1800,
+        timeout_s: float = 2700,
         more: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a task to its end; output captured, errors too."""
