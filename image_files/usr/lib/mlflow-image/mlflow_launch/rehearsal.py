@@ -1,7 +1,7 @@
 """Makes the server's first calls before its workers are forked, so that each begins with them done.
 
 The first call to a worker builds what FastAPI knows of its 81 routes, opens a store (which looks at
-every table and migration) and imports 20 modules more: 5 to 8 s in an emulated guest, and once for
+every table and migration) and imports 20 modules more: 3 to 5 s in an emulated guest, and once for
 each worker. No connection and no thread survives the rehearsal: SQLAlchemy's documentation,
 "Using Connection Pools with Multiprocessing or os.fork()".
 """
