@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ _IMPORTED_BY_A_SERVER = (
     *rehearsal.LATE_MODULES,
 )
 _TABLES_WITH_ROWS = ("alembic_version", "workspaces")
+# No -I: it would ignore the seed of the hashes. -B: what an import writes bears its source's time.
+_PYTHON = (sys.executable, "-s", "-B")
 _CONSTRAINT = re.compile(r"(CONSTRAINT|PRIMARY KEY|FOREIGN KEY|UNIQUE|CHECK)\b")
 # A module that the interpreter's own start imports needs no import, and a parent comes first
 # anyway: harmless, and simpler than telling them apart.
@@ -42,7 +45,7 @@ def main(argv: list[str]) -> int:
         # Some modules import others in the order of a set: with a random seed in each process,
         # every bake would list them differently.
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-s", sys.argv[0], *argv])  # noqa: S606
+        os.execv(sys.executable, [*_PYTHON, sys.argv[0], *argv])  # noqa: S606
     if argv == ["--check-list"]:
         print("\n".join(_without_the_server(sys.stdin.read().split())))
         return 0
@@ -56,6 +59,7 @@ def main(argv: list[str]) -> int:
     _replace(listed, "".join(f"{name}\n" for name in names).encode())
     say(f"{listed}: {len(names)} modules")
     site = Path(sysconfig.get_path("purelib"))
+    compile_the_rest(every, site)
     count = bundle.write(directory / bundle.NAME, every, site)
     say(f"{directory / bundle.NAME}: {count} modules")
     return 0
@@ -87,10 +91,25 @@ def make_empty_database(target: Path) -> None:
         _replace(target, packed.read_bytes())
 
 
+def compile_the_rest(names: Iterable[str], site: Path) -> None:
+    """Bytecode for modules below `site` that were imported and have none, never compared either.
+
+    byte-compile.sh leaves test suites out, and numpy.testing imports a module of numpy's.
+    """
+    import py_compile  # not above: the list has what a server imports, and this is no part of one
+
+    for name in names:
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if spec is None or not str(spec.origin).startswith(f"{site}/"):
+            continue
+        if spec.cached and not Path(spec.cached).exists():
+            unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+            py_compile.compile(spec.origin, doraise=True, invalidation_mode=unchecked)
+
+
 def importable_early(names: list[str]) -> list[str]:
     """The modules that a fresh process can import without reaching for mlflow.server."""
-    # No -I: it would ignore the seed of the hashes.
-    again = [sys.executable, "-s", sys.argv[0], "--check-list"]
+    again = [*_PYTHON, sys.argv[0], "--check-list"]
     done = subprocess.run(
         again, check=True, input="\n".join(names), stdout=subprocess.PIPE, encoding="utf-8"
     )
