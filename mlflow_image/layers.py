@@ -32,14 +32,14 @@ PREPARE_FILES = (
 
 #: Scripts that the steps of a layer call; they find them on the payload.
 CALLED_SCRIPTS = {
-    "python": ("byte-compile.sh", "hand-over.sh", "opt-state.sh"),
+    "python": ("byte-compile.sh", "hand-over.sh", "make-database.sh", "opt-state.sh"),
     "image-files": ("hand-over.sh", "opt-state.sh"),
 }
 
 #: Our own code that decides what a layer's bytes are.
 TREE_CODE = ("tree.py", "disk.py", "bootloaders.py")
 IMAGE_CODE = ("disk.py",)
-BAKE_CODE = ("bytecode.py", "payload.py")
+BAKE_CODE = ("guest_root.py", "payload.py", "prepared.py")
 SEAL_CODE = ("seal.py", "disk.py", "bootloaders.py")
 
 

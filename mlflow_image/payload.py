@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_image import anaconda, bytecode, command, seed
+from mlflow_image import anaconda, command, prepared, seed
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
 from mlflow_image.layers import (
@@ -39,8 +39,8 @@ class Mode:
 def python_files(inputs: Inputs, work: Path, step: Step) -> dict[str, Path]:
     """The disc of the Python layer: name on the disc -> file on the host.
 
-    Every wheel is hashed again on its way out of the store. The bytecode is on it when this
-    host knows the guest's Python: it does not know Anaconda's.
+    Every wheel is hashed again on its way out of the store. What the guest's Python makes of
+    them is on it when this host knows that Python: it does not know Anaconda's.
     """
     requirements = work / "requirements.txt"
     requirements.write_text("".join(f"{wheel.line}\n" for wheel in inputs.wheels))
@@ -56,7 +56,7 @@ def python_files(inputs: Inputs, work: Path, step: Step) -> dict[str, Path]:
         files[name] = store.verified(inputs.installer.sha256, inputs.installer.file)
         files[ANACONDA_SCRIPT.name] = ANACONDA_SCRIPT
     files |= called_scripts("python")
-    if not inputs.installer and (made := bytecode.of_wheels(inputs, work, step)):
+    if not inputs.installer and (made := prepared.of_wheels(inputs, work, step)):
         files[made.name] = made
     files |= {f"prepare/{n}": IMAGE_FILES / PREPARE_FOLDER / n for n in PREPARE_FILES}
     return files

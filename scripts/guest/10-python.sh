@@ -19,15 +19,17 @@ echo ":: installing $(grep -c '==' "$PAYLOAD/requirements.txt") wheels"
 "$PAYLOAD/uv" pip install --quiet --python "$python" --no-deps --no-index --no-cache --link-mode copy \
   --find-links "$PAYLOAD/wheels" --require-hashes --requirement "$PAYLOAD/requirements.txt"
 
-# The host may have made the bytecode already, with this very Python (mlflow_image/bytecode.py).
-if [ -e "$PAYLOAD/bytecode.tar" ]; then
-  echo ":: unpacking the bytecode"
-  tar -C / --no-overwrite-dir --touch -xf "$PAYLOAD/bytecode.tar"
+# The host may have made the rest already, with this very Python (mlflow_image/prepared.py).
+if [ -e "$PAYLOAD/prepared.tar" ]; then
+  echo ":: unpacking what the host prepared"
+  tar -C / --no-overwrite-dir --touch -xf "$PAYLOAD/prepared.tar"
 else
   echo ":: byte-compiling"
   bash "$PAYLOAD/byte-compile.sh" "$python" \
     > /run/compileall.log || true # some packages carry files for other Pythons
 fi
 
-echo ":: making the empty database and the list of modules to import early"
-"$python" -s -B "$PAYLOAD/prepare/make-empty-database" /opt/mlflow/share/mlflow-image
+if [ ! -e /opt/mlflow/share/mlflow-image/modules.bundle ]; then
+  echo ":: making the empty database and the list of modules to import early"
+  bash "$PAYLOAD/make-database.sh" "$python"
+fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Byte-compiles /opt/mlflow. Arguments: the words that start the Python to do it with.
-# The host calls this for the guest's Python in a chroot (mlflow_image/bytecode.py), and
+# The host calls this for the guest's Python in a chroot (mlflow_image/prepared.py), and
 # 10-python.sh in the guest; the bytes are the same.
 set -euo pipefail
 

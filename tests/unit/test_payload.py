@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image import anaconda, bytecode, payload, seed
+from mlflow_image import anaconda, payload, prepared, seed
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
 from mlflow_image.payload import Mode
@@ -141,14 +141,15 @@ def test_the_python_layer_gets_its_wheels_and_an_executable_tool(
     assert all(path.is_file() for path in files.values())
 
 
-def test_the_python_layer_gets_bytecode_and_without_it_the_means_to_make_it(
+def test_the_python_layer_gets_what_was_prepared_and_the_means_to_make_it(
     stored: Inputs, work: Path, step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = payload.python_files(stored, work, step)
-    assert "byte-compile.sh" in files and "bytecode.tar" not in files
-    made = work / "bytecode.tar"
-    monkeypatch.setattr(bytecode, "of_wheels", lambda *_: made)
-    assert payload.python_files(stored, work, step)["bytecode.tar"] == made
+    assert {"byte-compile.sh", "make-database.sh", "prepare/make-empty-database"} <= set(files)
+    assert "prepared.tar" not in files
+    made = work / "prepared.tar"
+    monkeypatch.setattr(prepared, "of_wheels", lambda *_: made)
+    assert payload.python_files(stored, work, step)["prepared.tar"] == made
 
 
 def test_anaconda_s_python_is_not_known_here(
@@ -158,7 +159,7 @@ def test_anaconda_s_python_is_not_known_here(
     sha256 = hashlib.sha256((tmp_path / "installer").read_bytes()).hexdigest()
     stored.store.add(tmp_path / "installer", sha256, "an installer")
     installer = replace(anaconda.read_installer(), sha256=sha256)
-    monkeypatch.setattr(bytecode, "of_wheels", lambda *_: pytest.fail("it was asked for"))
+    monkeypatch.setattr(prepared, "of_wheels", lambda *_: pytest.fail("it was asked for"))
     files = payload.python_files(replace(stored, installer=installer), work, step)
     assert "anaconda.sh" in files and "byte-compile.sh" in files
 
