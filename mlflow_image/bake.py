@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mlflow_image import accelerator, disk, packer, payload, qemu, seed
+from mlflow_image import accelerator, disk, guest_root, packer, payload, qemu, seed
 from mlflow_image.layers import Layer, scripts_of
 from mlflow_image.packer import Packer
 from mlflow_image.progress import Step
@@ -50,7 +50,7 @@ def run(
     output = work / "output"
     environment = {
         **settings,
-        "PAYLOAD": payload.MOUNT,
+        "PAYLOAD": guest_root.PAYLOAD,
         "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
         "HANDOVER": "/dev/disk/by-id/virtio-handover",
     }
@@ -65,7 +65,7 @@ def run(
         # A disk that nothing stands on is thrown away: it need not stop its services.
         shutdown_command="systemctl poweroff" if keep_disk else "systemctl poweroff -ff",
         ssh_timeout="15m",
-        payload_mount=payload.MOUNT,
+        payload_mount=guest_root.PAYLOAD,
     )
     packer.bake(with_packer, plan, work, logs, step, keep_on_error=keep_on_error)
     return output / "disk.qcow2", handover

@@ -1,17 +1,17 @@
-"""The guest's Python and the wheels as a root folder of this host, where both run natively."""
+"""The guest's packages as a root folder of this host, where their Python runs natively."""
 
 from __future__ import annotations
 
 import shutil
-import zipfile
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from mlflow_image import command, rootless
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
 
-PREFIX = PurePosixPath("opt/mlflow")
+#: Where the guest has its disc.
+PAYLOAD = "/run/payload"
 
 #: $1: the root; the others: .debs. Where /usr is merged, libc6 relies on links of base-files.
 UNPACK = """set -eu
@@ -28,14 +28,12 @@ done
 rm "$root/data.tar"
 """
 
-#: Run in the root: what of the packages' own scripts a Python may see, and the environment as
-#: 10-python.sh makes it. ctypes looks for libraries in ldconfig's list.
-#: -I: nothing of the caller's environment has a say.
+#: Run in the root: what of the packages' own scripts a Python may see. ctypes looks for
+#: libraries in ldconfig's list.
 SET_UP = """set -eu
 cp /usr/share/base-passwd/passwd.master /etc/passwd
 cp /usr/share/base-passwd/group.master /etc/group
 ldconfig
-/usr/bin/python3 -I -m venv --without-pip "$1"
 """
 
 #: $1: the root; the others: the command. It gets what Python expects of a running system, a
@@ -50,7 +48,7 @@ for name in null urandom zero; do
   touch "$root/dev/$name"
   mount --bind "/dev/$name" "$root/dev/$name"
 done
-exec unshare --net -- "$@"
+exec unshare --net -- chroot "$root" "$@"
 """
 
 #: Says whether the guest's Python can do here what will be asked of it. A module of its own
@@ -65,7 +63,7 @@ for module in pkgutil.iter_modules(own):
 
 
 def unpack_packages(inputs: Inputs, root: Path) -> None:
-    """The base's packages and an environment of the guest's Python, without wheels yet.
+    """The base's packages, as far as a Python needs them.
 
     All of them but the kernel's: a module that lacks a library is missing from the list without
     a word. That takes 6 s; those alone that Python depends on would take 2 s. Raises Failure
@@ -77,58 +75,29 @@ def unpack_packages(inputs: Inputs, root: Path) -> None:
     debs = [inputs.store.verified(package.sha256, package.label) for package in wanted]
     root.mkdir()
     done = command.run(["sh", "-c", UNPACK, "sh", root, *debs], check=False)
-    if done.returncode == 0:
-        done = run(root, ["chroot", root, "/bin/sh", "-c", SET_UP, "sh", f"/{PREFIX}"])
-    if done.returncode == 0:
-        done = run(root, [*python_words(root), "-I", "-c", PROBE])
+    # -I: nothing of the caller's environment has a say.
+    for words in (["/bin/sh", "-c", SET_UP], ["/usr/bin/python3", "-I", "-c", PROBE]):
+        if done.returncode == 0:
+            done = rootless.run(inside(root, words), check=False)
     if done.returncode != 0:
         said = command.last_lines(done.stderr, 1)
         raise Failure(f"its Python {inputs.python} does not run on this host: {said}")
 
 
-def unpack_wheels(inputs: Inputs, root: Path) -> None:
-    """The wheels' files where the guest will have them.
-
-    Raises Failure when two wheels bring different files of one name: which of them the
-    guest keeps is not known here.
-    """
-    for wheel in inputs.wheels:
-        with zipfile.ZipFile(inputs.store.verified(wheel.sha256, wheel.filename)) as archive:
-            for member in archive.infolist():
-                place = place_of(member.filename, inputs.python)
-                if not place or member.is_dir():
-                    continue
-                target = root / place
-                if not target.exists():
-                    extract(archive, member, target)
-                elif target.read_bytes() != archive.read(member):
-                    raise Failure(
-                        f"{wheel.filename} brings another {member.filename} than a wheel before it"
-                    )
+def put_payload(files: Mapping[str, Path], root: Path) -> None:
+    """Copies of what the guest finds on its disc, where it has that disc."""
+    for name, path in files.items():
+        target = root / PAYLOAD.lstrip("/") / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
 
 
-def extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with archive.open(member) as source, target.open("wb") as file:
-        shutil.copyfileobj(source, file, 1 << 20)
+def stream(root: Path, words: list[str], on_line: Callable[[str], None], **options: object) -> None:
+    """`command.stream` as root of the folder, in surroundings that go with it."""
+    argv = [*rootless.prefix(), *inside(root, words)]
+    command.stream(argv, on_line, **options)  # type: ignore[arg-type]
 
 
-def place_of(name: str, python: str) -> PurePosixPath | None:
-    """Where a file of a wheel is installed, without the leading slash (PEP 427); None: bin."""
-    site = PREFIX / "lib" / f"python{python}" / "site-packages"
-    first, _, rest = name.partition("/")
-    if not first.endswith(".data"):
-        return site / name
-    kind, _, rest = rest.partition("/")
-    places = {"purelib": site, "platlib": site, "data": PREFIX}
-    return places[kind] / rest if kind in places else None
-
-
-def python_words(root: Path) -> list[str | Path]:
-    """How the environment's Python is started in its root."""
-    return ["chroot", root, f"/{PREFIX}/bin/python"]
-
-
-def run(root: Path, words: Iterable[str | Path], **options: object) -> command.Completed:
-    """Run a command as root of the folder, in surroundings that go with it."""
-    return rootless.run(["sh", "-c", RUN, "sh", root, *words], check=False, **options)
+def inside(root: Path, words: list[str]) -> list[str | Path]:
+    """A command's words as they are in the root, for whoever is root of the folder."""
+    return ["sh", "-c", RUN, "sh", root, *words]

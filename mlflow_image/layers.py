@@ -32,7 +32,7 @@ PREPARE_FILES = (
 
 #: Scripts that the steps of a layer call; they find them on the payload.
 CALLED_SCRIPTS = {
-    "python": ("byte-compile.sh", "hand-over.sh", "make-database.sh", "opt-state.sh"),
+    "python": ("environment.sh", "hand-over.sh", "opt-state.sh"),
     "image-files": ("hand-over.sh", "opt-state.sh"),
 }
 

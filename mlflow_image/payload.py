@@ -23,9 +23,6 @@ from mlflow_image.paths import IMAGE_FILES
 from mlflow_image.progress import Step
 from mlflow_image.tree import SOURCE_DATE_EPOCH
 
-#: Where the disc is mounted in the guest.
-MOUNT = "/run/payload"
-
 
 @dataclass(frozen=True)
 class Mode:
@@ -39,13 +36,23 @@ class Mode:
 def python_files(inputs: Inputs, work: Path, step: Step) -> dict[str, Path]:
     """The disc of the Python layer: name on the disc -> file on the host.
 
-    Every wheel is hashed again on its way out of the store. What the guest's Python makes of
-    them is on it when this host knows that Python: it does not know Anaconda's.
+    It has /opt/mlflow when this host can make it, which it cannot with Anaconda's Python;
+    otherwise everything that the guest makes it from.
     """
+    called = called_scripts("python")
+    files = environment_files(inputs, work)
+    if not inputs.installer and (made := prepared.environment(inputs, files, work, step)):
+        return {**called, made.name: made}
+    return called | files
+
+
+def environment_files(inputs: Inputs, work: Path) -> dict[str, Path]:
+    """What environment.sh makes /opt/mlflow from; every wheel is hashed again."""
     requirements = work / "requirements.txt"
     requirements.write_text("".join(f"{wheel.line}\n" for wheel in inputs.wheels))
+    script = prepared.ENVIRONMENT_SCRIPT
+    files = {"requirements.txt": requirements, script.name: script}
     store = inputs.store
-    files = {"requirements.txt": requirements}
     for wheel in inputs.wheels:
         files[f"wheels/{wheel.filename}"] = store.verified(wheel.sha256, wheel.filename)
     for tool in inputs.tools:
@@ -55,11 +62,7 @@ def python_files(inputs: Inputs, work: Path, step: Step) -> dict[str, Path]:
         name = anaconda.NAME_ON_DISC
         files[name] = store.verified(inputs.installer.sha256, inputs.installer.file)
         files[ANACONDA_SCRIPT.name] = ANACONDA_SCRIPT
-    files |= called_scripts("python")
-    if not inputs.installer and (made := prepared.of_wheels(inputs, work, step)):
-        files[made.name] = made
-    files |= {f"prepare/{n}": IMAGE_FILES / PREPARE_FOLDER / n for n in PREPARE_FILES}
-    return files
+    return files | {f"prepare/{n}": IMAGE_FILES / PREPARE_FOLDER / n for n in PREPARE_FILES}
 
 
 def program_of(wheel: Path, distribution: str, name: str, work: Path) -> Path:

@@ -1,9 +1,9 @@
-"""guest_root: all of the base and of the wheels as the guest has it, or a reason why not."""
+"""guest_root: all of the base as the guest has it, or a reason why not."""
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,29 +17,6 @@ from tests.unit.conftest import package
 
 MakeInputs = Callable[..., Inputs]
 Program = Callable[[str, str], Path]
-
-SITE = "opt/mlflow/lib/python3.10/site-packages"
-
-
-@pytest.fixture
-def wheels(make_inputs: MakeInputs, tmp_path: Path) -> Callable[..., Inputs]:
-    """Makes inputs with wheels of these files in the store: wheels({"a.py": "..."}, ...)."""
-
-    def make(*contents: dict[str, str]) -> Inputs:
-        wanted = make_inputs()
-        rows = []
-        for number, content in enumerate(contents):
-            file = tmp_path / "wheel"
-            with zipfile.ZipFile(file, "w") as archive:
-                for name, text in content.items():
-                    archive.writestr(name, text)
-            sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-            wanted.store.add(file, sha256, "a wheel")
-            row = wanted.wheels[0]
-            rows.append(replace(row, sha256=sha256, filename=f"{number}-py3-none-any.whl"))
-        return replace(wanted, wheels=tuple(rows))
-
-    return make
 
 
 @pytest.fixture
@@ -102,50 +79,30 @@ def test_packages_of_merged_and_of_other_systems_meet_in_one_root_without_a_kern
     assert not (root / "data.tar").exists()
 
 
-def test_the_surroundings_of_a_command_go_with_it(tmp_path: Path) -> None:
+def test_the_surroundings_of_a_command_go_with_it(tmp_path: Path, program: Program) -> None:
     rootless.require()
-    script = """cd "$1"
-    echo x > dev/shm/x
+    program("chroot", 'cd "$1" && shift && exec "$@"')
+    root = tmp_path / "root"
+    script = """echo x > dev/shm/x
     echo x > dev/null
     head -c 1 dev/urandom | wc -c
     stat -f -c %T dev/shm proc
-    tail -n +3 proc/self/net/dev | cut -d: -f1"""
-    done = guest_root.run(tmp_path, ["sh", "-c", script, "sh", tmp_path])
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split() == ["1", "tmpfs", "proc", "lo"]
-    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    tail -n +3 proc/self/net/dev | cut -d: -f1
+    echo "$GREETING" """
+    root.mkdir()
+    said: list[str] = []
+    guest_root.stream(root, ["sh", "-c", script], said.append, env={"GREETING": "hello"})
+    assert " ".join(said).split() == ["1", "tmpfs", "proc", "lo", "hello"]
+    files = sorted(path for path in root.rglob("*") if path.is_file())
     assert [path.name for path in files] == ["null", "urandom", "zero"]
     assert {path.stat().st_size for path in files} == {0}
 
 
-@pytest.mark.parametrize(
-    ("name", "place"),
-    [
-        ("a/b.py", f"{SITE}/a/b.py"),
-        ("a-1.data/purelib/b.py", f"{SITE}/b.py"),
-        ("a-1.data/platlib/b/c.py", f"{SITE}/b/c.py"),
-        ("a-1.data/data/lib/x/b.py", "opt/mlflow/lib/x/b.py"),
-        ("a-1.data/scripts/b.py", None),
-        ("a-1.data/headers/b.h", None),
-    ],
-)
-def test_a_wheel_s_files_lie_where_the_guest_has_them(name: str, place: str | None) -> None:
-    found = guest_root.place_of(name, "3.10")
-    assert (str(found) if found else None) == place
-
-
-def test_wheels_are_unpacked_whole(wheels: Callable[..., Inputs], tmp_path: Path) -> None:
-    wanted = wheels({"a/b.py": "1", "a/b.so": "x", "a-1.dist-info/RECORD": "", "a/d/": ""})
-    guest_root.unpack_wheels(wanted, tmp_path)
-    site = tmp_path / SITE
-    files = sorted(str(path.relative_to(site)) for path in site.rglob("*") if path.is_file())
-    assert files == ["a-1.dist-info/RECORD", "a/b.py", "a/b.so"]
-    assert (site / "a/b.so").read_text() == "x"
-
-
-def test_a_file_of_two_wheels_must_be_the_same(
-    wheels: Callable[..., Inputs], tmp_path: Path
-) -> None:
-    guest_root.unpack_wheels(wheels({"a.py": "1"}, {"a.py": "1"}), tmp_path / "one")
-    with pytest.raises(Failure, match=r"1-py3-none-any\.whl brings another a\.py"):
-        guest_root.unpack_wheels(wheels({"a.py": "1"}, {"a.py": "2"}), tmp_path / "two")
+def test_the_root_has_copies_of_the_disc_s_files_with_their_modes(tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    guest_root.put_payload({"tool": tool, "wheels/a.whl": tool}, tmp_path / "root")
+    there = tmp_path / "root" / "run" / "payload"
+    assert os.access(there / "tool", os.X_OK)
+    assert (there / "wheels" / "a.whl").stat().st_ino != tool.stat().st_ino

@@ -143,9 +143,8 @@ def test_the_disk_s_size_makes_the_base_stale(before: list[Layer], make_inputs: 
     [
         ("10-python.sh", "python"),
         ("19-hand-over-opt.sh", "python"),
-        ("byte-compile.sh", "python"),
+        ("environment.sh", "python"),
         ("hand-over.sh", "python"),
-        ("make-database.sh", "python"),
         ("90-hand-over.sh", "image-files"),
     ],
 )

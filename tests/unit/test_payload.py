@@ -141,15 +141,18 @@ def test_the_python_layer_gets_its_wheels_and_an_executable_tool(
     assert all(path.is_file() for path in files.values())
 
 
-def test_the_python_layer_gets_what_was_prepared_and_the_means_to_make_it(
+def test_the_python_layer_gets_what_was_made_or_the_means_to_make_it(
     stored: Inputs, work: Path, step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = payload.python_files(stored, work, step)
-    assert {"byte-compile.sh", "make-database.sh", "prepare/make-empty-database"} <= set(files)
-    assert "prepared.tar" not in files
-    made = work / "prepared.tar"
-    monkeypatch.setattr(prepared, "of_wheels", lambda *_: made)
-    assert payload.python_files(stored, work, step)["prepared.tar"] == made
+    assert {"environment.sh", "hand-over.sh", "prepare/make-empty-database"} <= set(files)
+    assert "opt-mlflow.tar" not in files
+    made = work / "opt-mlflow.tar"
+    monkeypatch.setattr(prepared, "environment", lambda *_: made)
+    files = payload.python_files(stored, work, step)
+    assert files["opt-mlflow.tar"] == made
+    assert {"hand-over.sh", "opt-state.sh"} <= set(files)
+    assert not any(name.startswith("wheels/") for name in files)
 
 
 def test_anaconda_s_python_is_not_known_here(
@@ -159,9 +162,9 @@ def test_anaconda_s_python_is_not_known_here(
     sha256 = hashlib.sha256((tmp_path / "installer").read_bytes()).hexdigest()
     stored.store.add(tmp_path / "installer", sha256, "an installer")
     installer = replace(anaconda.read_installer(), sha256=sha256)
-    monkeypatch.setattr(prepared, "of_wheels", lambda *_: pytest.fail("it was asked for"))
+    monkeypatch.setattr(prepared, "environment", lambda *_: pytest.fail("it was asked for"))
     files = payload.python_files(replace(stored, installer=installer), work, step)
-    assert "anaconda.sh" in files and "byte-compile.sh" in files
+    assert "anaconda.sh" in files and "environment.sh" in files
 
 
 def test_a_wheel_that_was_altered_in_the_store_is_refused(

@@ -3,196 +3,204 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mlflow_image import command, guest_root, layers, prepared
-from mlflow_image.command import Completed
+from mlflow_image import command, guest_root, prepared
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
-from mlflow_image.paths import GUEST_SCRIPTS
 from mlflow_image.progress import Step
 from mlflow_image.tree import SOURCE_DATE_EPOCH
 
 MakeInputs = Callable[..., Inputs]
 Program = Callable[[str, str], Path]
 
-SITE = "opt/mlflow/lib/python3.10/site-packages"
-SHARE = str(prepared.SHARE)
-#: What compileall says of a file for another Python.
-FOR_ANOTHER = """*** Error compiling '/opt/mlflow/lib/python3.10/site-packages/a/py2.py'...
-  File "/opt/mlflow/lib/python3.10/site-packages/a/py2.py", line 1
-    print 1
-SyntaxError: Missing parentheses in call to 'print'
-"""
-NO_SPACE = """*** Error compiling '/opt/mlflow/lib/python3.10/site-packages/a/b.py'...
-OSError: [Errno 28] No space left on device
-"""
+ENVIRONMENT = "opt/mlflow"
 
 
-def completed(returncode: int, out: str = "", err: str = "") -> Completed:
-    return Completed(("compileall",), returncode, out, err, 1.0)
+class Guest:
+    """A root whose script makes one file, unless it has a failure to raise."""
+
+    def __init__(self) -> None:
+        self.fails: Failure | None = None
+        self.words: list[str] = []
+        self.variables: object = None
+
+    def stream(
+        self, root: Path, words: list[str], on_line: Callable[[str], None], **options: object
+    ) -> None:
+        self.words, self.variables = words, options["env"]
+        (root / ENVIRONMENT / "bin").mkdir(parents=True)
+        (root / ENVIRONMENT / "bin" / "python").symlink_to("/usr/bin/python3")
+        on_line(":: installing 3 wheels")
+        on_line("something else")
+        if self.fails:
+            raise self.fails
 
 
 @pytest.fixture
-def guest(monkeypatch: pytest.MonkeyPatch) -> dict[str, Completed]:
-    """A root that is there at once; script -> how it ends. Each leaves a file before that."""
-    ends = {"byte-compile.sh": completed(0), "make-database.sh": completed(0)}
-    leaves = {
-        "byte-compile.sh": f"{SITE}/__pycache__/a.pyc",
-        "make-database.sh": f"{SHARE}/empty.sqlite",
-    }
-
-    def run(root: Path, words: Iterable[str | Path], **_: object) -> Completed:
-        name = Path(list(words)[1]).name
-        made = root / leaves[name]
-        made.parent.mkdir(parents=True)
-        made.write_text("made")
-        return ends[name]
-
+def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
+    found = Guest()
     monkeypatch.setattr(guest_root, "unpack_packages", lambda _, root: root.mkdir())
-    monkeypatch.setattr(guest_root, "unpack_wheels", lambda *_: None)
-    monkeypatch.setattr(guest_root, "run", run)
-    return ends
+    monkeypatch.setattr(guest_root, "stream", found.stream)
+    return found
 
 
-def names(tar: Path) -> list[str]:
-    with tarfile.open(tar) as opened:
-        return opened.getnames()
-
-
-def test_bytecode_and_database_travel_in_one_tar_and_the_root_goes(
-    guest: dict[str, Completed], make_inputs: MakeInputs, tmp_path: Path, step: Step
+def test_the_environment_travels_in_a_tar_and_the_root_goes(
+    guest: Guest, make_inputs: MakeInputs, tmp_path: Path, step: Step
 ) -> None:
-    tar = prepared.of_wheels(make_inputs(), tmp_path, step)
-    assert tar == tmp_path / "prepared.tar"
-    assert names(tar) == [
-        f"{SITE}/__pycache__",
-        f"{SITE}/__pycache__/a.pyc",
-        SHARE,
-        f"{SHARE}/empty.sqlite",
-    ]
+    tar = prepared.environment(make_inputs(), {}, tmp_path, step)
+    assert tar == tmp_path / "opt-mlflow.tar"
+    with tarfile.open(tar) as opened:
+        names = opened.getnames()
+    assert names == [ENVIRONMENT, f"{ENVIRONMENT}/bin", f"{ENVIRONMENT}/bin/python"]
     assert not (tmp_path / "guest-root").exists()
 
 
-def test_a_database_that_cannot_be_made_here_is_left_to_the_guest_whole(
-    guest: dict[str, Completed],
+def test_the_script_is_the_guest_s_own_and_says_where_it_is(
+    guest: Guest, make_inputs: MakeInputs, tmp_path: Path, step: Step
+) -> None:
+    prepared.environment(make_inputs(), {}, tmp_path, step)
+    assert guest.words == ["bash", "/run/payload/environment.sh"]
+    assert guest.variables == {"PAYLOAD": "/run/payload", "PYTHON_DISTRIBUTION": "system"}
+    assert "installing 3 wheels, on this host" in [title for title, _ in step.phases]
+
+
+def test_a_script_that_fails_here_is_left_to_the_guest_whole_and_said(
+    guest: Guest,
     make_inputs: MakeInputs,
     tmp_path: Path,
     step: Step,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    guest["make-database.sh"] = completed(1, "", "Traceback ...\nImportError: libx.so.1\n")
-    tar = prepared.of_wheels(make_inputs(), tmp_path, step)
-    assert tar
-    assert names(tar) == [f"{SITE}/__pycache__", f"{SITE}/__pycache__/a.pyc"]
+    guest.fails = Failure("`sh` ended with exit code 1", evidence="a\nImportError: libx.so.1")
+    assert prepared.environment(make_inputs(), {}, tmp_path, step) is None
     said = capsys.readouterr().out
-    assert "the empty database is made in the guest: ImportError: libx.so.1\n" in said
+    assert "in the guest: `sh` ended with exit code 1: ImportError: libx.so.1\n" in said
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["unpack_packages", "unpack_wheels"])
 def test_what_cannot_be_unpacked_is_left_to_the_guest_and_said(
-    guest: dict[str, Completed],
+    guest: Guest,
     make_inputs: MakeInputs,
     tmp_path: Path,
     step: Step,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    name: str,
 ) -> None:
     def refuse(*_: object) -> None:
         raise Failure("it does not run here")
 
-    monkeypatch.setattr(guest_root, name, refuse)
-    assert prepared.of_wheels(make_inputs(), tmp_path, step) is None
-    assert "prepared in the guest: it does not run here\n" in capsys.readouterr().out
+    monkeypatch.setattr(guest_root, "unpack_packages", refuse)
+    assert prepared.environment(make_inputs(), {}, tmp_path, step) is None
+    assert "/opt/mlflow is made in the guest: it does not run here\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("done", [completed(0), completed(1, FOR_ANOTHER)])
-def test_a_file_for_another_python_is_no_fault(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, done: Completed
+@pytest.fixture
+def script(tmp_path: Path, program: Program) -> Callable[[str], tuple[int, list[str], str]]:
+    """Runs environment.sh with programs that only tell how they are called.
+
+    script(body of compileall) -> (exit code, what was called, standard error).
+    """
+    payload, calls = tmp_path / "payload", tmp_path / "calls"
+    payload.mkdir()
+    (payload / "requirements.txt").write_text("a==1\nb==2\n")
+    text = prepared.ENVIRONMENT_SCRIPT.read_text()
+    home = tmp_path / "opt-mlflow"
+    (home / "bin").mkdir(parents=True)
+    site = home / "lib" / "a-1.dist-info"
+    site.mkdir(parents=True)
+    (site / "uv_cache.json").write_text("{}")
+    (site / "RECORD").write_text("a.py,,\na-1.dist-info/uv_cache.json,sha256=x,2\n")
+
+    def run(compileall: str) -> tuple[int, list[str], str]:
+        tell = f'#!/bin/sh\necho "$*" >> {calls}\nenv | grep -v ^_= | sort >> {calls}\n'
+        for path, body in (
+            (payload / "uv", ""),
+            (home / "bin" / "python", f'case "$*" in *compileall*) {compileall} ;; esac'),
+            (tmp_path / "system-python", ""),
+        ):
+            path.write_text(f"{tell}{body}\n")
+            path.chmod(0o755)
+        here = text.replace("/opt/mlflow", str(home))
+        here = here.replace("/usr/bin/python3", str(tmp_path / "system-python"))
+        variables = {"PAYLOAD": str(payload), "PYTHON_DISTRIBUTION": "system"}
+        done = command.run(["bash", "-c", here], env=variables, check=False)
+        return done.returncode, calls.read_text().splitlines(), done.stderr
+
+    return run
+
+
+FOR_ANOTHER = "*** Error compiling py2.py...\\nSyntaxError: Missing parentheses"
+
+
+def test_nothing_of_the_caller_s_environment_has_a_say(
+    script: Callable[[str], tuple[int, list[str], str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guest_root, "run", lambda *_: done)
-    prepared.compile_sources("3.10", tmp_path)
+    for name in ("PYTHONOPTIMIZE", "UV_INDEX_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "2")
+    code, calls, _ = script("true")
+    assert code == 0
+    variables = {line.partition("=")[0] for line in calls if line.partition("=")[0].isupper()}
+    assert variables - {"PWD", "SHLVL", "OLDPWD"} == {"HOME", "PATH", "PYTHONHASHSEED"}
+    assert sum("--require-hashes" in line for line in calls) == 1
+    assert sum("--invalidation-mode unchecked-hash" in line for line in calls) == 1
+
+
+def test_what_uv_notes_of_its_day_is_not_kept(
+    script: Callable[[str], tuple[int, list[str], str]], tmp_path: Path
+) -> None:
+    assert script("true")[0] == 0
+    site = tmp_path / "opt-mlflow" / "lib" / "a-1.dist-info"
+    assert [path.name for path in site.iterdir()] == ["RECORD"]
+    assert (site / "RECORD").read_text() == "a.py,,\n"
+
+
+def test_a_file_for_another_python_is_no_fault(
+    script: Callable[[str], tuple[int, list[str], str]],
+) -> None:
+    assert script(f"printf '{FOR_ANOTHER}'; exit 1")[0] == 0
 
 
 @pytest.mark.parametrize(
-    "done",
+    "compileall",
     [
-        completed(1),
-        completed(137),
-        completed(0, FOR_ANOTHER),
-        completed(1, NO_SPACE),
-        completed(1, FOR_ANOTHER, "Traceback (most recent call last):\nBrokenProcessPool: a\n"),
+        "echo nothing; exit 1",
+        "exit 137",
+        f"printf '{FOR_ANOTHER}\\nOSError: [Errno 28] No space left'; exit 1",
+        f"printf '{FOR_ANOTHER}\\nTraceback (most recent call last):\\nBrokenProcessPool'; exit 1",
     ],
 )
-def test_a_compilation_that_did_not_come_to_its_end_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, done: Completed
+def test_a_compilation_that_did_not_come_to_its_end_is_an_error_with_its_last_lines(
+    script: Callable[[str], tuple[int, list[str], str]], compileall: str
 ) -> None:
-    monkeypatch.setattr(guest_root, "run", lambda *_: done)
-    with pytest.raises(Failure, match=f"ended with exit code {done.returncode}"):
-        prepared.compile_sources("3.10", tmp_path)
+    code, calls, said = script(compileall)
+    assert code == 1
+    assert not any("make-empty-database" in line for line in calls)
+    assert said or "137" in compileall
 
 
-def test_the_step_is_the_guest_s_own_and_the_caller_s_environment_has_no_say(
-    monkeypatch: pytest.MonkeyPatch, program: Program
-) -> None:
-    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
-    monkeypatch.setenv("PYTHONHASHSEED", "7")
-    python = program("some-python", 'echo "$*"; env | grep ^PYTHON')
-    script = GUEST_SCRIPTS / "byte-compile.sh"
-    words, *environment = command.run(["bash", script, python, "-s"]).stdout.splitlines()
-    assert words.startswith("-s -m compileall ")
-    assert "--invalidation-mode unchecked-hash" in words
-    assert words.endswith(" /opt/mlflow/lib")
-    assert environment == ["PYTHONHASHSEED=0"]
-
-
-def test_the_database_s_step_is_the_guest_s_own_with_the_same_environment_everywhere(
-    monkeypatch: pytest.MonkeyPatch, program: Program
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
-    python = program("some-python", 'echo "$*"; env | sort')
-    script = GUEST_SCRIPTS / "make-database.sh"
-    done = command.run(["bash", script, python, "-s"], env={"PAYLOAD": "/where"})
-    words, *environment = done.stdout.splitlines()
-    assert words == f"-s -s -B /where/prepare/make-empty-database /{SHARE}"
-    found = [line.partition("=")[0] for line in environment if not line.startswith("_=")]
-    assert [name for name in found if name != "PWD"] == ["HOME", "PATH", "PYTHONHASHSEED"]
-
-
-def test_the_root_has_the_program_that_makes_the_database(
-    guest: dict[str, Completed], tmp_path: Path
-) -> None:
-    prepared.make_database(tmp_path)
-    folder = tmp_path / "run" / "payload" / "prepare"
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert found == set(layers.PREPARE_FILES)
-
-
-def test_the_tar_has_what_was_made_alone_and_nothing_of_this_host(tmp_path: Path) -> None:
+def test_the_tar_is_the_same_from_every_clone_with_nothing_of_this_host(tmp_path: Path) -> None:
     tars = []
     for clone, names in (("one", ["a", "b"]), ("two", ["b", "a"])):
-        site = tmp_path / clone / SITE
+        top = tmp_path / clone / ENVIRONMENT
         for name in names:
-            (site / name / "__pycache__").mkdir(parents=True)
-            (site / name / "m.py").write_text("1")
-            (site / name / "__pycache__" / "m.cpython-310.pyc").write_text("compiled")
-        site.joinpath("a").chmod(0o700)
-        (site / "b" / "__pycache__" / "m.cpython-310.pyc").chmod(0o600)
+            (top / name).mkdir(parents=True)
+            (top / name / "m.py").write_text("1")
+        (top / "link").symlink_to("a")
+        (top / "a").chmod(0o700)
+        (top / "b" / "m.py").chmod(0o600 if clone == "one" else 0o664)
+        (top / "a" / "m.py").chmod(0o775)
         tars.append(prepared.write_tar(tmp_path / clone, tmp_path / f"{clone}.tar"))
     assert tars[0].read_bytes() == tars[1].read_bytes()
     with tarfile.open(tars[0]) as tar:
-        found = {entry.name: entry for entry in tar}
-    assert list(found) == [
-        f"{SITE}/a/__pycache__",
-        f"{SITE}/a/__pycache__/m.cpython-310.pyc",
-        f"{SITE}/b/__pycache__",
-        f"{SITE}/b/__pycache__/m.cpython-310.pyc",
-    ]
-    assert {(e.mode, e.isdir()) for e in found.values()} == {(0o755, True), (0o644, False)}
-    assert {(e.uid, e.uname, e.gname, e.mtime) for e in found.values()} == {
-        (0, "root", "root", SOURCE_DATE_EPOCH)
+        found = {str(Path(entry.name).relative_to(ENVIRONMENT)): entry for entry in tar}
+    modes = {name: entry.mode for name, entry in found.items()}
+    executable = dict.fromkeys((".", "a", "b", "a/m.py"), 0o755)
+    assert {**modes, "link": 0} == {**executable, "b/m.py": 0o644, "link": 0}
+    assert found["link"].linkname == "a"
+    assert {(e.uid, e.gid, e.uname, e.gname, e.mtime) for e in found.values()} == {
+        (0, 0, "root", "root", SOURCE_DATE_EPOCH)
     }

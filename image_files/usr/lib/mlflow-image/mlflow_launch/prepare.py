@@ -94,7 +94,7 @@ def make_empty_database(target: Path) -> None:
 def compile_the_rest(names: Iterable[str], site: Path) -> None:
     """Bytecode for modules below `site` that were imported and have none, never compared either.
 
-    byte-compile.sh leaves test suites out, and numpy.testing imports a module of numpy's.
+    environment.sh leaves test suites out, and numpy.testing imports a module of numpy's.
     """
     import py_compile  # not above: the list has what a server imports, and this is no part of one
 
