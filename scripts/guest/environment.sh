@@ -26,7 +26,9 @@ echo ":: installing $(grep -c '==' "$PAYLOAD/requirements.txt") wheels"
 clean "$PAYLOAD/uv" pip install --quiet --python "$python" --no-deps --no-index --no-cache \
   --link-mode copy --find-links "$PAYLOAD/wheels" --require-hashes \
   --requirement "$PAYLOAD/requirements.txt"
-# uv notes when it met each wheel; no two bakes would have the same bytes.
+# uv leaves its lock, which anyone may write to, and notes when it met each wheel: no two bakes
+# would have the same bytes.
+rm -f /opt/mlflow/.lock
 find /opt/mlflow/lib -path '*.dist-info/uv_cache.json' -delete
 find /opt/mlflow/lib -path '*.dist-info/RECORD' -exec sed -i '/\/uv_cache\.json,/d' {} +
 

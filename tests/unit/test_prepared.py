@@ -113,6 +113,7 @@ def script(tmp_path: Path, program: Program) -> Callable[[str], tuple[int, list[
     site = home / "lib" / "a-1.dist-info"
     site.mkdir(parents=True)
     (site / "uv_cache.json").write_text("{}")
+    (home / ".lock").touch(0o666)
     (site / "RECORD").write_text("a.py,,\na-1.dist-info/uv_cache.json,sha256=x,2\n")
 
     def run(compileall: str) -> tuple[int, list[str], str]:
@@ -149,12 +150,13 @@ def test_nothing_of_the_caller_s_environment_has_a_say(
     assert sum("--invalidation-mode unchecked-hash" in line for line in calls) == 1
 
 
-def test_what_uv_notes_of_its_day_is_not_kept(
+def test_what_uv_notes_of_its_day_and_its_lock_are_not_kept(
     script: Callable[[str], tuple[int, list[str], str]], tmp_path: Path
 ) -> None:
     assert script("true")[0] == 0
     site = tmp_path / "opt-mlflow" / "lib" / "a-1.dist-info"
     assert [path.name for path in site.iterdir()] == ["RECORD"]
+    assert not (tmp_path / "opt-mlflow" / ".lock").exists()
     assert (site / "RECORD").read_text() == "a.py,,\n"
 
 
