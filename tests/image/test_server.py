@@ -54,6 +54,11 @@ def test_the_unit_is_hardened_to_an_exposure_of_1_5_or_better(root: Any) -> None
     assert 0 < exposure <= 1.5, verdict
 
 
+def test_the_server_comes_first_while_the_machine_boots(root: Any) -> None:
+    assert root("systemctl show -P StartupCPUWeight mlflow-tracking.service").strip() == "1000"
+    assert root("systemctl show -P CPUWeight mlflow-tracking.service").strip() == "[not set]"
+
+
 def test_the_environment_holds_what_a_server_needs(host: Host, image: dict[str, Any]) -> None:
     names = ["mlflow", "boto3", "psycopg2-binary", "uvloop", "flask-wtf"]
     names += ["prometheus-flask-exporter"]
