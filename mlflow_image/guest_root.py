@@ -37,18 +37,21 @@ ldconfig
 """
 
 #: $1: the root; the others: the command. It gets what Python expects of a running system, a
-#: place for semaphores among it, and no network, as in the build VM.
+#: place for semaphores among it. It gets no network, as in the build VM, and where this host's
+#: root calls, none of root's rights: wheels run code.
 RUN = """set -eu
 root=$1
 shift
 mkdir -p "$root/dev/shm" "$root/proc"
 mount -t tmpfs shm "$root/dev/shm"
 mount --rbind /proc "$root/proc"
+mount -o remount,bind,ro,nosuid,nodev,noexec "$root/proc"
 for name in null urandom zero; do
   touch "$root/dev/$name"
   mount --bind "/dev/$name" "$root/dev/$name"
 done
-exec unshare --net -- chroot "$root" "$@"
+exec unshare --net -- chroot "$root" \\
+  /usr/bin/setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
 """
 
 #: Says whether the guest's Python can do here what will be asked of it. A module of its own

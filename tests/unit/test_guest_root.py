@@ -79,7 +79,7 @@ def test_packages_of_merged_and_of_other_systems_meet_in_one_root_without_a_kern
     assert not (root / "data.tar").exists()
 
 
-def test_the_surroundings_of_a_command_go_with_it(tmp_path: Path, program: Program) -> None:
+def test_a_command_has_its_surroundings_and_no_rights(tmp_path: Path, program: Program) -> None:
     rootless.require()
     program("chroot", 'cd "$1" && shift && exec "$@"')
     root = tmp_path / "root"
@@ -88,11 +88,13 @@ def test_the_surroundings_of_a_command_go_with_it(tmp_path: Path, program: Progr
     head -c 1 dev/urandom | wc -c
     stat -f -c %T dev/shm proc
     tail -n +3 proc/self/net/dev | cut -d: -f1
-    echo "$GREETING" """
+    echo "$GREETING"
+    grep CapEff proc/self/status | cut -f2
+    echo x 2> dev/null > proc/self/comm || echo read-only"""
     root.mkdir()
     said: list[str] = []
     guest_root.stream(root, ["sh", "-c", script], said.append, env={"GREETING": "hello"})
-    assert " ".join(said).split() == ["1", "tmpfs", "proc", "lo", "hello"]
+    assert " ".join(said).split() == ["1", "tmpfs", "proc", "lo", "hello", "0" * 16, "read-only"]
     files = sorted(path for path in root.rglob("*") if path.is_file())
     assert [path.name for path in files] == ["null", "urandom", "zero"]
     assert {path.stat().st_size for path in files} == {0}
