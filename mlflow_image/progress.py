@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ PLAIN_INTERVAL_S = 15.0
 class Step:
     """A slow thing under way; `update` says what it is doing just now."""
 
-    def __init__(self, title: str, status: Status | None) -> None:
+    def __init__(self, title: str, status: Status | None = None) -> None:
         self.title = title
         self.detail = ""
         self.started = time.monotonic()
@@ -44,10 +45,15 @@ class Step:
     def update(self, detail: str) -> None:
         """Show a detail of the step; cheap enough to be called for every line of output."""
         self.detail = detail
-        now = time.monotonic()
         if self._status is not None:
-            self._status.update(Text(self._line()))  # a str would be read as markup
-        elif now - self._said_at >= PLAIN_INTERVAL_S:
+            self._status.update(self)
+        else:
+            self.say_if_silent()
+
+    def say_if_silent(self) -> None:
+        """Print where the step is, unless a line of it was printed a short while ago."""
+        now = time.monotonic()
+        if now - self._said_at >= PLAIN_INTERVAL_S:
             self._said_at = now
             out.print(f"   {self._line()}", markup=False)
 
@@ -64,6 +70,7 @@ class Step:
             seconds = now - self._phase_started
             self.phases.append((self._phase, seconds))
             out.print(f"   - {self._phase} ({seconds:.1f} s)", markup=False)
+            self._said_at = now
         self._phase, self._phase_started = title, now
         if title:
             self.update(title)
@@ -75,6 +82,15 @@ class Step:
         else:
             self.phase(title)
 
+    @property
+    def present_phase(self) -> str:
+        """The phase under way; empty before the first."""
+        return self._phase
+
+    def __rich__(self) -> Text:
+        """The live line, made anew whenever it is drawn: its seconds go on in silence."""
+        return Text(self._line(), no_wrap=True, overflow="ellipsis")  # a str would be markup
+
     def _line(self) -> str:
         return f"{self.title} ({self.seconds:.0f} s) {self.detail}"[:140]
 
@@ -82,17 +98,42 @@ class Step:
 @contextmanager
 def step(title: str) -> Iterator[Step]:
     """Name and time a slow thing: `with step("Unpacking packages") as s: ...`."""
-    if out.is_terminal:
-        with out.status(Text(title)) as status:
-            current = Step(title, status)
-            yield current
+    try:
+        if out.is_terminal:
+            with out.status("") as status:
+                current = Step(title, status)
+                current.update("")
+                yield current
+                current.phase("")
+        else:
+            out.print(f".. {title}", markup=False)
+            current = Step(title)
+            with heartbeat(current):
+                yield current
             current.phase("")
-    else:
-        out.print(f".. {title}", markup=False)
-        current = Step(title, None)
-        yield current
-        current.phase("")
+    except BaseException:
+        where = f", {current.present_phase}" if current.present_phase else ""
+        out.print(f"-- {title} did not end ({current.seconds:.1f} s{where})", markup=False)
+        raise
     out.print(f"ok {title} ({current.seconds:.1f} s)", markup=False)
+
+
+@contextmanager
+def heartbeat(current: Step) -> Iterator[None]:
+    """A line of the step now and then in a plain log, also while nothing is heard of its work."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(PLAIN_INTERVAL_S):
+            current.say_if_silent()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def say(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 
@@ -43,9 +44,30 @@ def test_phases_are_printed_and_kept_with_their_times(plain: io.StringIO) -> Non
 
 
 def test_a_failed_step_does_not_say_ok(plain: io.StringIO) -> None:
-    with pytest.raises(RuntimeError), progress.step("Baking"):
+    with pytest.raises(RuntimeError), progress.step("Baking") as step:
+        step.phase("booting")
         raise RuntimeError
-    assert plain.getvalue() == ".. Baking\n"
+    assert plain.getvalue() == ".. Baking\n-- Baking did not end (0.0 s, booting)\n"
+
+
+def test_silent_work_is_heard_of_in_a_plain_log(
+    plain: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL_S", 0.05)
+    with progress.step("Baking") as step:
+        step.phase("compressing")
+        deadline = time.monotonic() + 10
+        while plain.getvalue().count("   Baking (0 s) compressing\n") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_the_seconds_of_a_live_line_go_on_in_silence() -> None:
+    step = progress.Step("Baking")
+    step.started -= 5
+    assert str(step.__rich__()) == "Baking (5 s) "
+    step.started -= 5
+    assert str(step.__rich__()) == "Baking (10 s) "
 
 
 def test_a_plain_log_is_not_flooded(plain: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
