@@ -24,6 +24,7 @@ from mlflow_image import (
     seal,
     tree,
 )
+from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
 from mlflow_image.layers import Layer
 from mlflow_image.packer import Packer
@@ -104,8 +105,7 @@ def make_base(layer: Layer, below: list[Layer], wanted: Inputs, place: Place, st
         disk.from_image(image, target, wanted.disk_mib)
     elif wanted.packages:
         step.phase("unpacking and configuring apt packages")
-        tar = tree.build(wanted.packages, system, wanted.store, place.work, step)
-        shutil.copyfile(place.work / "mmdebstrap.log", place.logs / "mmdebstrap.log")
+        tar = tree.build(wanted.packages, system, wanted.store, place.work, place.logs, step)
         step.phase("making the disk")
         raw = disk.build([tar], system, wanted.disk_mib, place.work, step)
         disk.to_qcow2(raw, target, compress=False)
@@ -183,10 +183,20 @@ def workplace(layer: Layer, keep_on_error: bool) -> Iterator[Place]:
     try:
         yield place
     except BaseException as error:
+        if isinstance(error, Failure):
+            name_logs(error, layer, place.logs)
         if not (keep_on_error and isinstance(error, Exception)):
             rootless.remove(work)
         raise
     rootless.remove(work)
+
+
+def name_logs(failure: Failure, layer: Layer, logs: Path) -> None:
+    """Add to a failure which layer it was, and where its logs are if there are any."""
+    failure.what = f"the layer {layer.name} could not be made: {failure.what}"
+    if any(logs.iterdir()) and str(logs) not in failure.remedy:
+        where = f"full logs: {logs}"
+        failure.remedy = f"{failure.remedy}; {where}" if failure.remedy else where
 
 
 def logs_folder(of: str) -> Path:

@@ -25,9 +25,14 @@ chmod 0644 etc/hostname etc/apt/sources.list etc/initramfs-tools/conf.d/mlflow-i
 
 
 def build(
-    resolution: Resolution, system: OperatingSystem, store: Store, work: Path, step: Step
+    resolution: Resolution,
+    system: OperatingSystem,
+    store: Store,
+    work: Path,
+    logs: Path,
+    step: Step,
 ) -> Path:
-    """Unpack and configure the packages; returns `work/tree.tar`.
+    """Unpack and configure the packages; returns `work/tree.tar`, and logs to `logs`.
 
     Needs no network: mmdebstrap reads a repository made of the store's files, each of
     which is hashed again here. Raises Failure with mmdebstrap's last lines.
@@ -60,7 +65,7 @@ def build(
         ],
         on_line=lambda line: step.update(line.removeprefix("I: ")),
         env={"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "TMPDIR": str(work)},
-        log=work / "mmdebstrap.log",
+        log=logs / "mmdebstrap.log",
     )
     return target
 

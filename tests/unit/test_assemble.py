@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from mlflow_image import assemble, bake, disk, layers, packer, payload
+from mlflow_image import assemble, bake, disk, layers, packer, payload, tree
+from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
 from mlflow_image.layers import Layer
 from mlflow_image.progress import Step
 
 MakeInputs = Callable[..., Inputs]
+Program = Callable[[str, str], Path]
 PACKER = packer.Packer(Path("/packer"), (1, 6, 6), "a test")
 
 
@@ -95,3 +97,22 @@ def test_the_sealed_disk_is_made_of_what_each_layer_handed_over(
     monkeypatch.setattr(disk, "to_qcow2", lambda *_, **__: None)
     assemble.make_sealed(stack[3], stack[:3], make_inputs(), place, step)
     assert given == [stack[1].directory / "tree.tar", stack[2].directory / "tree.tar"]
+
+
+def test_a_layer_that_fails_is_named_and_its_logs_stay(
+    make_inputs: MakeInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Program
+) -> None:
+    monkeypatch.setattr(assemble, "STATE", tmp_path / "state")
+    monkeypatch.setenv("MLFLOW_IMAGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tree, "write_repository", lambda *_: None)
+    program("mmdebstrap", "echo 'E: a package is broken' >&2; exit 25")
+    wanted = make_inputs()
+    stack = layers.of(wanted)
+    with pytest.raises(Failure) as caught:
+        assemble.make_layer(stack[0], stack, wanted, PACKER)
+    failure = caught.value
+    assert failure.what.startswith("the layer base could not be made: `")
+    assert "E: a package is broken" in failure.evidence
+    logs = Path(failure.remedy.removeprefix("full logs: "))
+    assert "E: a package is broken" in (logs / "mmdebstrap.log").read_text()
+    assert list((tmp_path / "cache" / "work").iterdir()) == []
