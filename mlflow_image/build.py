@@ -80,8 +80,9 @@ def make(stack: list[Layer], wanted: Inputs, options: Options) -> Image:
     with_packer = packer.find(options.packer)
     if stale:
         progress.say(f"using {with_packer}")
-        needed = inputs.needed_by({layer.name for layer in stale}, wanted)
-        inputs.fetch(needed, offline=options.freshness.offline, mirror=options.apt_mirror)
+        offline = options.freshness.offline
+        needed = inputs.needed_by({layer.name for layer in stale}, wanted, offline=offline)
+        inputs.fetch(needed, offline=offline, mirror=options.apt_mirror)
     for layer in stale:
         assemble.make_layer(
             layer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,23 +37,35 @@ cp /usr/share/base-passwd/group.master /etc/group
 ldconfig
 """
 
-#: $1: the root; the others: the command. It gets what Python expects of a running system, a
-#: place for semaphores among it. It gets no network, as in the build VM, and where this host's
-#: root calls, none of root's rights: wheels run code.
+#: $1: the root; $2: `bind` where another /proc than a new one will do; the others: the command.
+#: It gets what Python expects of a running system, a place for semaphores among it. It gets no
+#: network, as in the build VM, nothing of this host's processes, and no capability: wheels run
+#: code. A user namespace may not mount /proc in a container that hides a part of its own.
 RUN = """set -eu
 root=$1
-shift
+may_bind=$2
+shift 2
 mkdir -p "$root/dev/shm" "$root/proc"
 mount -t tmpfs shm "$root/dev/shm"
-mount --rbind /proc "$root/proc"
-mount -o remount,bind,ro,nosuid,nodev,noexec "$root/proc"
+if ! mount -t proc -o ro,nosuid,nodev,noexec proc "$root/proc" 2> /dev/null; then
+  [ "$may_bind" = bind ] || { echo "/proc cannot be mounted" >&2; exit 1; }
+  mount --rbind /proc "$root/proc"
+  mount -o remount,bind,ro,nosuid,nodev,noexec "$root/proc"
+fi
 for name in null urandom zero; do
   touch "$root/dev/$name"
   mount --bind "/dev/$name" "$root/dev/$name"
+  mount -o remount,bind,ro,nosuid,noexec "$root/dev/$name"
 done
-exec unshare --net -- chroot "$root" \\
+exec unshare --net --ipc --uts -- chroot "$root" \\
   /usr/bin/setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
 """
+
+#: Nothing else of the caller's environment, secrets among it, is there.
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+}
 
 #: Says whether the guest's Python can do here what will be asked of it. A module of its own
 #: that cannot be imported would be missing from the list of modules without a word.
@@ -61,7 +74,8 @@ import importlib, multiprocessing, pkgutil, sys
 multiprocessing.Lock()
 own = [path for path in sys.path if path.endswith("/lib-dynload")]
 for module in pkgutil.iter_modules(own):
-    importlib.import_module(module.name)
+    if not module.name.startswith(("_test", "_ctypes_test", "_xx", "xx")):
+        importlib.import_module(module.name)
 """
 
 
@@ -78,7 +92,6 @@ def unpack_packages(inputs: Inputs, root: Path) -> None:
     debs = [inputs.store.verified(package.sha256, package.label) for package in wanted]
     root.mkdir()
     done = command.run(["sh", "-c", UNPACK, "sh", root, *debs], check=False)
-    # -I: nothing of the caller's environment has a say.
     for words in (["/bin/sh", "-c", SET_UP], ["/usr/bin/python3", "-I", "-c", PROBE]):
         if done.returncode == 0:
             done = rootless.run(inside(root, words), check=False)
@@ -95,12 +108,19 @@ def put_payload(files: Mapping[str, Path], root: Path) -> None:
         shutil.copy(path, target)
 
 
-def stream(root: Path, words: list[str], on_line: Callable[[str], None], **options: object) -> None:
+def stream(
+    root: Path, words: list[str], on_line: Callable[[str], None], variables: Mapping[str, str]
+) -> None:
     """`command.stream` as root of the folder, in surroundings that go with it."""
-    argv = [*rootless.prefix(), *inside(root, words)]
-    command.stream(argv, on_line, **options)  # type: ignore[arg-type]
+    command.stream([*rootless.prefix(), *inside(root, words, variables)], on_line)
 
 
-def inside(root: Path, words: list[str]) -> list[str | Path]:
+def inside(
+    root: Path, words: list[str], variables: Mapping[str, str] | None = None
+) -> list[str | Path]:
     """A command's words as they are in the root, for whoever is root of the folder."""
-    return ["sh", "-c", RUN, "sh", root, *words]
+    may_bind = "new" if os.geteuid() == 0 else "bind"
+    environment = [
+        f"{name}={value}" for name, value in {**ENVIRONMENT, **(variables or {})}.items()
+    ]
+    return ["sh", "-c", RUN, "sh", root, may_bind, "/usr/bin/env", "-i", *environment, *words]

@@ -106,10 +106,16 @@ def gather(definition: Definition, freshness: Freshness, mirror: str = "") -> In
     )
 
 
-def needed_by(stale: set[str], inputs: Inputs) -> Inputs:
-    """The inputs that the named layers are made of, for `fetch`: the others need not be there."""
+def needed_by(stale: set[str], inputs: Inputs, *, offline: bool = False) -> Inputs:
+    """The inputs that the named layers are made of, for `fetch`: the others need not be there.
+
+    The Python layer is made on this host with the base's packages; offline, and without them, it
+    can still be made in the guest.
+    """
+    on_host = "python" in stale and not inputs.installer and not offline
     if "base" not in stale:
-        inputs = replace(inputs, packages=None, cloud_image=None)
+        packages = inputs.packages if on_host else None
+        inputs = replace(inputs, packages=packages, cloud_image=None)
     if "python" not in stale:
         inputs = replace(inputs, wheels=(), tools=(), installer=None)
     return inputs

@@ -32,17 +32,21 @@ def environment(inputs: Inputs, files: Mapping[str, Path], work: Path, step: Ste
         guest_root.unpack_packages(inputs, root)
         guest_root.put_payload(files, root)
         run_script(inputs.distribution, root, step)
-    except Failure as failure:
-        reason = failure.what
-        if failure.evidence:
-            reason += f": {command.last_lines(failure.evidence, 1)}"
-        progress.say(f"/opt/mlflow is made in the guest: {reason}")
-        rootless.remove(root)
+        step.phase("gathering what was made on this host")
+        return write_tar(root, work / "opt-mlflow.tar")
+    except (Failure, OSError) as error:
+        progress.say(f"/opt/mlflow is made in the guest: {reason_of(error)}")
         return None
-    step.phase("gathering what was made on this host")
-    tar = write_tar(root, work / "opt-mlflow.tar")
-    rootless.remove(root)
-    return tar
+    finally:
+        rootless.remove(root)
+
+
+def reason_of(error: Failure | OSError) -> str:
+    """What went wrong, in one line."""
+    if not isinstance(error, Failure):
+        return str(error)
+    said = command.last_lines(error.evidence, 1).strip()
+    return f"{error.what}: {said}" if said else error.what
 
 
 def run_script(distribution: str, root: Path, step: Step) -> None:
@@ -53,8 +57,13 @@ def run_script(distribution: str, root: Path, step: Step) -> None:
             step.phase(f"{line.removeprefix(':: ')}, on this host")
 
     variables = {"PAYLOAD": guest_root.PAYLOAD, "PYTHON_DISTRIBUTION": distribution}
-    words = ["bash", f"{guest_root.PAYLOAD}/{ENVIRONMENT_SCRIPT.name}"]
-    guest_root.stream(root, words, on_line, env=variables)
+    script = f"{guest_root.PAYLOAD}/{ENVIRONMENT_SCRIPT.name}"
+    try:
+        guest_root.stream(root, ["/bin/bash", script], on_line, variables)
+    except Failure as failure:
+        raise Failure(
+            f"{ENVIRONMENT_SCRIPT.name} failed on this host", evidence=failure.evidence
+        ) from failure
 
 
 def write_tar(root: Path, target: Path) -> Path:

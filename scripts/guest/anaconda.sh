@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes /opt/mlflow from Anaconda's installer without a network; 10-python.sh calls this.
+# Makes /opt/mlflow from Anaconda's installer without a network; environment.sh calls this.
 # Reads: $PAYLOAD/anaconda-installer.sh, $PYTHON_VERSION (the Python in its package cache).
 set -euo pipefail
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes /opt/mlflow: a Python environment with the locked wheels, byte-compiled, with the empty
-# database that the first boot copies. Reads: $PAYLOAD, $PYTHON_DISTRIBUTION.
+# database that the first boot copies. Reads: $PAYLOAD, $PYTHON_DISTRIBUTION, and what anaconda.sh
+# reads.
 # The host runs this in a chroot of the guest's packages (mlflow_image/prepared.py), and where
 # that is not possible 10-python.sh runs it in the guest; the bytes are the same.
 set -euo pipefail
@@ -18,7 +19,7 @@ clean() {
 echo ":: making /opt/mlflow with the $PYTHON_DISTRIBUTION Python"
 case $PYTHON_DISTRIBUTION in
   system) clean /usr/bin/python3 -m venv --without-pip /opt/mlflow ;;
-  anaconda) bash "$PAYLOAD/anaconda.sh" ;;
+  anaconda) PYTHONHASHSEED=0 bash "$PAYLOAD/anaconda.sh" ;;
   *) echo "unknown Python distribution: $PYTHON_DISTRIBUTION" >&2; exit 1 ;;
 esac
 
@@ -36,14 +37,15 @@ echo ":: byte-compiling"
 # unchecked-hash: the same bytes every time, and no look at the source at every import.
 # Test suites inside packages are never imported by a server.
 log=$(mktemp)
-if ! clean "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/tests?/' \
-    /opt/mlflow/lib > "$log" 2>&1; then
-  # Some packages carry files for other Pythons; whatever else went wrong is an error.
-  if ! grep -q '^\*\*\* Error compiling' "$log" \
-      || grep -Eq '^Traceback|^[A-Za-z]+: \[Errno' "$log"; then
-    tail -n 20 "$log" >&2
-    exit 1
-  fi
+code=0
+clean "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/tests?/' \
+  /opt/mlflow/lib > "$log" 2>&1 || code=$?
+# 1: some packages carry files for other Pythons; whatever else went wrong is an error.
+if [ "$code" -gt 1 ] || { [ "$code" = 1 ] && ! grep -q '^\*\*\* Error compiling' "$log"; } \
+    || grep -Eq '^Traceback|^[A-Za-z]+: \[Errno' "$log"; then
+  echo "byte-compiling ended with exit code $code" >&2
+  tail -n 20 "$log" >&2
+  exit 1
 fi
 rm "$log"
 

@@ -22,6 +22,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 #: Stands for this host's ways to the network; must not be found in the image.
 HOST_CANARY = "canary-of-the-host"
 
+#: What a build says when it need not make /opt/mlflow in the guest.
+MADE_ON_HOST = "   - unpacking /opt/mlflow, made on the host ("
+
 #: Runs a program where only loopback exists: no interface, no route, no name server.
 CUT_OFF = """
 import fcntl, os, socket, struct, sys

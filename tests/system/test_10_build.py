@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .conftest import CHECKOUT, HOST_CANARY, Tasks, made, told
+from .conftest import CHECKOUT, HOST_CANARY, MADE_ON_HOST, Tasks, made, told
 
 
 @pytest.mark.budget(960)
@@ -28,6 +28,7 @@ def test_a_cold_build_without_a_network_ends_in_dist(
     assert manifest["disk"]["bytes"] < 700 * 10**6
     assert list(manifest["took"]) == ["base", "python", "image-files", "sealed"]
     told(manifest, record_property)
+    assert MADE_ON_HOST in build.stdout
     assert "next: scripts/invoke up" in build.stdout
 
 

@@ -16,7 +16,7 @@ from mlflow_image import packer_from_go, throwaway
 from mlflow_image.qemu import Spec
 
 from ..standin.server import pinned
-from .conftest import CHECKOUT, Tasks, made, told
+from .conftest import CHECKOUT, MADE_ON_HOST, Tasks, made, told
 
 pytestmark = pytest.mark.full
 
@@ -49,7 +49,8 @@ def built(tasks: Tasks, *words: str, says: str = "", **variables: str) -> dict[s
 def test_debian_12_is_baked_and_keeps_the_contract(
     tasks: Tasks, record_property: Callable[..., None]
 ) -> None:
-    manifest = built(tasks, *("--os", "debian-12", "--python", "system", "--packages", "server"))
+    words = ("--os", "debian-12", "--python", "system", "--packages", "server")
+    manifest = built(tasks, *words, says=MADE_ON_HOST)
     assert manifest["disk"]["bytes"] < 450 * 10**6
     told(manifest, record_property)
 
@@ -59,7 +60,8 @@ def test_debian_12_is_baked_and_keeps_the_contract(
 def test_ubuntu_24_04_is_baked_and_keeps_the_contract(
     tasks: Tasks, record_property: Callable[..., None]
 ) -> None:
-    manifest = built(tasks, *("--os", "ubuntu-24.04", "--python", "system", "--packages", "server"))
+    words = ("--os", "ubuntu-24.04", "--python", "system", "--packages", "server")
+    manifest = built(tasks, *words, says=MADE_ON_HOST)
     assert manifest["disk"]["bytes"] < 450 * 10**6
     told(manifest, record_property)
 
@@ -146,6 +148,7 @@ def test_an_ordinary_user_builds(record_property: Callable[..., None]) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+        assert MADE_ON_HOST in done.stdout
         told(made(copy / "dist" / "latest", done.stdout), record_property)
     finally:
         subprocess.run(["userdel", "--remove", user], capture_output=True, check=False)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mlflow_image import assemble, build, inputs, layers, packer, rootless
+from mlflow_image import anaconda, assemble, build, inputs, layers, packer, rootless
 from mlflow_image.errors import Refusals
 from mlflow_image.inputs import Inputs
 
@@ -53,7 +54,13 @@ def test_a_change_in_image_files_needs_no_package_and_no_wheel(make_inputs: Make
     inputs.fetch(needed, offline=True)
 
 
-def test_a_stale_python_layer_needs_its_wheels_alone(make_inputs: MakeInputs) -> None:
-    wanted = make_inputs()
-    needed = inputs.needed_by({"python", "image-files", "sealed"}, wanted)
+def test_a_stale_python_layer_needs_the_packages_too_but_can_do_without(
+    make_inputs: MakeInputs,
+) -> None:
+    wanted, stale = make_inputs(), {"python", "image-files", "sealed"}
+    needed = inputs.needed_by(stale, wanted)
+    assert (needed.wheels, needed.packages) == (wanted.wheels, wanted.packages)
+    needed = inputs.needed_by(stale, wanted, offline=True)
+    assert (needed.wheels, needed.packages) == (wanted.wheels, None)
+    needed = inputs.needed_by(stale, replace(wanted, installer=anaconda.read_installer()))
     assert (needed.wheels, needed.packages) == (wanted.wheels, None)

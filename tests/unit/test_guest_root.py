@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -79,25 +80,45 @@ def test_packages_of_merged_and_of_other_systems_meet_in_one_root_without_a_kern
     assert not (root / "data.tar").exists()
 
 
-def test_a_command_has_its_surroundings_and_no_rights(tmp_path: Path, program: Program) -> None:
+def test_a_command_has_its_surroundings_and_nothing_of_the_caller_s(
+    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rootless.require()
     program("chroot", 'cd "$1" && shift && exec "$@"')
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    monkeypatch.setenv("TMPDIR", "/not/there")
     root = tmp_path / "root"
     script = """echo x > dev/shm/x
     echo x > dev/null
     head -c 1 dev/urandom | wc -c
     stat -f -c %T dev/shm proc
-    tail -n +3 proc/self/net/dev | cut -d: -f1
-    echo "$GREETING"
     grep CapEff proc/self/status | cut -f2
-    echo x 2> dev/null > proc/self/comm || echo read-only"""
+    echo x 2> dev/null > proc/self/comm || echo read-only
+    chmod 666 dev/null 2> dev/null || echo read-only
+    env | cut -d= -f1 | grep -vx -e _ -e PWD -e OLDPWD -e SHLVL | sort
+    tail -n +3 proc/self/net/dev | cut -d: -f1"""
     root.mkdir()
     said: list[str] = []
-    guest_root.stream(root, ["sh", "-c", script], said.append, env={"GREETING": "hello"})
-    assert " ".join(said).split() == ["1", "tmpfs", "proc", "lo", "hello", "0" * 16, "read-only"]
+    guest_root.stream(root, ["sh", "-c", script], said.append, {"GREETING": "hello"})
+    *found, interfaces = " ".join(said).split("PATH ")
+    assert "".join(found).split() == [
+        *("1", "tmpfs", "proc", "0" * 16, "read-only", "read-only"),
+        *("GREETING", "HOME"),
+    ]
+    assert "lo" in interfaces.split()
+    assert not {name for _, name in socket.if_nameindex()} - {"lo"} & set(interfaces.split())
     files = sorted(path for path in root.rglob("*") if path.is_file())
     assert [path.name for path in files] == ["null", "urandom", "zero"]
     assert {path.stat().st_size for path in files} == {0}
+
+
+def test_a_command_sees_no_process_of_this_host(tmp_path: Path, program: Program) -> None:
+    rootless.require()
+    program("chroot", 'cd "$1" && shift && exec "$@"')
+    said: list[str] = []
+    script = "ls proc | grep -c '^[0-9]'; readlink proc/1/root || echo hidden"
+    guest_root.stream(tmp_path, ["sh", "-c", script], said.append, {})
+    assert int(said[0]) < 10 or (os.geteuid() != 0 and said[1] == "hidden")
 
 
 def test_the_root_has_copies_of_the_disc_s_files_with_their_modes(tmp_path: Path) -> None:
