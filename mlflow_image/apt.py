@@ -7,6 +7,7 @@ settings only `Acquire::*` (proxies, time-outs) is taken over.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mlflow_image import command
-from mlflow_image.errors import Failure
+from mlflow_image.errors import Failure, Refusals
 from mlflow_image.operating_systems import COMMON_PACKAGES, OperatingSystem
 from mlflow_image.progress import Step
 from mlflow_image.store import Store, hash_file
@@ -121,7 +122,7 @@ class Archive:
     def resolve(self, names: list[str], step: Step) -> Resolution:
         """Ask the archive which .debs these names mean today.
 
-        Raises Failure when the archive cannot be reached or a name is unknown.
+        Raises Failure when the archive cannot be reached, Refusals naming what it does not have.
         """
         self._configure()
         step.update("reading the archive's index")
@@ -140,9 +141,10 @@ class Archive:
         required = [name for name, package in stanzas.items() if is_required(package.stanza)]
         asked = sorted({*names, *required})
         if unknown := [name for name in names if name not in stanzas]:
-            raise Failure(
-                f"{self.system.name} has no package named {', '.join(unknown)}",
-                remedy="correct apt_packages in the image definition",
+            raise Refusals(
+                f"apt_packages of the image definition names what {self.system.name} lacks:",
+                [f"{name}{nearest(name, stanzas)}" for name in unknown],
+                remedy="correct apt_packages",
             )
         plan = self._apt("apt-get", "install", "-qq", "-y", "--print-uris", *asked).stdout
         chosen = [stanzas[name] for name in names_of_uris(plan)]
@@ -243,6 +245,12 @@ def parse_stanzas(text: str) -> Iterable[Package]:
                 size_bytes=int(fields["Size"]),
                 stanza=stanza.strip(),
             )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`, did you mean NAME?` for a misspelt package; empty when none is near."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 def is_required(stanza: str) -> bool:

@@ -125,10 +125,11 @@ def fetch(inputs: Inputs, *, offline: bool, mirror: str = "") -> None:
     """Bring every input that the store lacks; raises Failure naming what is missing offline."""
     store, definition = inputs.store, inputs.definition
     # Hashed again: an altered file is removed and fetched anew, or refused now and not later.
-    debs = [p for p in inputs.apt_packages if not store.intact(p.sha256)]
-    files = [w for w in (*inputs.wheels, *inputs.tools) if not store.intact(w.sha256)]
+    debs = [p for p in inputs.apt_packages if not intact(store, p.sha256, p.label)]
+    wanted = (*inputs.wheels, *inputs.tools)
+    files = [w for w in wanted if not intact(store, w.sha256, w.filename)]
     installer = inputs.installer
-    if installer and store.intact(installer.sha256):
+    if installer and intact(store, installer.sha256, installer.file):
         installer = None
     image = inputs.cloud_image
     if image and cloud_image.has(image, store):
@@ -161,6 +162,15 @@ def fetch(inputs: Inputs, *, offline: bool, mirror: str = "") -> None:
     if installer:
         with progress.step(f"Fetching {installer.name}") as step:
             store.fetch(installer.url, installer.sha256, installer.file, step.bytes_of)
+
+
+def intact(store: Store, sha256: str, name: str) -> bool:
+    """`Store.intact`, with a word about a file that was there and is not what it was."""
+    there = store.has(sha256)
+    found = store.intact(sha256)
+    if there and not found:
+        progress.warn(f"the store's copy of {name} was altered, and has been removed")
+    return found
 
 
 def pinned_image(definition: Definition) -> CloudImage | None:
@@ -199,7 +209,7 @@ def resolve(
         old = None  # made by another version of this product, with another list of names
     if not freshness.wants_new(old):
         if old is None:
-            raise Failure(
+            raise Refusal(
                 f"--offline, and no list of apt packages for {definition.os} is in the cache",
                 remedy="run `invoke fetch` once with the same options, with a network",
             )

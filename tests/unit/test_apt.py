@@ -11,7 +11,7 @@ import pytest
 
 from mlflow_image import apt, command
 from mlflow_image.apt import Archive, Package, Resolution
-from mlflow_image.errors import Failure
+from mlflow_image.errors import Failure, Refusals
 from mlflow_image.operating_systems import OPERATING_SYSTEMS
 from mlflow_image.progress import Step
 from mlflow_image.store import Store, hash_file
@@ -175,9 +175,11 @@ def test_resolved_packages_are_fetched_into_the_store(
 
 
 def test_an_unknown_name_is_refused_with_where_to_correct_it(archive: Archive, step: Step) -> None:
-    with pytest.raises(Failure, match=r"ubuntu-22\.04 has no package named sever, srv") as caught:
+    with pytest.raises(Refusals, match=r"apt_packages .* what ubuntu-22\.04 lacks:") as caught:
         archive.resolve(["sever", "server", "srv"], step)
+    assert caught.value.faults == ["sever, did you mean server?", "srv"]
     assert "apt_packages" in caught.value.remedy
+    assert caught.value.exit_code == 2
 
 
 def test_an_archive_that_cannot_be_read_says_what_can_be_done(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ from mlflow_image import anaconda, apt, archive_trust, cloud_image, inputs, prog
 from mlflow_image.apt import Archive, Resolution
 from mlflow_image.cloud_image import CloudImage
 from mlflow_image.definition import Definition
-from mlflow_image.errors import Failure
+from mlflow_image.errors import Failure, Refusal
 from mlflow_image.inputs import Freshness, Inputs
 from mlflow_image.store import Store
 from tests.unit.conftest import package
@@ -121,7 +122,7 @@ def test_a_refresh_that_was_asked_for_must_work(archive: StandInArchive, store: 
 
 
 def test_offline_without_a_list_says_what_to_do(archive: StandInArchive, store: Store) -> None:
-    with pytest.raises(Failure, match=r"no list of apt packages for ubuntu-22\.04") as caught:
+    with pytest.raises(Refusal, match=r"no list of apt packages for ubuntu-22\.04") as caught:
         resolve(Freshness(offline=True), store)
     assert "invoke fetch" in caught.value.remedy
     assert archive.asked == []
@@ -143,6 +144,22 @@ def test_offline_names_what_the_store_lacks(make_inputs: Callable[..., Inputs]) 
     with pytest.raises(Failure, match=r"lacks bash=5\.1, .*and \d more") as caught:
         inputs.fetch(make_inputs(), offline=True)
     assert "invoke fetch" in caught.value.remedy
+
+
+def test_an_altered_file_of_the_store_is_named_and_refused_offline(
+    make_inputs: Callable[..., Inputs],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wanted = make_inputs()
+    wheel = wanted.wheels[0]
+    path = wanted.store.path(wheel.sha256)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"altered")
+    with pytest.raises(Refusal, match=re.escape(wheel.filename)):
+        inputs.fetch(replace(wanted, packages=None, wheels=(wheel,), tools=()), offline=True)
+    assert f"the store's copy of {wheel.filename} was altered" in capsys.readouterr().err
+    assert not path.exists()
 
 
 def test_nothing_is_fetched_when_the_store_has_everything(
