@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,12 +103,14 @@ def room() -> list[Row]:
     return [
         Row(
             "memory",
-            f"{human_bytes(memory.available)} free of {human_bytes(memory.total)}",
+            f"{human_bytes(memory.available)} free of {human_bytes(memory.total)}, "
+            f"{human_bytes(build.NEEDED_MEMORY_MIB << 20)} needed: stop a VM, or other programs",
             memory.available >= build.NEEDED_MEMORY_MIB << 20,
         ),
         Row(
             "disk",
-            f"{human_bytes(disk.free)} free in {place}",
+            f"{human_bytes(disk.free)} free in {place}, {human_bytes(build.NEEDED_DISK_MIB << 20)} "
+            "needed: `invoke clean`, or another place with MLFLOW_IMAGE_CACHE",
             disk.free >= build.NEEDED_DISK_MIB << 20,
         ),
         Row("cache", f"{human_bytes(used)} in {place}", True),
@@ -117,15 +118,11 @@ def room() -> list[Row]:
 
 
 def network() -> list[Row]:
-    """Which hosts of a build answer by name; none is needed once `invoke fetch` has run."""
-    rows = []
-    host = anaconda.read_installer().host
-    try:
-        socket.getaddrinfo(host, 443)
-        rows.append(Row("network", f"{host} can be found: Anaconda can be fetched", True, False))
-    except OSError:
-        rows.append(Row("network", f"{host} cannot be found: no Anaconda", False, False))
-    return rows
+    """Whether Anaconda can be fetched; nothing is needed once `invoke fetch` has run."""
+    installer = anaconda.read_installer()
+    why = anaconda.why_not_fetched(installer.url)
+    said = f"{installer.host} {why}: no Anaconda" if why else f"{installer.host} offers Anaconda"
+    return [Row("network", said, not why, False)]
 
 
 def table(rows: list[Row]) -> Table:

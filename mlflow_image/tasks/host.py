@@ -17,7 +17,10 @@ def show_doctor(context: Context) -> None:
     progress.out.print(doctor.table(rows))
     if missing := [row for row in rows if not row.ok and row.needed]:
         names = ", ".join(row.what for row in missing)
-        raise Failure(f"missing: {names}", remedy="`scripts/invoke --list` installs what apt has")
+        raise Failure(
+            f"missing: {names}",
+            remedy="the rows above say what each needs; `scripts/invoke` installs what apt has",
+        )
 
 
 @task(
