@@ -6,8 +6,9 @@ from invoke.context import Context
 
 from mlflow_image import bench, bench_boot, bench_build, images, progress
 from mlflow_image.errors import Refusal
-from mlflow_image.tasks.task import task
+from mlflow_image.tasks.task import refuse_unknown, task, whole_number
 
+PACKAGE_SETS = ("full", "server")
 PARTS = ("rate", "boot", "build")
 
 
@@ -26,23 +27,27 @@ def measure(
     only: str = "",
     image: str = "",
     packages: str = "full",
-    rounds: int = 2,
+    rounds: str = "2",
     json: bool = False,
 ) -> None:
     """Measure call rate, boot and build times against their goals.
 
     Ratios come from one run, for machines are noisy.
     """
-    if only and only not in PARTS:
-        raise Refusal(f"--only {only}: unknown", remedy=f"one of {', '.join(PARTS)}")
+    refuse_unknown("only", only, ("", *PARTS))
+    refuse_unknown("packages", packages, PACKAGE_SETS)
+    count = whole_number("rounds", rounds)
+    if count < 1:
+        raise Refusal("--rounds 0 measures nothing", remedy="at least 1")
     wanted = [only] if only else list(PARTS)
+    booted = images.resolve(image or None) if "boot" in wanted else None
     figures: list[bench.Figure] = []
     if "rate" in wanted:
         with progress.step("one client's log_batch rate") as step:
             figures += bench.rate(step)
-    if "boot" in wanted:
+    if booted:
         with progress.step("power-on to the first logged run") as step:
-            figures += bench_boot.measure(images.resolve(image or None), rounds, step)
+            figures += bench_boot.measure(booted, count, step)
     if "build" in wanted:
         with progress.step("build times") as step:
             figures += bench_build.measure(packages, step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from invoke.context import Context
@@ -24,7 +23,7 @@ from mlflow_image.build import Options
 from mlflow_image.definition import Definition
 from mlflow_image.errors import Refusal
 from mlflow_image.inputs import Freshness
-from mlflow_image.tasks.task import task
+from mlflow_image.tasks.task import refuse_unknown, task
 
 DEFINITION_HELP = {
     "definition": "the image definition; default: image.yaml",
@@ -40,14 +39,6 @@ DEFINITION_HELP = {
 #: What --rebuild may name.
 LAYERS = ("base", "python", "image-files", "sealed")
 BUILD_FIRMWARES = ("bios", "uefi")
-
-
-def refuse_unknown(flag: str, value: str, choices: Sequence[str]) -> None:
-    """Raise Refusal for a value of a flag that is none of its choices."""
-    if value not in choices:
-        raise Refusal(
-            f"--{flag} {value}: unknown", remedy=f"one of {', '.join(filter(None, choices))}"
-        )
 
 
 def freshness(offline: bool, refresh: bool, no_refresh: bool) -> Freshness:

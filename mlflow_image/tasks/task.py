@@ -6,7 +6,7 @@ import functools
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
@@ -50,13 +50,23 @@ def task(**options: Any) -> Callable[[Body], Any]:
     return decorate
 
 
+def refuse_unknown(flag: str, value: str, choices: Sequence[str]) -> None:
+    """Raise Refusal for a value of a flag that is none of its choices."""
+    if value not in choices:
+        raise Refusal(
+            f"--{flag} {value}: unknown", remedy=f"one of {', '.join(filter(None, choices))}"
+        )
+
+
 def whole_number(flag: str, text: str) -> int:
     """A flag's value as a number, where Invoke's own conversion ends in a traceback.
 
     Raises Refusal naming the flag.
     """
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise Refusal(f"--{flag} {text!r} is no whole number")
+        raise Refusal(
+            f"--{flag} {text!r} is no whole number", remedy="digits alone, without a unit"
+        )
     return int(text)
 
 

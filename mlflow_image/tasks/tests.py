@@ -10,9 +10,9 @@ from pathlib import Path
 from invoke.context import Context
 
 from mlflow_image import verified
-from mlflow_image.errors import Failure, Refusal
+from mlflow_image.errors import Failure
 from mlflow_image.paths import CHECKOUT
-from mlflow_image.tasks.task import task
+from mlflow_image.tasks.task import refuse_unknown, task
 
 #: In the order of what they cost.
 FOLDERS = ("lint", "unit", "system")
@@ -30,8 +30,7 @@ def test(context: Context, full: bool = False, only: str = "", k: str = "") -> N
 
     Ends with a table of the seconds each test took and may take.
     """
-    if only and only not in FOLDERS:
-        raise Refusal(f"--only {only}: unknown", remedy=f"one of {', '.join(FOLDERS)}")
+    refuse_unknown("only", only, ("", *FOLDERS))
     folders = [f"tests/{name}" for name in ([only] if only else FOLDERS)]
     commit = verified.commit()
     with tempfile.TemporaryDirectory() as scratch:
