@@ -23,7 +23,7 @@ from mlflow_image import (
     vms,
 )
 from mlflow_image.definition import Definition
-from mlflow_image.errors import Refusals
+from mlflow_image.errors import Failure, Refusals
 from mlflow_image.images import Image, login_of
 from mlflow_image.inputs import Freshness, Inputs
 from mlflow_image.layers import Layer
@@ -108,7 +108,11 @@ def verified(candidate: Candidate, logs: Path) -> Candidate:
     record = verify.run(candidate.disk, logs, login_of(candidate.manifest))
     content = {**candidate.manifest, "verification": record}
     manifest.write(candidate.directory, content)
-    verify.refuse_unverified(record, logs)
+    try:
+        verify.refuse_unverified(record, logs)
+    except Failure as failure:
+        failure.remedy += "; the image is not promoted into dist/"
+        raise
     return Candidate(candidate.directory, content)
 
 

@@ -84,5 +84,7 @@ def in_folder(folder: Path) -> Image:
     """The image of a folder of dist/; raises Refusal when it holds none."""
     disk, schema = folder / DISK_NAME, folder / SCHEMA_NAME
     if not disk.is_file():
-        raise Refusal(f"{folder} holds no {DISK_NAME}")
+        raise Refusal(
+            f"{folder} holds no {DISK_NAME}", remedy="name a folder of dist/, an id or a disk file"
+        )
     return Image(folder.name, folder, disk, schema if schema.is_file() else None)

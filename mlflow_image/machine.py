@@ -112,9 +112,15 @@ class Machine:
         does not start.
         """
         if self.running:
-            raise Refusal("this VM runs already")
+            raise Refusal(
+                f"VM {self.spec.hostname} runs already",
+                remedy="`invoke status` shows where it answers",
+            )
         if not self.spec.backing.exists():
-            raise Failure(f"the image that this VM stands on is gone: {self.spec.backing}")
+            raise Failure(
+                f"the image that VM {self.spec.hostname} stands on is gone: {self.spec.backing}",
+                remedy="bring the file back; without it the VM's disk cannot be read",
+            )
         preflight.check_room(self.spec, self.directory)
         wished = ports.choose({22: 0, **self.spec.forwards}, last=self.state.ports)
         words = qemu.argv(self.spec, accelerator.choose(), wished, snapshot=snapshot)

@@ -65,7 +65,10 @@ def find(chosen: str = "") -> Packer:
     if chosen:
         path = shutil.which(chosen)
         if not path:
-            raise Refusal(f"--packer {chosen}: there is no such program")
+            raise Refusal(
+                f"--packer {chosen}: there is no such program",
+                remedy="name one by its path, or leave it out for the one on PATH",
+            )
         return usable(Path(path), "--packer")
     if path := shutil.which("packer"):
         return usable(Path(path), "on PATH")

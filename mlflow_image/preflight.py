@@ -64,7 +64,8 @@ def _disk_space(place: Path) -> list[str]:
     if free_mib >= LEAST_DISK_MIB:
         return []
     return [
-        f"not enough disk: {LEAST_DISK_MIB} MiB are needed below {place}, {free_mib} MiB are free"
+        f"not enough disk: {LEAST_DISK_MIB} MiB are needed below {place}, {free_mib} MiB "
+        "are free; `invoke clean`, or `invoke down` for a VM that is no longer needed"
     ]
 
 

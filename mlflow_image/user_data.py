@@ -86,7 +86,9 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise Refusal(f"{file} cannot be read: {error.strerror}") from error
+        raise Refusal(
+            f"{file} cannot be read: {error.strerror}", remedy="name a file that you can read"
+        ) from error
 
 
 def _refusals(file: Path, faults: list[Fault]) -> Refusals:
