@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
-from mlflow_image import paths, smoke, throwaway
+from mlflow_image import smoke, throwaway
+from mlflow_image.errors import Failure
 from mlflow_image.images import Image
+from mlflow_image.machine import Machine
 from mlflow_image.qemu import Spec
 from mlflow_image.smoke_process import Patience
 from mlflow_image.smoke_report import Report
@@ -17,19 +21,19 @@ PORT = 8000
 SETTINGS = f"schema_version: 1\nserver:\n  port: {PORT}\n  allowed_hosts: [{smoke.HOST_NAME}]\n"
 #: An emulated CPU answers its first calls slowly, and slower still on a busy host.
 PATIENCE = Patience(request_s=180, row_s=600)
-LOGS = paths.STATE / "logs" / "smoke-test"
+JOURNAL = "sudo journalctl --boot --no-pager -u 'mlflow-*'"
 
 
-def check_image(image: Image, on_step: Callable[[str], None]) -> Report:
+def check_image(image: Image, logs: Path, on_step: Callable[[str], None]) -> Report:
     """Boot a VM from the image, run the smoke test with a reboot in it, throw the VM away.
 
-    on_step gets one line for everything that is waited for. Raises Failure when the VM
-    does not get ready; its console is then in LOGS.
+    logs: gets its console, and its journal when something differs. on_step gets one line for
+    everything that is waited for. Raises Failure when the VM does not get ready.
     """
     spec = Spec(backing=image.disk, hostname="smoke", ssh_user=image.login, forwards={PORT: 0})
     waiting = Waiting(on_step)
     with throwaway.booted(
-        spec, userdata.wrap(SETTINGS), until="ready", on_wait=waiting, logs=LOGS
+        spec, userdata.wrap(SETTINGS), until="ready", on_wait=waiting, logs=logs
     ) as vm:
 
         def reboot() -> None:
@@ -46,8 +50,17 @@ def check_image(image: Image, on_step: Callable[[str], None]) -> Report:
             patience=PATIENCE,
             anonymous=True,
         )
+        if not report.ok:
+            keep_journal(vm, logs)
     # Kept on the server, and gone with it.
     return replace(report, left_behind=())
+
+
+def keep_journal(vm: Machine, logs: Path) -> None:
+    """The journal of MLflow's units, as far as the VM still hands it over."""
+    with contextlib.suppress(Failure):
+        logs.mkdir(parents=True, exist_ok=True)
+        (logs / "journal.log").write_text(vm.run(JOURNAL, check=False).stdout)
 
 
 class Waiting:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from invoke.context import Context
 
-from mlflow_image import images, progress, smoke, smoke_vm
+from mlflow_image import assemble, images, progress, smoke, smoke_vm
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.smoke_report import Report
 from mlflow_image.tasks.task import task
@@ -37,8 +37,15 @@ def smoke_test(
             tell(smoke.check_server(server, keep=keep, on_step=on_step), json)
     else:
         booted = images.resolve(image or None)
-        with shown(f"smoke test of {booted.id}", json) as on_step:
-            tell(smoke_vm.check_image(booted, on_step), json)
+        logs = assemble.logs_folder("smoke-test")
+        try:
+            with shown(f"smoke test of {booted.id}", json) as on_step:
+                report = smoke_vm.check_image(booted, logs, on_step)
+            tell(report, json)
+        except Failure as failure:
+            where = f"the VM's logs: {logs}"
+            failure.remedy = f"{failure.remedy}; {where}" if failure.remedy else where
+            raise
 
 
 def refuse_contradictions(url: str, image: str, keep: bool) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image import anaconda, assemble, build, inputs, layers, packer, rootless
-from mlflow_image.errors import Refusals
+from mlflow_image import anaconda, assemble, build, inputs, layers, manifest, packer, rootless
+from mlflow_image.errors import Failure, Refusals
 from mlflow_image.inputs import Inputs
 
 MakeInputs = Callable[..., Inputs]
@@ -64,3 +64,25 @@ def test_a_stale_python_layer_needs_the_packages_too_but_can_do_without(
     assert (needed.wheels, needed.packages) == (wanted.wheels, None)
     needed = inputs.needed_by(stale, replace(wanted, installer=anaconda.read_installer()))
     assert (needed.wheels, needed.packages) == (wanted.wheels, None)
+
+
+def test_an_image_that_breaks_its_contract_is_not_promoted(
+    make_inputs: MakeInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = make_inputs()
+    stack = layers.of(wanted)
+    candidate = manifest.Candidate(tmp_path, {"os": "ubuntu-22.04", "image": "x"})
+    monkeypatch.setattr(build.plan, "make", lambda *_: [])
+    monkeypatch.setattr(build.plan, "table", lambda _: "")
+    monkeypatch.setattr(build.plan, "outlook", lambda _: "")
+    monkeypatch.setattr(build.manifest, "image_id", lambda *_: "x")
+    monkeypatch.setattr(build.manifest, "complete", lambda *_: candidate)
+    monkeypatch.setattr(build.promote, "existing", lambda *_: None)
+    monkeypatch.setattr(build.promote, "into_dist", lambda *_: pytest.fail("it was promoted"))
+    monkeypatch.setattr(build.packer, "find", lambda _: None)
+    record = {"result": "failed", "summary": "1 failed, 41 passed", "tests": 41}
+    monkeypatch.setattr(build.verify, "run", lambda *_: record)
+    with pytest.raises(Failure, match="does not keep its contract: 1 failed, 41 passed") as caught:
+        build.make(stack, wanted, build.Options())
+    assert "not promoted into dist/" in caught.value.remedy
+    assert manifest.read(tmp_path)["verification"]["result"] == "failed"

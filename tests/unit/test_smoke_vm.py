@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mlflow_image import smoke, smoke_vm
+from mlflow_image.command import Completed
 from mlflow_image.images import Image
 from mlflow_image.smoke_report import Report, Row
 from mlflow_settings import settings, userdata
@@ -36,6 +37,11 @@ class Guest:
     def wait_until_ready(self, on_wait: Callable[[str], None]) -> None:
         self.done.append("ready")
 
+    def run(self, line: str, *, check: bool) -> Completed:
+        assert "journalctl" in line
+        self.done.append("journal")
+        return Completed((line,), 0, "mlflow-launch: ready\n", "", 1.0)
+
 
 @pytest.fixture
 def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
@@ -61,7 +67,7 @@ def test_the_vms_settings_are_good_ones_and_allow_the_name() -> None:
 
 
 def test_the_vm_is_reached_by_name_rebooted_and_thrown_away(
-    guest: Guest, monkeypatch: pytest.MonkeyPatch
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     given: dict[str, Any] = {}
 
@@ -72,10 +78,21 @@ def test_the_vm_is_reached_by_name_rebooted_and_thrown_away(
 
     monkeypatch.setattr(smoke, "check_server", check_server)
     steps: list[str] = []
-    report = smoke_vm.check_image(IMAGE, steps.append)
+    report = smoke_vm.check_image(IMAGE, tmp_path / "logs", steps.append)
     assert given["url"] == "http://mlflow.smoke.test:34567"
     assert given["resolve"] == {"mlflow.smoke.test": "127.0.0.1"}
     assert given["anonymous"]
     assert guest.done == ["ssh", "reboot", "ready", "gone"]
     assert steps == ["the VM boots: the kernel"]
     assert report == Report(given["url"], (GOOD,), 1.0, ())
+    assert not (tmp_path / "logs").exists()
+
+
+def test_when_something_differs_the_server_s_journal_is_kept_before_the_vm_goes(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bad = Row("read back", "tags", "written", "nothing", False, 0.1)
+    monkeypatch.setattr(smoke, "check_server", lambda url, **_: Report(url, (bad,), 1.0, ()))
+    assert not smoke_vm.check_image(IMAGE, tmp_path / "logs", lambda _: None).ok
+    assert (tmp_path / "logs" / "journal.log").read_text() == "mlflow-launch: ready\n"
+    assert guest.done == ["journal", "gone"]
