@@ -61,21 +61,24 @@ def read(
     Raises Refusals with one line per fault: file, line, path, value, remedy.
     """
     file = file or DEFAULT_FILE
-    overrides = overridden(os=os, python=python, packages=packages)
+    overrides, unknown = overridden(os=os, python=python, packages=packages)
     text = read_text(file)
     try:
         document = load(text, file.name)
         if document.data is None:  # nothing but comments: the defaults
             document = replace(document, data={})
-        if faults := document.check(schema()):
-            raise Faults(faults)
-        data = {**document.data, **overrides}
-        if faults := impossible(document, data):
-            raise Faults(faults)
-    except Faults as found:
-        raise Refusals(
-            f"{file} is not a valid image definition:", list(map(str, found.faults))
-        ) from found
+        faults = document.check(schema())
+        data = {**document.data, **overrides} if isinstance(document.data, dict) else {}
+        wrong = {fault.path[0] for fault in faults if fault.path}
+        sound = {key: value for key, value in data.items() if key not in wrong}
+        faults += impossible(document, sound)
+    except Faults as unreadable:
+        faults = unreadable.faults
+    if faults:
+        found = [*unknown, *(str(fault) for fault in Faults(faults).faults)]
+        raise Refusals(f"{file} is not a valid image definition:", found)
+    if unknown:
+        raise Refusals("the command line names what is not there:", unknown)
     distribution = data.get("python", {}).get("distribution", Definition.python)
     packages_added = tuple(data.get("apt_packages", ()))
     return Definition(**{**data, "python": distribution, "apt_packages": packages_added})
@@ -93,8 +96,8 @@ def read_text(file: Path) -> str:
         ) from error
 
 
-def overridden(*, os: str, python: str, packages: str) -> dict[str, Any]:
-    """What the command line overrides, as image.yaml would say it; raises Refusals."""
+def overridden(*, os: str, python: str, packages: str) -> tuple[dict[str, Any], list[str]]:
+    """What the command line overrides, as image.yaml would say it, and what it names in vain."""
     known = schema()["properties"]
     distributions = known["python"]["properties"]["distribution"]["enum"]
     faults = [
@@ -107,9 +110,9 @@ def overridden(*, os: str, python: str, packages: str) -> dict[str, Any]:
         if value and value not in choices
     ]
     if faults:
-        raise Refusals("the command line names what is not there:", faults)
+        return {}, faults
     found = {"os": os, "packages": packages, "python": {"distribution": python} if python else ""}
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in found.items() if value}, []
 
 
 def impossible(document: Document, data: dict[str, Any]) -> list[Any]:

@@ -98,3 +98,17 @@ def test_an_automatic_disk_has_room_for_anaconda() -> None:
     assert Definition().disk_size_mib("system") == 4096
     assert Definition().disk_size_mib("anaconda") == 12288
     assert Definition(disk_mib=5000).disk_size_mib("anaconda") == 5000
+
+
+def test_faults_of_the_command_line_of_keys_and_of_combinations_come_at_once(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "image.yaml"
+    file.write_text("nam: x\nos: debian-12\nbase: cloud-image\n")
+    with pytest.raises(Refusals) as caught:
+        definition.read(file, python="conda")
+    faults = caught.value.faults
+    assert len(faults) == 3
+    assert faults[0].startswith("--python conda: unknown; one of ")
+    assert faults[1].startswith("image.yaml:1: nam: ")
+    assert faults[2].startswith("image.yaml:3: base: debian-12 has no pinned cloud image")
