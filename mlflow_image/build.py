@@ -77,7 +77,7 @@ def make(stack: list[Layer], wanted: Inputs, options: Options) -> Image:
             return image
     else:
         require_host()
-    with_packer = packer.find(options.packer)
+    with_packer = packer.find(options.packer, offline=options.freshness.offline)
     if stale:
         progress.say(f"using {with_packer}")
         offline = options.freshness.offline

@@ -57,10 +57,11 @@ class Packer:
         return found
 
 
-def find(chosen: str = "") -> Packer:
+def find(chosen: str = "", *, offline: bool = False) -> Packer:
     """The Packer to use: `chosen`, else the one on PATH, else one built with Go.
 
-    Raises Refusal when it is none, is too old, or lacks the qemu plugin that it needs.
+    Raises Refusal when it is none, is too old, or lacks the qemu plugin that it needs, and when it
+    is still to be built and there is to be no network.
     """
     if chosen:
         path = shutil.which(chosen)
@@ -72,13 +73,18 @@ def find(chosen: str = "") -> Packer:
         return usable(Path(path), "--packer")
     if path := shutil.which("packer"):
         return usable(Path(path), "on PATH")
-    return built_with_go()
+    return built_with_go(offline=offline)
 
 
-def built_with_go() -> Packer:
+def built_with_go(*, offline: bool) -> Packer:
     """The pinned Packer and qemu plugin, built from source on this host and kept in the cache."""
     from mlflow_image import packer_from_go
 
+    if offline and not packer_from_go.is_built():
+        raise Refusal(
+            "--offline, and there is no Packer on this host: building it takes a network",
+            remedy="run `invoke fetch` once with a network, or name one with --packer",
+        )
     built = packer_from_go.ensure()
     return usable(built.binary, "built with Go", built.plugin_dir)
 

@@ -13,6 +13,7 @@ from mlflow_image import (
     images,
     inputs,
     layers,
+    packer,
     progress,
     promote,
     qemu,
@@ -21,7 +22,7 @@ from mlflow_image import (
 from mlflow_image import plan as plans
 from mlflow_image.build import Options
 from mlflow_image.definition import Definition
-from mlflow_image.errors import Refusal
+from mlflow_image.errors import Failure, Refusal
 from mlflow_image.inputs import Freshness
 from mlflow_image.tasks.task import refuse_unknown, task
 
@@ -147,11 +148,18 @@ def fetch(
     refresh: bool = False,
     no_refresh: bool = False,
 ) -> None:
-    """Fetch every input, for `build-image --offline`."""
+    """Fetch every input, for `build-image --offline`.
+
+    Where the host has no Packer, that is built as well.
+    """
     wanted = inputs.gather(
         read_definition(definition, os, python, packages),
         freshness(False, refresh, no_refresh),
         mirror(context),
     )
     inputs.fetch(wanted, offline=False, mirror=mirror(context))
+    try:
+        progress.say(f"builds will use {packer.find()}")
+    except Failure as failure:  # perhaps it is another host that will build
+        progress.warn(str(failure))
     progress.say("everything that this build needs is in the store")

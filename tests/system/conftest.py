@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from mlflow_image import paths, rootless
+from mlflow_image import anaconda, paths, rootless
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -111,8 +112,25 @@ def tasks() -> Iterator[Tasks]:
     for shared in ("store", "apt", "packer"):
         (paths.cache() / shared).mkdir(parents=True, exist_ok=True)
         (cold / shared).symlink_to(paths.cache() / shared)
-    yield Tasks({"MLFLOW_IMAGE_CACHE": str(cold), "PYTHONUNBUFFERED": "1"})
+    with kept_as_they_are():
+        yield Tasks({"MLFLOW_IMAGE_CACHE": str(cold), "PYTHONUNBUFFERED": "1"})
     rootless.remove(cold)
+
+
+@contextlib.contextmanager
+def kept_as_they_are() -> Iterator[None]:
+    """What this checkout's user decided and built last is afterwards as it was."""
+    latest, decided = CHECKOUT / "dist" / "latest", anaconda.RECORD
+    link = latest.readlink() if latest.is_symlink() else None
+    decision = decided.read_bytes() if decided.is_file() else None
+    yield
+    if link is not None:
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(link)
+    if decision is not None:
+        decided.write_bytes(decision)
+    else:
+        decided.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,7 @@ def test_an_image_that_breaks_its_contract_is_not_promoted(
     monkeypatch.setattr(build.manifest, "complete", lambda *_: candidate)
     monkeypatch.setattr(build.promote, "existing", lambda *_: None)
     monkeypatch.setattr(build.promote, "into_dist", lambda *_: pytest.fail("it was promoted"))
-    monkeypatch.setattr(build.packer, "find", lambda _: None)
+    monkeypatch.setattr(build.packer, "find", lambda *_, **__: None)
     record = {"result": "failed", "summary": "1 failed, 41 passed", "tests": 41}
     monkeypatch.setattr(build.verify, "run", lambda *_: record)
     with pytest.raises(Failure, match="does not keep its contract: 1 failed, 41 passed") as caught:

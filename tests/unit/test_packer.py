@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image import packer
+from mlflow_image import packer, packer_from_go
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.packer import CONSOLE_LOG, PACKER_LOG, Packer, Run
 from mlflow_image.progress import Step
@@ -70,6 +70,17 @@ def test_a_new_one_without_its_plugin_is_refused(program: Program) -> None:
 def test_a_new_one_with_its_plugin_is_used(program: Program) -> None:
     program("packer", saying("1.11.2", "/p/packer-plugin-qemu_v1.0.9_x5.0_linux_amd64"))
     assert packer.find().plugins == (packer.QEMU_PLUGIN,)
+
+
+def test_offline_none_is_built_unless_it_was_already(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_IMAGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(packer_from_go, "ensure", lambda: pytest.fail("it would be built"))
+    with pytest.raises(Refusal, match="--offline, and there is no Packer") as caught:
+        packer.find(offline=True)
+    assert "invoke fetch" in caught.value.remedy
 
 
 def test_its_plugins_are_looked_for_where_they_are_said_to_be(program: Program) -> None:
