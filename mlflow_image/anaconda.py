@@ -65,7 +65,8 @@ class Decision:
     def __str__(self) -> str:
         size = f", about {self.size_bytes / 1e9:.1f} GB to fetch" if self.size_bytes else ""
         terms = f". {self.terms}" if self.terms else ""
-        return f"Python distribution: {self.choice} ({self.reason}{size}){terms}"
+        day = f"on {self.date[:10]}: " if self.date else ""
+        return f"Python distribution: {self.choice} ({day}{self.reason}{size}){terms}"
 
 
 def read_installer(file: Path | None = None) -> Installer:

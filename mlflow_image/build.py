@@ -22,6 +22,7 @@ from mlflow_image import (
     verify,
     vms,
 )
+from mlflow_image.anaconda import Installer
 from mlflow_image.definition import Definition
 from mlflow_image.errors import Failure, Refusals
 from mlflow_image.images import Image, login_of
@@ -33,6 +34,8 @@ from mlflow_image.paths import cache
 
 #: What a cold build writes beside the store: the tree three times, three disks, a tar of it.
 NEEDED_DISK_MIB = 12_000
+#: How often such a build has Anaconda's files at once: disks, trees, tars (counted, not measured).
+ANACONDA_COPIES = 4
 NEEDED_MEMORY_MIB = 2_000
 
 
@@ -76,7 +79,7 @@ def make(stack: list[Layer], wanted: Inputs, options: Options) -> Image:
             progress.say(f"nothing changed: {image.directory} is up to date")
             return image
     else:
-        require_host()
+        require_host(wanted.installer)
     with_packer = packer.find(options.packer, offline=options.freshness.offline)
     if stale:
         progress.say(f"using {with_packer}")
@@ -116,7 +119,7 @@ def verified(candidate: Candidate, logs: Path) -> Candidate:
     return Candidate(candidate.directory, content)
 
 
-def require_host() -> None:
+def require_host(installer: Installer | None = None) -> None:
     """Refuse early what would fail late, all at once: disk, memory, user namespaces.
 
     Says once how the guest's processor is run.
@@ -124,12 +127,14 @@ def require_host() -> None:
     rootless.require()
     place = cache()
     place.mkdir(parents=True, exist_ok=True)
+    anaconda_bytes = installer.installed_bytes if installer else 0
+    needed_disk = NEEDED_DISK_MIB + (ANACONDA_COPIES * anaconda_bytes >> 20)
     free_disk = shutil.disk_usage(place).free >> 20
     free_memory = packer.free_memory_mib()
     faults = []
-    if free_disk < NEEDED_DISK_MIB:
+    if free_disk < needed_disk:
         faults.append(
-            f"not enough disk: {NEEDED_DISK_MIB} MiB are needed in {place}, {free_disk} MiB are "
+            f"not enough disk: {needed_disk} MiB are needed in {place}, {free_disk} MiB are "
             "free; `invoke clean`, or put the cache elsewhere with MLFLOW_IMAGE_CACHE"
         )
     if free_memory < NEEDED_MEMORY_MIB:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlflow_image import anaconda, apt, archive_trust, cloud_image, progress, wheels
 from mlflow_image.anaconda import Decision, Installer
 from mlflow_image.cloud_image import CloudImage
-from mlflow_image.definition import Definition
+from mlflow_image.definition import DISK_MIB, Definition
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.paths import LOCKS, cache
 from mlflow_image.store import Store
@@ -88,9 +88,13 @@ def gather(definition: Definition, freshness: Freshness, mirror: str = "") -> In
     decision = anaconda.decide(
         definition.python, installer, has=store.has, offline=freshness.offline
     )
-    if definition.python == "auto":
-        progress.say(str(decision))
     taken = installer if decision.choice == "anaconda" else None
+    if definition.python == "auto":
+        progress.say(f"{decision}; --python decides it anew")
+    elif taken:
+        progress.say(str(decision))
+    if taken:
+        require_room(definition)
     python = taken.python if taken else definition.system.python
     locked = wheels.select(wheels.read_lock(wheels.lock_file(python)), definition.packages)
     return Inputs(
@@ -104,6 +108,16 @@ def gather(definition: Definition, freshness: Freshness, mirror: str = "") -> In
         tools=tuple(wheels.read_lock(LOCKS / "tools.txt")),
         store=store,
     )
+
+
+def require_room(definition: Definition) -> None:
+    """Refuse a disk that is too small for Anaconda where `auto` became that just now."""
+    least = DISK_MIB["anaconda"]
+    if isinstance(definition.disk_mib, int) and definition.disk_mib < least:
+        raise Refusal(
+            f"disk_mib: {definition.disk_mib} MiB is too small for Anaconda",
+            remedy=f"auto, at least {least}, or python.distribution: system",
+        )
 
 
 def needed_by(stale: set[str], inputs: Inputs, *, offline: bool = False) -> Inputs:

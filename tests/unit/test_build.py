@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,15 @@ def test_too_little_disk_and_memory_are_refused_at_once_with_numbers(
         build.require_host()
     assert len(refused.value.faults) == 2
     assert "100 MiB are free" in refused.value.faults[1]
+
+
+def test_anaconda_takes_more_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rootless, "require", lambda: None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 20 << 30))
+    build.require_host()
+    with pytest.raises(Refusals, match="cannot build") as refused:
+        build.require_host(anaconda.read_installer())
+    assert "MiB are needed" in refused.value.faults[0]
 
 
 @pytest.mark.parametrize("remake", [True, False])

@@ -205,3 +205,13 @@ def test_a_cloud_image_is_fetched_with_its_keyring(
     monkeypatch.setattr(cloud_image, "fetch", lambda *args: fetched.append(args[:2]))
     inputs.fetch(of_cloud_image, offline=False)
     assert fetched == [(of_cloud_image.cloud_image, Path("/keys.gpg"))]
+
+
+def test_a_disk_too_small_for_anaconda_is_refused_also_where_auto_became_that(
+    archive: StandInArchive, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided = anaconda.Decision("anaconda", "a test", 1, "terms", "2026-01-02T03:04:05Z")
+    monkeypatch.setattr(anaconda, "decide", lambda *_, **__: decided)
+    archive.answer = resolution(0)
+    with pytest.raises(Refusal, match="disk_mib: 4096 MiB is too small for Anaconda"):
+        inputs.gather(Definition(disk_mib=4096), Freshness())
