@@ -50,7 +50,7 @@ def environment() -> Path:
             command.run([sys.executable, "-m", "venv", place])
             pip: list[str | Path] = [place / "bin" / "python", "-m", "pip", "install", "--quiet"]
             command.run([*pip, "--require-hashes", "-r", lock])
-            (place / "complete").touch()
+        (place / "complete").touch()  # the cache removes first what was used least recently
     return place
 
 
@@ -87,18 +87,25 @@ def stock(folder: Path, workers: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def ours(folder: Path, workers: int) -> Iterator[str]:
+def ours(folder: Path, workers: int, *, job_execution: bool = False) -> Iterator[str]:
     """The image's launcher with the image's settings and files; yields its URL once it answers."""
     share = prepared()
     shutil.copyfile(share / "empty.sqlite", folder / "mlflow.db")
     port = free_port()
-    wanted = settings.Settings(server=settings.Server(host="127.0.0.1", port=port, workers=workers))
+    server = settings.Server(
+        host="127.0.0.1", port=port, workers=workers, job_execution=job_execution
+    )
+    wanted = settings.Settings(server=server)
     variables = {
         **render.environment(wanted),
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
         "MLFLOW_ARTIFACTS_DESTINATION": f"{folder}/artifacts",
     }
-    document = {"format": render.FORMAT, "environment": variables, "stock_command": False}
+    document = {
+        "format": render.FORMAT,
+        "environment": variables,
+        "stock_command": job_execution,
+    }
     (folder / "server.json").write_text(json.dumps(document))
     words = [str(environment() / "bin" / "python"), "-I", str(LIBRARY / "mlflow-launch")]
     places = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -125,3 +126,29 @@ def test_the_workers_environment_is_that_of_a_stock_server() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+
+
+@pytest.mark.full
+@pytest.mark.budget(300)
+@pytest.mark.verifies("job execution: the stock command, its runner and consumers (natively)")
+def test_with_job_execution_the_stock_server_answers_and_its_consumers_run(tmp_path: Path) -> None:
+    with native.ours(tmp_path, 1, job_execution=True) as url:
+        assert requests.get(f"{url}/health", timeout=60).text == "OK"
+        deadline = time.monotonic() + 120
+        while not any("huey.bin.huey_consumer" in line for line in command_lines()):
+            assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
+            time.sleep(0.5)
+        assert "starting the stock `mlflow server`" in (tmp_path / "server.log").read_text()
+        started = psutil.Process().children(recursive=True)
+    assert len(started) > 5
+    _, left = psutil.wait_procs(started, timeout=30)
+    assert left == []
+
+
+def command_lines() -> list[list[str]]:
+    """Of every process below this one."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            found.append(process.cmdline())
+    return found
