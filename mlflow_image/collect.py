@@ -22,7 +22,7 @@ LOG_AGE_S = 14 * 24 * 3600
 
 @dataclass(frozen=True)
 class Entry:
-    """Something that can be removed: a layer or a stored file."""
+    """Something that can be removed: a layer, a stored file, programs that were built here."""
 
     path: Path
     bytes: int
@@ -54,8 +54,9 @@ def collect(
 
 
 def all_entries() -> list[Entry]:
-    """Every layer and every stored file of the cache."""
-    folders = [p for p in (cache() / "layers").glob("*") if p.is_dir()]
+    """Every layer and stored file of the cache, and every program that was built into it."""
+    kinds = ("layers", "native", "packer")
+    folders = [p for kind in kinds for p in (cache() / kind).glob("*") if p.is_dir()]
     files = (cache() / "store" / "sha256").glob("*/*")
     found = []
     for path in (*folders, *files):

@@ -88,6 +88,7 @@ def ensure(version: str = "1.11.2") -> PackerInstall:
             require_go()
             require_disk(home.parent)
             build_into(home, recipe)
+    (home / "packer").touch()  # the cache removes first what was used least recently
     return PackerInstall(home / "packer", home / "plugins")
 
 

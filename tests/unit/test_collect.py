@@ -185,3 +185,14 @@ def test_half_downloads_of_yesterday_and_old_logs_go(cache: Path, state: Path) -
 
 def test_an_empty_cache_is_no_fault() -> None:
     assert collect.collect([]) == []
+
+
+def test_programs_built_into_the_cache_are_part_of_it_and_go_when_unused(cache: Path) -> None:
+    for kind, days in (("native", 70), ("packer", 3)):
+        folder = cache / kind / "made"
+        folder.mkdir(parents=True)
+        (folder / "program").write_bytes(b"x" * SIZE_BYTES)
+        aged(folder / "program", days)
+    (removed,) = collect.collect([])
+    assert removed.path == cache / "native" / "made"
+    assert (cache / "packer" / "made" / "program").exists()
