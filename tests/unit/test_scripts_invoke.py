@@ -1,0 +1,143 @@
+"""scripts/invoke: what it does where something is lacking, and that it does little elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlflow_image.paths import CHECKOUT
+
+REAL = ("bash", "cat", "cut", "dirname", "env", "flock", "rm", "sha256sum", "touch")
+LOCK = "a==1\n"
+
+Program = Callable[[str, str], Path]
+
+
+class Host:
+    """A checkout of its own, on a host that has the programs in `bin` alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.checkout, self.bin = folder / "checkout", folder / "bin"
+        (self.checkout / "scripts" / "host").mkdir(parents=True)
+        (self.checkout / "locks").mkdir()
+        self.bin.mkdir()
+        shutil.copy(CHECKOUT / "scripts" / "invoke", self.checkout / "scripts")
+        (self.checkout / "locks" / "host.txt").write_text(LOCK)
+        self.needs("")
+        for name in REAL:
+            (self.bin / name).symlink_to(shutil.which(name) or name)
+        self.has("python3", f'exec {sys.executable} "$@"')
+        self.has("uname", "case $1 in -s) echo Linux ;; *) echo x86_64 ;; esac")
+        self.has("id", "echo 1000")
+
+    def has(self, name: str, body: str) -> None:
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    def needs(self, rows: str) -> None:
+        (self.checkout / "scripts" / "host" / "packages.txt").write_text(rows)
+
+    def has_environment(self) -> None:
+        venv = self.checkout / ".venv"
+        (venv / "bin").mkdir(parents=True)
+        version = " ".join(map(str, sys.version_info[:3]))
+        known = hashlib.sha256(LOCK.encode()).hexdigest()
+        (venv / ".made-from").write_text(f"{known} {sys.executable} {version}")
+        (venv / "bin" / "invoke").write_text('#!/bin/sh\necho "invoke $*"\n')
+        (venv / "bin" / "invoke").chmod(0o755)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.bin / "bash", self.checkout / "scripts" / "invoke", *words],
+            env={"PATH": str(self.bin)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_another_system_gets_one_clear_line(host: Host) -> None:
+    host.has("uname", "case $1 in -s) echo Darwin ;; *) echo arm64 ;; esac")
+    done = host.run("--list")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: this host is Darwin arm64; mlflow-image builds on Linux x86_64 only\n"
+    )
+
+
+def test_without_a_fitting_python_it_says_which_would_do(host: Host) -> None:
+    host.has("python3", "exit 1")
+    for name in ("python3.13", "python3.12", "python3.11", "python3.10"):
+        host.has(name, "exit 1")
+    script = host.checkout / "scripts" / "invoke"
+    script.write_text(script.read_text().replace("/usr/bin/python3", "/no/python3"))
+    done = host.run("--list")
+    assert done.returncode == 2
+    assert "no Python 3.10 to 3.13 was found" in done.stderr
+    assert "MLFLOW_IMAGE_PYTHON" in done.stderr
+
+
+def test_where_there_is_no_apt_it_says_exactly_what_to_install(host: Host) -> None:
+    host.needs("no-such-program its-package makes disks\nany:bash,other shell runs scripts\n")
+    done = host.run("--list")
+    assert done.returncode == 2
+    assert "  its-package: makes disks\n" in done.stderr
+    assert done.stderr.endswith("install the programs above with its own tools: its-package\n")
+    assert not (host.checkout / ".venv").exists()
+
+
+def test_a_user_without_the_right_gets_the_line_for_root(host: Host) -> None:
+    host.needs("no-such-program its-package makes disks\n")
+    host.has("apt-get", "echo apt-get was called; exit 1")
+    done = host.run("--list")
+    assert done.returncode == 2
+    assert "apt-get install --no-install-recommends its-package\n" in done.stderr
+    assert "was called" not in done.stderr
+
+
+def test_what_apt_cannot_install_is_named_with_what_to_do(host: Host) -> None:
+    host.needs("no-such-program its-package makes disks\n")
+    host.has("id", "echo 0")
+    host.has("apt-get", 'case "$*" in *install*) echo "E: no network" >&2; exit 100 ;; esac')
+    done = host.run("--list")
+    assert done.returncode == 2
+    assert "E: no network\n" in done.stderr
+    assert done.stderr.endswith("or install them by hand: its-package\n")
+
+
+def test_what_apt_installs_is_said_with_its_reason_before(host: Host) -> None:
+    host.needs("no-such-program its-package makes disks\n")
+    host.has_environment()
+    host.has("id", "echo 0")
+    host.has("apt-get", 'echo "apt-get $*"')
+    done = host.run("--list")
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert said[:3] == [
+        "this host lacks:",
+        "  its-package: makes disks",
+        "installing them with apt-get",
+    ]
+    assert said[-1] == "apt-get -q install -y --no-install-recommends its-package"
+
+
+def test_a_second_call_installs_and_makes_nothing_and_hands_its_words_on(host: Host) -> None:
+    host.needs("bash shell runs scripts\n")
+    host.has_environment()
+    host.has("apt-get", "echo apt-get was called; exit 1")
+    done = host.run("up", "--name", "a b")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"invoke --search-root {host.checkout} up --name a b\n"
