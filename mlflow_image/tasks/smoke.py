@@ -34,7 +34,10 @@ def smoke_test(
     if url:
         server = smoke.checked_url(url)
         with shown(f"smoke test of {server}", json) as on_step:
-            tell(smoke.check_server(server, keep=keep, on_step=on_step), json)
+            report = smoke.check_server(server, keep=keep, on_step=on_step)
+        tell(report, json)
+        if not keep and not json:
+            progress.say(f"what was deleted lies in the bin of {server} until `mlflow gc` there")
     else:
         booted = images.resolve(image or None)
         logs = assemble.logs_folder("smoke-test")

@@ -108,6 +108,12 @@ def test_a_secret_of_the_settings_is_in_no_log_unit_or_argument(
     assert log.parent.stat().st_mode & 0o077 == 0
 
 
+def test_the_journal_of_the_server_is_shown(pair: dict[str, str], tasks: Tasks) -> None:
+    shown = tasks("logs", "--name", RIGHT)
+    assert shown.returncode == 0, shown.stderr
+    assert "ready: a call through the database has succeeded" in shown.stdout
+
+
 @pytest.mark.budget(60)
 @pytest.mark.verifies("broken settings: each fault is said, the last good ones stay in force")
 def test_broken_settings_are_named_and_the_last_good_ones_serve_on(
@@ -185,6 +191,7 @@ def test_a_stopped_vm_starts_again_with_its_data(pair: dict[str, str], tasks: Ta
     assert made.returncode == 0, made.stderr
     assert tasks("stop", "--name", LEFT).returncode == 0
     assert LEFT in tasks("status").stdout
+    assert "mlflow-ready http" in tasks("logs", "--name", LEFT).stdout  # the console's: it is off
     started = tasks("start", "--name", LEFT)
     assert started.returncode == 0, started.stdout + started.stderr
     url = re.search(r"export MLFLOW_TRACKING_URI=(\S+)", started.stdout)[1]
