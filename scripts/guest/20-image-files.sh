@@ -12,9 +12,9 @@ install -m 0644 "$PAYLOAD/mlflow-image.json" /etc/mlflow-image.json
 echo ":: users, folders, boot menu"
 systemd-sysusers
 systemd-tmpfiles --create --prefix=/var/lib --prefix=/etc
-# For the system's Python, which configures, and for the one that serves: they may differ, and
+# For the system's Python, which configures, and for the one that serves: Anaconda's is another, and
 # neither can write its own there. -B: what they import on the way is not ours to compile.
-for python in /usr/bin/python3 /opt/mlflow/bin/python; do
+for python in $(realpath /usr/bin/python3 /opt/mlflow/bin/python | sort -u); do
   "$python" -B -m compileall -q --invalidation-mode unchecked-hash /usr/lib/mlflow-image
 done
 # A vendor's cloud image names its root by partition, and keeps /boot on one of its own (Ubuntu
