@@ -74,7 +74,9 @@ def whole_number(flag: str, text: str) -> int:
 def ended_like_ctrl_c() -> Iterator[None]:
     """SIGTERM and a closed terminal clean up as Ctrl-C does: Packer has a session of its own.
 
-    What is ignored stays ignored, as nohup(1) wants it.
+    What is ignored stays ignored, as nohup(1) wants it; but a background shell has SIGINT ignored,
+    and what is started here inherits that, where a handler is not inherited (execve(2)): our own
+    request to end must reach it.
     """
 
     def interrupt(number: int, _frame: object) -> NoReturn:
@@ -85,6 +87,8 @@ def ended_like_ctrl_c() -> Iterator[None]:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:
                 before[number] = signal.signal(number, interrupt)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         yield
     finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -74,6 +76,25 @@ def test_a_task_under_nohup_outlives_its_terminal() -> None:
         assert going_on(Context()) == "done"
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_where_sigint_comes_in_ignored_it_stays_so_but_not_for_what_is_started() -> None:
+    code = """
+import os, signal, subprocess
+from mlflow_image.tasks.task import ended_like_ctrl_c
+with ended_like_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+    started = subprocess.Popen(["sleep", "60"])
+    started.send_signal(signal.SIGINT)
+    print(started.wait())
+"""
+    done = subprocess.run(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (f"{-signal.SIGINT}\n", "")
 
 
 def test_every_task_and_every_flag_has_help() -> None:
