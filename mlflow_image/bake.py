@@ -38,6 +38,7 @@ def run(
     keep_disk: whether another layer will stand on the disk.
     The guest has no network but Packer's own ssh, forwarded from the host's loopback.
     """
+    step.phase("preparing the build VM")
     public_key = seed.make_key(work)
     user_data = build_seed(public_key, of_cloud_image=of_cloud_image)
     disc = payload.write_disc(files, user_data, f"build-{layer.key[:16]}", work)
