@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 #: Seconds a test may take on 2 cores without KVM, by folder, unless it says otherwise.
-BUDGETS_S = {"unit": 1.0, "lint": 30.0, "system": 120.0}
+BUDGETS_S = {"unit": 1.0, "lint": 30.0, "image": 10.0, "system": 120.0}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
