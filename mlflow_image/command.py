@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shlex
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def stream(
     if not keep_group:
         threading.Thread(target=kill_group_after, args=(process,), daemon=True).start()
     try:
-        for line in process.stdout or ():
+        for line in until_exit(process) if keep_group else process.stdout or ():
             tail = [*tail[-(LAST_LINES - 1) :], line.rstrip()]
             if log:
                 with log.open("a") as file:
@@ -144,6 +145,23 @@ def stream(
             evidence=last_lines("\n".join(tail)),
             remedy=remedy,
         )
+
+
+def until_exit(process: subprocess.Popen[str]) -> Iterator[str]:
+    """The lines that a program prints until it ends, whoever else holds its output open then."""
+    source, rest = process.stdout.fileno() if process.stdout else -1, b""
+    while source >= 0:
+        ended = process.poll() is not None
+        if select.select([source], [], [], 0 if ended else 0.2)[0]:
+            data = os.read(source, 1 << 16)
+            *lines, rest = (rest + data).split(b"\n")
+            yield from (f"{line.decode(errors='replace')}\n" for line in lines)
+            if not data:
+                break
+        elif ended:
+            break
+    if rest:
+        yield rest.decode(errors="replace")
 
 
 def not_started(program: str, error: OSError, remedy: str) -> Failure:

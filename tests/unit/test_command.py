@@ -221,10 +221,15 @@ def test_a_child_that_holds_the_output_open_keeps_nobody_waiting() -> None:
     assert gone(int(pids[0]))
 
 
-def test_a_kept_group_survives_its_program() -> None:
-    pids: list[str] = []
-    script = "sleep 60 >/dev/null 2>&1 & echo $!"
-    command.stream(["sh", "-c", script], pids.append, keep_group=True)
-    child = psutil.Process(int(pids[0]))
+def test_a_kept_group_survives_its_program_and_keeps_nobody_waiting() -> None:
+    lines: list[str] = []
+    started = time.monotonic()
+    script = "sleep 60 & echo $!; echo; printf 'no end of line'; exit 3"
+    with pytest.raises(Failure, match="exit code 3") as caught:
+        command.stream(["sh", "-c", script], lines.append, keep_group=True)
+    assert time.monotonic() - started < 10
+    child = psutil.Process(int(lines[0]))
     assert child.is_running()
     child.kill()
+    assert lines[1:] == ["", "no end of line"]
+    assert caught.value.evidence.endswith("no end of line")
