@@ -130,7 +130,8 @@ class Run:
     def on_line(self, line: str) -> None:
         """Follow Packer's plain output: its own milestones and the `::` lines of our scripts."""
         text = re.sub(r"^\s*(==> )?qemu\.layer: ?", "", line).rstrip()
-        if not text:
+        # With -on-error=abort there are fifteen such lines, where one looks for the last output.
+        if not text or text.startswith("aborted: skipping cleanup of step"):
             return
         self.output = [*self.output[-60:], text]
         if text.startswith(":: "):

@@ -140,6 +140,13 @@ def test_only_the_last_output_is_kept(step: Step) -> None:
     assert run.output[-1] == "line 999"
 
 
+def test_what_an_abort_leaves_out_does_not_hide_the_last_output(step: Step) -> None:
+    run = Run(step)
+    run.on_line("    qemu.layer: this step fails")
+    run.on_line('==> qemu.layer: aborted: skipping cleanup of step "stepRun"')
+    assert run.output == ["this step fails"]
+
+
 def test_evidence_is_the_last_output_and_the_guest_s_console(step: Step, tmp_path: Path) -> None:
     run = Run(step, output=["first", "uv: no such wheel"])
     console = "".join(f"\x1b[0;32m  OK  \x1b[0m line {n}\r\n" for n in range(40))
