@@ -195,8 +195,7 @@ def name_logs(failure: Failure, layer: Layer, logs: Path) -> None:
     """Add to a failure which layer it was, and where its logs are if there are any."""
     failure.what = f"the layer {layer.name} could not be made: {failure.what}"
     if any(logs.iterdir()) and str(logs) not in failure.remedy:
-        where = f"full logs: {logs}"
-        failure.remedy = f"{failure.remedy}; {where}" if failure.remedy else where
+        failure.add_remedy(f"full logs: {logs}")
 
 
 def logs_folder(of: str) -> Path:

@@ -114,7 +114,7 @@ def verified(candidate: Candidate, logs: Path) -> Candidate:
     try:
         verify.refuse_unverified(record, logs)
     except Failure as failure:
-        failure.remedy += "; the image is not promoted into dist/"
+        failure.add_remedy("the image is not promoted into dist/")
         raise
     return Candidate(candidate.directory, content)
 

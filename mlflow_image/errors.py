@@ -19,6 +19,10 @@ class Failure(Exception):  # noqa: N818 - the word users see is "error"
         self.remedy = remedy
         self.evidence = evidence
 
+    def add_remedy(self, text: str) -> None:
+        """Say one more thing about what the user can do."""
+        self.remedy = f"{self.remedy}; {text}" if self.remedy else text
+
     def __str__(self) -> str:
         lines = [self.what]
         if self.evidence:

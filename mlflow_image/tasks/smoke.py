@@ -46,8 +46,7 @@ def smoke_test(
                 report = smoke_vm.check_image(booted, logs, on_step)
             tell(report, json)
         except Failure as failure:
-            where = f"the VM's logs: {logs}"
-            failure.remedy = f"{failure.remedy}; {where}" if failure.remedy else where
+            failure.add_remedy(f"the VM's logs: {logs}")
             raise
 
 
