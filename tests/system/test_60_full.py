@@ -16,7 +16,7 @@ from mlflow_image import packer_from_go, throwaway
 from mlflow_image.qemu import Spec
 
 from ..standin.server import pinned
-from .conftest import CHECKOUT, MADE_ON_HOST, Tasks, made, told
+from .conftest import CHECKOUT, MADE_ON_HOST, Tasks, kept_as_they_are, made, told
 
 pytestmark = pytest.mark.full
 
@@ -26,11 +26,8 @@ LATEST = CHECKOUT / "dist" / "latest"
 @pytest.fixture(autouse=True)
 def latest_stays() -> Iterator[None]:
     """dist/latest is afterwards what it was: the other tests mean the default image."""
-    before = LATEST.readlink() if LATEST.is_symlink() else None
-    yield
-    if before is not None:
-        LATEST.unlink(missing_ok=True)
-        LATEST.symlink_to(before)
+    with kept_as_they_are():
+        yield
 
 
 def built(tasks: Tasks, *words: str, says: str = "", **variables: str) -> dict[str, Any]:
@@ -105,19 +102,12 @@ def test_the_image_boots_under_uefi(image: Path) -> None:
 def test_the_anaconda_path_bakes_with_the_stand_in(
     tasks: Tasks, tmp_path: Path, record_property: Callable[..., None]
 ) -> None:
-    record = CHECKOUT / ".mlflow-image" / "python-distribution.json"
-    before = record.read_bytes() if record.is_file() else None
     with pinned(tmp_path, python="3.10") as pins:
-        try:
-            manifest = built(
-                tasks,
-                *("--python", "anaconda", "--packages", "server"),
-                MLFLOW_IMAGE_INSTALLERS=str(pins),
-            )
-        finally:
-            record.unlink(missing_ok=True)
-            if before is not None:
-                record.write_bytes(before)
+        manifest = built(
+            tasks,
+            *("--python", "anaconda", "--packages", "server"),
+            MLFLOW_IMAGE_INSTALLERS=str(pins),
+        )
     assert manifest["python"]["distribution"] == "anaconda"
     told(manifest, record_property)
 
