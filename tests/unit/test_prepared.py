@@ -96,37 +96,35 @@ def test_a_script_that_fails_here_is_left_to_the_guest_whole_and_said(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_left_to_the_guest_too_and_nothing_stays(
+@pytest.mark.parametrize(
+    ("step_name", "error", "reason"),
+    [
+        ("unpack_packages", Failure("it does not run here"), "it does not run here"),
+        (
+            "put_payload",
+            OSError(errno.ENOSPC, "No space left on device"),
+            "[Errno 28] No space left on device",
+        ),
+    ],
+)
+def test_what_fails_before_the_script_is_left_to_the_guest_too_and_nothing_stays(
     guest: Guest,
     make_inputs: MakeInputs,
     tmp_path: Path,
     step: Step,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    step_name: str,
+    error: Exception,
+    reason: str,
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def fail(*_: object) -> None:
+        raise error
 
-    monkeypatch.setattr(guest_root, "put_payload", full)
+    monkeypatch.setattr(guest_root, step_name, fail)
     assert prepared.environment(make_inputs(), {}, tmp_path, step) is None
-    assert "made in the guest: [Errno 28] No space left on device\n" in capsys.readouterr().out
+    assert f"/opt/mlflow is made in the guest: {reason}\n" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_cannot_be_unpacked_is_left_to_the_guest_and_said(
-    guest: Guest,
-    make_inputs: MakeInputs,
-    tmp_path: Path,
-    step: Step,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def refuse(*_: object) -> None:
-        raise Failure("it does not run here")
-
-    monkeypatch.setattr(guest_root, "unpack_packages", refuse)
-    assert prepared.environment(make_inputs(), {}, tmp_path, step) is None
-    assert "/opt/mlflow is made in the guest: it does not run here\n" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ from mlflow_image.paths import CHECKOUT
 
 REAL = ("bash", "cat", "cut", "dirname", "env", "flock", "rm", "sha256sum", "touch")
 LOCK = "a==1\n"
-
-Program = Callable[[str, str], Path]
 
 
 class Host:
