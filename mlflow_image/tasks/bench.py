@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from mlflow_image import bench, bench_boot, bench_build, images, progress
+from mlflow_image import bench, bench_boot, bench_build, definition, images, progress
 from mlflow_image.errors import Refusal
 from mlflow_image.tasks.task import refuse_unknown, task, whole_number
 
-PACKAGE_SETS = ("full", "server")
 PARTS = ("rate", "boot", "build")
 
 
@@ -35,7 +34,7 @@ def measure(
     Ratios come from one run, for machines are noisy.
     """
     refuse_unknown("only", only, ("", *PARTS))
-    refuse_unknown("packages", packages, PACKAGE_SETS)
+    refuse_unknown("packages", packages, definition.schema()["properties"]["packages"]["enum"])
     count = whole_number("rounds", rounds)
     if count < 1:
         raise Refusal("--rounds 0 measures nothing", remedy="at least 1")
