@@ -107,7 +107,8 @@ def make_base(layer: Layer, below: list[Layer], wanted: Inputs, place: Place, st
         step.phase("unpacking and configuring apt packages")
         tar = tree.build(wanted.packages, system, wanted.store, place.work, place.logs, step)
         step.phase("making the disk")
-        raw = disk.build([tar], system, wanted.disk_mib, place.work, step)
+        tars = [tar, payload.build_vm_files(place.work)]
+        raw = disk.build(tars, system, wanted.disk_mib, place.work, step)
         disk.to_qcow2(raw, target, compress=False)
 
 

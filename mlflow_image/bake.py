@@ -9,7 +9,7 @@ from mlflow_image import accelerator, disk, guest_root, packer, payload, qemu, s
 from mlflow_image.layers import Layer, scripts_of
 from mlflow_image.packer import Packer
 from mlflow_image.progress import Step
-from mlflow_image.render import Bake, build_seed
+from mlflow_image.render import Bake
 from mlflow_image.tree import SOURCE_DATE_EPOCH
 
 CPUS = 2
@@ -40,8 +40,9 @@ def run(
     """
     step.phase("preparing the build VM")
     public_key = seed.make_key(work)
-    user_data = build_seed(public_key, of_cloud_image=of_cloud_image)
-    disc = payload.write_disc(files, user_data, f"build-{layer.key[:16]}", work)
+    instance = f"build-{layer.key[:16]}"
+    access = payload.access(public_key, instance, work, of_cloud_image=of_cloud_image)
+    disc = payload.write_disc(access | files, work)
     overlay = work / "overlay.qcow2"
     disk.overlay(parent_disk, overlay)
     handover = work / "handover.raw"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_image.inputs import Inputs
-from mlflow_image.paths import CHECKOUT, GUEST_SCRIPTS, IMAGE_FILES, cache
+from mlflow_image.paths import BUILD_VM_FILES, CHECKOUT, GUEST_SCRIPTS, IMAGE_FILES, cache
 from mlflow_image.store import hash_file
 
 RECORD_NAME = "layer.json"
@@ -125,6 +125,7 @@ def base_parts(inputs: Inputs) -> dict[str, str]:
         "boot loaders": " ".join((*system.shim, system.grub_efi, system.efi_vendor)),
         "apt sources": " | ".join(sources),
         **{f"apt: {p.name}": f"{p.version} {p.sha256[:12]}" for p in inputs.apt_packages},
+        **{f"scripts/guest/{name}": part for name, part in tree_parts(BUILD_VM_FILES).items()},
         **code(TREE_CODE),
     }
 

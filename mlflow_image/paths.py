@@ -14,6 +14,8 @@ DIST = CHECKOUT / "dist"
 LOCKS = CHECKOUT / "locks"
 GUEST_SCRIPTS = CHECKOUT / "scripts" / "guest"
 IMAGE_FILES = CHECKOUT / "image_files"
+#: What a build VM has over the base's tree, and the seal takes away.
+BUILD_VM_FILES = GUEST_SCRIPTS / "build-vm"
 
 
 def typed_path(text: str) -> Path:

@@ -1,4 +1,4 @@
-"""What a build VM is given: one disc with the cloud-init seed and everything its steps read."""
+"""What a build VM is given: one disc with Packer's key and everything that its steps read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from mlflow_image.layers import (
     called_scripts,
     files_of,
 )
-from mlflow_image.paths import IMAGE_FILES
+from mlflow_image.paths import BUILD_VM_FILES, IMAGE_FILES
 from mlflow_image.progress import Step
+from mlflow_image.render import build_seed
 from mlflow_image.tree import SOURCE_DATE_EPOCH
 
 
@@ -75,17 +76,25 @@ def program_of(wheel: Path, distribution: str, name: str, work: Path) -> Path:
 
 
 def image_files(work: Path) -> Path:
-    """image_files/ as a tar with the owners and modes of the table, and no times of this host."""
-    target = work / "image_files.tar"
-    modes = read_modes(MODES_FILE)
-    names = {f"/{path.relative_to(IMAGE_FILES)}" for path in files_of(IMAGE_FILES)}
+    """image_files/ as a tar with the owners and modes of the table."""
+    return tar_of(IMAGE_FILES, read_modes(MODES_FILE), work / "image_files.tar")
+
+
+def build_vm_files(work: Path) -> Path:
+    """What is laid over the base's tree so that Packer gets into a VM on it, as a tar."""
+    return tar_of(BUILD_VM_FILES, {}, work / "build-vm.tar")
+
+
+def tar_of(tree: Path, modes: dict[str, Mode], target: Path) -> Path:
+    """A folder as a tar whose bytes know nothing of the clone, the umask or the clock."""
+    names = {f"/{path.relative_to(tree)}" for path in files_of(tree)}
     folders = {str(Path(name).parent) for name in names}
     folders |= {str(parent) for folder in folders for parent in Path(folder).parents}
     if unknown := sorted(set(modes) - names - folders):
-        raise Failure(f"{MODES_FILE.name} names what image_files/ lacks: {', '.join(unknown)}")
+        raise Failure(f"{MODES_FILE.name} names what {tree.name}/ lacks: {', '.join(unknown)}")
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted((folders - {"/"}) | names):
-            path = IMAGE_FILES / name.lstrip("/")
+            path = tree / name.lstrip("/")
             entry = tar.gettarinfo(path, arcname=f".{name}")
             default = 0o755 if entry.isdir() else 0o777 if entry.issym() else 0o644
             row = modes.get(name, Mode(default, "root", "root"))
@@ -111,20 +120,26 @@ def read_modes(table: Path) -> dict[str, Mode]:
     return found
 
 
-def write_disc(files: dict[str, Path], user_data: str, instance: str, work: Path) -> Path:
-    """One ISO, label cidata, with the seed and the files; readable by its owner only.
+def access(public_key: str, instance: str, work: Path, *, of_cloud_image: bool) -> dict[str, Path]:
+    """What lets Packer in: the key for mlflow-image-build.service, or cloud-init's seed with it.
 
     instance: cloud-init takes the seed's key only if it has not met this id on the disk before.
     """
-    (work / "user-data").write_text(user_data)
-    (work / "meta-data").write_text(f"instance-id: {instance}\nlocal-hostname: build\n")
-    everything = {
-        "user-data": work / "user-data",
-        "meta-data": work / "meta-data",
-        **{name: path.resolve() for name, path in files.items()},
-    }
+    content = {"authorized_keys": f"{public_key}\n"}
+    if of_cloud_image:
+        content = {
+            "user-data": build_seed(public_key),
+            "meta-data": f"instance-id: {instance}\nlocal-hostname: build\n",
+        }
+    for name, text in content.items():
+        (work / name).write_text(text)
+    return {name: work / name for name in content}
+
+
+def write_disc(files: dict[str, Path], work: Path) -> Path:
+    """One ISO with these files, label cidata (cloud-init's NoCloud); only its owner may read it."""
     listing = work / "payload.list"
-    listing.write_text("".join(f"{name}={path}\n" for name, path in everything.items()))
+    listing.write_text("".join(f"{name}={path.resolve()}\n" for name, path in files.items()))
     disc = work / "payload.iso"
     seed.write_private(disc, b"")
     options = ["-quiet", "-volid", "cidata", "-rock", "-iso-level", "3", "-graft-points"]

@@ -48,13 +48,9 @@ def image_template(bake: Bake, plugins: tuple[Plugin, ...] = ()) -> str:
     return environment("packer").get_template("image.pkr.hcl.j2").render(bake=bake, plugins=plugins)
 
 
-def build_seed(public_key: str, *, of_cloud_image: bool = False) -> str:
-    """The user-data of a build VM, with the one key that may log in.
-
-    of_cloud_image: the VM stands on a vendor's image, which starts more than ours does.
-    """
-    template = environment("cloud-init").get_template("build.yaml.j2")
-    return template.render(public_key=public_key, of_cloud_image=of_cloud_image)
+def build_seed(public_key: str) -> str:
+    """The user-data of a build VM on a vendor's image, with the one key that may log in."""
+    return environment("cloud-init").get_template("build.yaml.j2").render(public_key=public_key)
 
 
 def environment(folder: str) -> jinja2.Environment:

@@ -16,7 +16,11 @@ from mlflow_image.tree import SOURCE_DATE_EPOCH
 
 #: Files and folders that go, as globs below the root; folders that must stay end in /*.
 REMOVED = (
-    # The build's own identity and access.
+    # The build's own identity and access; first what lets Packer in (scripts/guest/build-vm).
+    "etc/cloud/cloud-init.disabled",
+    "etc/systemd/network/10-mlflow-image-build.network",
+    "etc/systemd/system/mlflow-image-build.service",
+    "etc/systemd/system/multi-user.target.wants/mlflow-image-build.service",
     "root/.ssh",
     "root/.*_history",
     "root/.cache",

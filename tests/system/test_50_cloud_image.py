@@ -1,8 +1,8 @@
 """The vendor's cloud image as the base, from a stand-in server on loopback.
 
-The stand-in serves the disk of a base layer made here in place of Canonical's image (which
-is 700 MB from a host that not every network reaches), in a release folder with the vendor's
-layout, signed by a key that the test makes.
+In place of Canonical's image (700 MB from a host that not every network reaches) the stand-in
+serves a disk made here of the distribution's packages, with the partitions and the cloud-init of
+the vendor's, in a release folder with the vendor's layout, signed by a key that the test makes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,23 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlflow_image import assemble, cloud_image, command, definition, inputs, layers
+from mlflow_image import (
+    assemble,
+    cloud_image,
+    command,
+    definition,
+    disk,
+    inputs,
+    layers,
+    progress,
+    tree,
+)
 from mlflow_image.inputs import Freshness
 from mlflow_image.packer import Packer
 from mlflow_image.paths import cache
 from mlflow_image.store import hash_file
 
-from .conftest import Tasks
+from .conftest import CHECKOUT, Tasks, kept_as_they_are, made, told
 
 pytestmark = [
     pytest.mark.full,
@@ -85,13 +95,24 @@ class StandIn:
         self.pins.write_text(yaml.safe_dump({"ubuntu-22.04": row}))
 
 
+#: As large as the vendor's: smaller than the disk that is asked for, so the root has to grow.
+CLOUD_DISK_MIB = 2252
+
+
 @pytest.fixture(scope="module")
-def disk_of_ours(request: pytest.FixtureRequest) -> Path:
-    """A bootable disk with the partitions of a cloud image: a base layer of this machine."""
-    made = sorted((cache() / "layers").glob("base-*/disk.qcow2"))
-    if not made:
-        made = [request.getfixturevalue("image") / "disk.qcow2"]
-    return made[-1]
+def disk_of_ours(fetched: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bootable disk like a cloud image's: the packages alone, with nothing of a build VM's."""
+    place = tmp_path_factory.mktemp("cloud-image")
+    wanted = inputs.gather(definition.Definition(python="system"), Freshness(offline=True))
+    system = wanted.definition.system
+    assert wanted.packages
+    with progress.step("a disk like a cloud image's") as step:
+        tar = tree.build(wanted.packages, system, wanted.store, place, place, step)
+        raw = disk.build([tar], system, CLOUD_DISK_MIB, place, step)
+    disk.to_qcow2(raw, place / FILE, compress=False)
+    for spent in (tar, raw):
+        spent.unlink()
+    return place / FILE
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +184,9 @@ def cold(
 def asked_for(tmp_path: Path) -> Path:
     """The image definition of a build on a cloud image."""
     file = tmp_path / "image.yaml"
-    file.write_text("os: ubuntu-22.04\nbase: cloud-image\npython: {distribution: system}\n")
+    file.write_text(
+        "os: ubuntu-22.04\nbase: cloud-image\npython: {distribution: system}\npackages: server\n"
+    )
     return file
 
 
@@ -278,3 +301,21 @@ def test_the_base_is_made_of_the_checked_image_without_a_network(
     command.run(["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", made, disk_of_ours])
     command.run(["qemu-img", "check", "-q", made])
     record_property("figure", f"base layer in {record['seconds']:.0f} s")
+
+
+@pytest.mark.budget(1800)
+@pytest.mark.verifies("bake on a cloud image (stand-in), package set `server`; Testinfra")
+def test_an_image_baked_on_a_cloud_image_keeps_the_contract(
+    cold: Tasks,
+    asked_for: Path,
+    stand_in: StandIn,
+    sound: str,
+    record_property: pytest.RecordProperty,
+) -> None:
+    stand_in.publish(f"{sound} *{FILE}\n")
+    stand_in.pin(sound)
+    with kept_as_they_are():
+        done = cold("build-image", "--definition", str(asked_for), timeout_s=3000)
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+        manifest = made((CHECKOUT / "dist" / "latest").resolve(), done.stdout)
+    told(manifest, record_property)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image import anaconda, payload, prepared, seed
+from mlflow_image import anaconda, payload, prepared, seal, seed
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
 from mlflow_image.payload import Mode
@@ -175,18 +175,38 @@ def test_a_wheel_that_was_altered_in_the_store_is_refused(
         payload.python_files(stored, work, step)
 
 
+def test_a_vm_on_our_own_base_is_given_the_key_alone(work: Path) -> None:
+    files = payload.access("ssh-ed25519 AAAA key", "bake-1", work, of_cloud_image=False)
+    assert {name: path.read_text() for name, path in files.items()} == {
+        "authorized_keys": "ssh-ed25519 AAAA key\n"
+    }
+
+
+def test_a_vm_on_a_cloud_image_is_given_it_by_cloud_init(work: Path) -> None:
+    files = payload.access("ssh-ed25519 AAAA key", "bake-1", work, of_cloud_image=True)
+    assert files["user-data"].read_text().startswith("#cloud-config\n")
+    assert "ssh-ed25519 AAAA key" in files["user-data"].read_text()
+    assert files["meta-data"].read_text().startswith("instance-id: bake-1\n")
+    assert "authorized_keys" not in files
+
+
+def test_everything_that_lets_packer_in_is_taken_away_by_the_seal(work: Path) -> None:
+    found = entries(payload.build_vm_files(work))
+    laid = {name.removeprefix("./") for name, entry in found.items() if not entry.isdir()}
+    assert "etc/cloud/cloud-init.disabled" in laid
+    assert laid <= set(seal.REMOVED)
+
+
 @pytest.mark.skipif(
     not (shutil.which("xorriso") or shutil.which("genisoimage")), reason="no tool makes ISO files"
 )
-def test_the_disc_is_a_private_seed_with_the_files_on_it(work: Path, tmp_path: Path) -> None:
+def test_the_disc_is_private_and_has_the_files_on_it(work: Path, tmp_path: Path) -> None:
     file = tmp_path / "some file"
     file.write_bytes(b"found on the disc")
-    disc = payload.write_disc({"wheels/a.whl": file}, "#cloud-config\n{}\n", "bake-1", work)
+    disc = payload.write_disc({"wheels/a.whl": file}, work)
     content = disc.read_bytes()
     assert content[32769 : 32769 + 5] == b"CD001"
     assert content[32808 : 32808 + 32].strip().lower() == b"cidata"
     assert b"found on the disc" in content
-    assert b"#cloud-config" in content
-    assert b"instance-id: bake-1\n" in content
     assert disc.stat().st_mode & 0o777 == 0o600
     assert seed.iso_tool()

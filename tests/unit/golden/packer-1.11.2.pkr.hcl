@@ -41,8 +41,7 @@ source "qemu" "layer" {
 build {
   sources = ["source.qemu.layer"]
 
-  # ssh answers after cloud-init's network stage, which comes before sysinit.target. The rest of
-  # the boot goes on beside the steps (10 s emulated); handing over waits for its end.
+  # The rest of the boot goes on beside the steps; handing over waits for its end.
   provisioner "shell" {
     inline = [
       "mkdir -p /run/payload",
