@@ -19,6 +19,7 @@ from mlflow_image import (
     layers,
     manifest,
     payload,
+    prepared,
     progress,
     rootless,
     seal,
@@ -32,25 +33,36 @@ from mlflow_image.paths import STATE, cache
 from mlflow_image.progress import Step
 from mlflow_image.store import hash_file
 
-#: In a baked layer's folder: the part of the finished tree that it handed over.
+#: In a layer's folder: the part of the finished tree that it is.
 TREE_NAME = "tree.tar"
+#: In the Python layer's folder: the same as a file system, which the layer above has as its /opt.
+OPT_NAME = "opt.ext4"
+
+
+@dataclass(frozen=True)
+class How:
+    """How layers are baked; none of it changes what they are."""
+
+    packer: Packer
+    #: The build VM's.
+    firmware: str = "bios"
+    #: The VM of a failed bake stays up for a look.
+    keep_on_error: bool = False
 
 
 def make_layer(
-    layer: Layer,
-    stack: list[Layer],
-    wanted: Inputs,
-    with_packer: Packer,
-    *,
-    remake: bool = False,
-    firmware: str = "bios",
-    keep_on_error: bool = False,
+    layer: Layer, stack: list[Layer], wanted: Inputs, how: How, *, remake: bool = False
 ) -> None:
     """Make one layer in a folder of its own and rename it into the cache when it is whole.
 
-    remake: also when it is there already, as --rebuild asks for. firmware: the build VM's.
-    keep_on_error: the VM of a failed bake stays up for a look.
+    remake: also when it is there already, as --rebuild asks for.
     """
+    makers = {
+        "base": make_base,
+        "python": make_python,
+        "image-files": make_image_files,
+        "sealed": make_sealed,
+    }
     below = stack[: stack.index(layer)]
 
     def say_waiting() -> None:
@@ -59,23 +71,9 @@ def make_layer(
     with wanted.store.locked(f"layer-{layer.name}-{layer.key[:16]}", say_waiting):
         if layer.built and not remake:
             return  # another build made it meanwhile
-        with workplace(layer, keep_on_error) as place:
+        with workplace(layer, how.keep_on_error) as place:
             with progress.step(f"{layer.name}: {layer.title}") as step:
-                makers = {"base": make_base, "sealed": make_sealed}
-                maker = makers.get(layer.name)
-                if maker:
-                    maker(layer, below, wanted, place, step)
-                else:
-                    bake_layer(
-                        layer,
-                        below[-1],
-                        wanted,
-                        place,
-                        step,
-                        with_packer,
-                        firmware=firmware,
-                        keep_on_error=keep_on_error,
-                    )
+                makers[layer.name](layer, below, wanted, place, step, how)
             record = layer.record(step.seconds, step.phases)
             (place.result / layers.RECORD_NAME).write_text(json.dumps(record, indent=1))
             shutil.copytree(place.logs, place.result / "logs")
@@ -94,7 +92,9 @@ class Place:
     logs: Path
 
 
-def make_base(layer: Layer, below: list[Layer], wanted: Inputs, place: Place, step: Step) -> None:
+def make_base(
+    layer: Layer, below: list[Layer], wanted: Inputs, place: Place, step: Step, how: How
+) -> None:
     """apt packages -> tree -> disk; or the vendor's cloud image as it is, on a larger disk."""
     system, target = wanted.definition.system, place.result / "disk.qcow2"
     if wanted.cloud_image:
@@ -112,55 +112,69 @@ def make_base(layer: Layer, below: list[Layer], wanted: Inputs, place: Place, st
         disk.to_qcow2(raw, target, compress=False)
 
 
+def make_python(
+    layer: Layer, below: list[Layer], wanted: Inputs, place: Place, step: Step, how: How
+) -> None:
+    """/opt as a tar, made on this host or in a VM, and as a file system for the layer above.
+
+    Anaconda's Python is not known on this host.
+    """
+    tar = place.result / TREE_NAME
+    files = payload.environment_files(wanted, place.work)
+    on_host = not wanted.installer and prepared.environment(wanted, files, place.work, step)
+    made = on_host or bake_layer(layer, below[0], wanted, place, step, how, files)
+    made.replace(tar)
+    step.phase("making a file system of /opt")
+    disk.file_system(tar, "opt", place.result / OPT_NAME, place.work)
+
+
+def make_image_files(
+    layer: Layer, below: list[Layer], wanted: Inputs, place: Place, step: Step, how: How
+) -> None:
+    """The base's tree with image_files/ laid over it, and all that goes with that, as a tar."""
+    about = place.work / "mlflow-image.json"
+    about.write_text(json.dumps(manifest.about(layer, wanted), indent=1) + "\n")
+    files = {"image_files.tar": payload.image_files(place.work), about.name: about}
+    opt = below[1].directory / OPT_NAME
+    made = bake_layer(layer, below[0], wanted, place, step, how, files, opt)
+    made.replace(place.result / TREE_NAME)
+
+
 def bake_layer(
     layer: Layer,
-    parent: Layer,
+    base: Layer,
     wanted: Inputs,
     place: Place,
     step: Step,
-    with_packer: Packer,
-    *,
-    firmware: str,
-    keep_on_error: bool,
-) -> None:
-    """Run a layer's steps in a VM on its parent's disk; what it made is handed over as a tar."""
-    keep_disk = layer.name == "python"  # the next layer stands on it
-    if layer.name == "python":
-        files = payload.python_files(wanted, place.work, step)
-    else:
-        about = place.work / "mlflow-image.json"
-        about.write_text(json.dumps(manifest.about(layer, wanted), indent=1) + "\n")
-        files = {
-            "image_files.tar": payload.image_files(place.work),
-            "mlflow-image.json": about,
-            **layers.called_scripts(layer.name),
-        }
-    baked, handover = bake.run(
+    how: How,
+    files: dict[str, Path],
+    opt: Path | None = None,
+) -> Path:
+    """Run a layer's steps in a VM on the base's disk; returns the tar of what it made."""
+    return bake.run(
         layer,
-        parent.directory / "disk.qcow2",
-        files,
+        base.directory / "disk.qcow2",
+        layers.called_scripts(layer.name) | files,
         {"PYTHON_DISTRIBUTION": wanted.distribution, "PYTHON_VERSION": wanted.python},
         place.work,
         place.logs,
-        with_packer=with_packer,
+        with_packer=how.packer,
         step=step,
-        keep_disk=keep_disk,
-        firmware=firmware,
-        keep_on_error=keep_on_error,
+        opt=opt,
+        firmware=how.firmware,
+        keep_on_error=how.keep_on_error,
         of_cloud_image=wanted.cloud_image is not None,
     )
-    if keep_disk:
-        baked.replace(place.result / "disk.qcow2")
-    bake.cut_after_data(handover)
-    handover.replace(place.result / TREE_NAME)
 
 
-def make_sealed(layer: Layer, below: list[Layer], wanted: Inputs, place: Place, step: Step) -> None:
+def make_sealed(
+    layer: Layer, below: list[Layer], wanted: Inputs, place: Place, step: Step, how: How
+) -> None:
     """The handed-over tree -> filtered -> the same kind of disk as the base, compressed."""
     step.phase("filtering the tree and making the disk")
     definition = wanted.definition
     raw = disk.build(
-        [baked.directory / TREE_NAME for baked in below[1:]],  # the base is in the last one
+        [made.directory / TREE_NAME for made in below[1:]],  # the base is in the last one
         definition.system,
         wanted.disk_mib,
         place.work,

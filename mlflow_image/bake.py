@@ -19,7 +19,7 @@ HANDOVER_MIB = 32768
 
 def run(
     layer: Layer,
-    parent_disk: Path,
+    base_disk: Path,
     files: dict[str, Path],
     settings: dict[str, str],
     work: Path,
@@ -27,15 +27,15 @@ def run(
     *,
     with_packer: Packer,
     step: Step,
-    keep_disk: bool,
+    opt: Path | None = None,
     firmware: str = "bios",
     keep_on_error: bool = False,
     of_cloud_image: bool = False,
-) -> tuple[Path, Path]:
-    """Bake one layer; returns (its disk, the disc with the tar of what it made).
+) -> Path:
+    """Bake one layer in a VM on the base's disk; returns the tar of what it made.
 
     files: the payload, name -> path. settings: environment of the steps; no secrets.
-    keep_disk: whether another layer will stand on the disk.
+    opt: a file system that is /opt there, and that nothing can write to.
     The guest has no network but Packer's own ssh, forwarded from the host's loopback.
     """
     step.phase("preparing the build VM")
@@ -44,12 +44,14 @@ def run(
     access = payload.access(public_key, instance, work, of_cloud_image=of_cloud_image)
     disc = payload.write_disc(access | files, work)
     overlay = work / "overlay.qcow2"
-    disk.overlay(parent_disk, overlay)
+    disk.overlay(base_disk, overlay)
     handover = work / "handover.raw"
     with handover.open("wb") as file:
         file.truncate(HANDOVER_MIB << 20)
     qemu.make_variables(work, firmware)
     output = work / "output"
+    payload_place = guest_root.PAYLOAD
+    mounts = (f"mkdir -p {payload_place}", f"mount -o ro LABEL=cidata {payload_place}")
     environment = {
         **settings,
         "PAYLOAD": guest_root.PAYLOAD,
@@ -61,20 +63,27 @@ def run(
         output=str(output),
         overlay=str(overlay),
         key=str(work / seed.KEY_NAME),
-        qemu_args=qemu_args(work, output / "disk.qcow2", disc, handover, logs, firmware),
+        qemu_args=qemu_args(work, output / "disk.qcow2", disc, handover, opt, logs, firmware),
         scripts=tuple(map(str, scripts_of(layer.name))),
         environment=tuple(f"{name}={value}" for name, value in environment.items()),
-        # A disk that nothing stands on is thrown away: it need not stop its services.
-        shutdown_command="systemctl poweroff" if keep_disk else "systemctl poweroff -ff",
+        # The disk is thrown away: no service need stop.
+        shutdown_command="systemctl poweroff -ff",
         ssh_timeout="15m",
-        payload_mount=guest_root.PAYLOAD,
+        mounts=(*mounts, "mount -o ro /dev/disk/by-id/virtio-opt /opt") if opt else mounts,
     )
     packer.bake(with_packer, plan, work, logs, step, keep_on_error=keep_on_error)
-    return output / "disk.qcow2", handover
+    cut_after_data(handover)
+    return handover
 
 
 def qemu_args(
-    work: Path, main: Path, disc: Path, handover: Path, logs: Path, firmware: str
+    work: Path,
+    main: Path,
+    disc: Path,
+    handover: Path,
+    opt: Path | None,
+    logs: Path,
+    firmware: str,
 ) -> tuple[tuple[str, ...], ...]:
     """QEMU's switches, all of them: naming one replaces every one that Packer would give."""
     blk = "virtio-blk-pci"
@@ -89,12 +98,21 @@ def qemu_args(
         *("-drive", f"if=none,id=handover,file={handover},format=raw,cache=unsafe"),
         *("-device", f"{blk},drive=main,bootindex=0", "-device", f"{blk},drive=payload"),
         *("-device", f"{blk},drive=handover,serial=handover"),
+        *opt_args(opt),
         *("-netdev", network, "-device", "virtio-net-pci,netdev=user.0"),
         *("-object", "rng-random,id=rng,filename=/dev/urandom"),
         *("-device", "virtio-rng-pci,rng=rng"),
         *("-serial", f"file:{logs / packer.CONSOLE_LOG}"),
     ]
     return tuple(zip(words[::2], words[1::2], strict=True))
+
+
+def opt_args(opt: Path | None) -> tuple[str, ...]:
+    """QEMU's switches for the file system that is /opt in the guest."""
+    if not opt:
+        return ()
+    drive = f"if=none,id=opt,file={opt},format=raw,readonly=on"
+    return ("-drive", drive, "-device", "virtio-blk-pci,drive=opt,serial=opt")
 
 
 def cut_after_data(disc: Path) -> None:

@@ -86,16 +86,9 @@ def make(stack: list[Layer], wanted: Inputs, options: Options) -> Image:
         offline = options.freshness.offline
         needed = inputs.needed_by({layer.name for layer in stale}, wanted, offline=offline)
         inputs.fetch(needed, offline=offline, mirror=options.apt_mirror)
+    how = assemble.How(with_packer, options.firmware, options.keep_on_error)
     for layer in stale:
-        assemble.make_layer(
-            layer,
-            stack,
-            wanted,
-            with_packer,
-            remake=layer.built,
-            firmware=options.firmware,
-            keep_on_error=options.keep_on_error,
-        )
+        assemble.make_layer(layer, stack, wanted, how, remake=layer.built)
     candidate = manifest.complete(stack, wanted, with_packer)
     logs = assemble.logs_folder("verify")
     if options.verify:

@@ -151,6 +151,22 @@ def make_root(tree: Path, disk: Path, disk_mib: int, work: Path) -> None:
     mend_times(disk, work)
 
 
+def file_system(tree_tar: Path, folder: str, target: Path, work: Path) -> Path:
+    """An ext4 file system with one folder of a tree, for a VM that reads it; returns `target`."""
+    tree = work / "tree"
+    unpack([tree_tar], tree)
+    try:
+        used = rootless.run(["du", "-sk", tree / folder]).stdout
+        # Room for inodes, one a 8 KiB, and for what the folder's tables take.
+        size_kib = int(used.split()[0]) * 5 // 4 + (64 << 10)
+        options = ["-O", "^has_journal", "-i", "8192", "-m", "0"]
+        mke2fs: list[str | Path] = ["mke2fs", "-q", "-t", "ext4", *options, "-d", tree / folder]
+        rootless.run([*mke2fs, target, f"{size_kib}k"])
+    finally:
+        rootless.remove(tree)
+    return target
+
+
 def mend_times(disk: Path, work: Path) -> None:
     """Set every inode's access and change time: e2fsprogs < 1.47.1 copies the source's.
 

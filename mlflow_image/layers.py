@@ -32,8 +32,8 @@ PREPARE_FILES = (
 
 #: Scripts that the steps of a layer call; they find them on the payload.
 CALLED_SCRIPTS = {
-    "python": ("environment.sh", "hand-over.sh", "opt-state.sh"),
-    "image-files": ("hand-over.sh", "opt-state.sh"),
+    "python": ("environment.sh", "hand-over.sh"),
+    "image-files": ("hand-over.sh",),
 }
 
 #: Our own code that decides what a layer's bytes are.

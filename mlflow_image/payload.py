@@ -16,11 +16,9 @@ from mlflow_image.layers import (
     MODES_FILE,
     PREPARE_FILES,
     PREPARE_FOLDER,
-    called_scripts,
     files_of,
 )
 from mlflow_image.paths import BUILD_VM_FILES, IMAGE_FILES
-from mlflow_image.progress import Step
 from mlflow_image.render import build_seed
 from mlflow_image.tree import SOURCE_DATE_EPOCH
 
@@ -32,19 +30,6 @@ class Mode:
     mode: int
     owner: str
     group: str
-
-
-def python_files(inputs: Inputs, work: Path, step: Step) -> dict[str, Path]:
-    """The disc of the Python layer: name on the disc -> file on the host.
-
-    It has /opt/mlflow when this host can make it, which it cannot with Anaconda's Python;
-    otherwise everything that the guest makes it from.
-    """
-    called = called_scripts("python")
-    files = environment_files(inputs, work)
-    if not inputs.installer and (made := prepared.environment(inputs, files, work, step)):
-        return {**called, made.name: made}
-    return called | files
 
 
 def environment_files(inputs: Inputs, work: Path) -> dict[str, Path]:

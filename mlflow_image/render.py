@@ -34,8 +34,8 @@ class Bake:
     environment: tuple[str, ...]
     shutdown_command: str
     ssh_timeout: str
-    #: Where the seed and payload disc is mounted in the guest.
-    payload_mount: str
+    #: Commands that come before the scripts, in one shell.
+    mounts: tuple[str, ...]
 
 
 def hcl(value: str | tuple[str, ...] | list[str]) -> str:

@@ -19,8 +19,10 @@ REMOVED = (
     # The build's own identity and access; first what lets Packer in (scripts/guest/build-vm).
     "etc/cloud/cloud-init.disabled",
     "etc/systemd/network/10-mlflow-image-build.network",
+    "etc/systemd/system/default.target",
     "etc/systemd/system/mlflow-image-build.service",
-    "etc/systemd/system/multi-user.target.wants/mlflow-image-build.service",
+    "etc/systemd/system/mlflow-image-build.target",
+    "etc/systemd/system/timers.target",
     "root/.ssh",
     "root/.*_history",
     "root/.cache",

@@ -5,6 +5,9 @@ set -euo pipefail
 umask 022
 export SOURCE_DATE_EPOCH
 
+# Handing over reads every file: half of its time emulated, and one of two processors is idle here.
+{ find / -xdev -type f -print0 | xargs -0 -r cat; } < /dev/null > /dev/null 2>&1 &
+
 echo ":: laying image_files over the root"
 tar -C / --no-overwrite-dir --numeric-owner -p -xf "$PAYLOAD/image_files.tar"
 install -m 0644 "$PAYLOAD/mlflow-image.json" /etc/mlflow-image.json

@@ -3,7 +3,7 @@
 # database that the first boot copies. Reads: $PAYLOAD, $PYTHON_DISTRIBUTION, and what anaconda.sh
 # reads.
 # The host runs this in a chroot of the guest's packages (mlflow_image/prepared.py), and where
-# that is not possible 10-python.sh runs it in the guest; the bytes are the same.
+# that is not possible 10-python.sh runs it in a build VM; the bytes are the same.
 set -euo pipefail
 umask 022
 

@@ -24,7 +24,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 HOST_CANARY = "canary-of-the-host"
 
 #: What a build says when it need not make /opt/mlflow in the guest.
-MADE_ON_HOST = "   - unpacking /opt/mlflow, made on the host ("
+MADE_ON_HOST = "   - gathering what was made on this host ("
 
 #: Runs a program where only loopback exists: no interface, no route, no name server.
 CUT_OFF = """

@@ -286,7 +286,7 @@ def test_the_base_is_made_of_the_checked_image_without_a_network(
         inputs.fetch(wanted, offline=True)
         stack = layers.of(wanted)
         packer = Packer(Path("packer"), (1, 6, 6), "never started")
-        assemble.make_layer(stack[0], stack, wanted, packer)
+        assemble.make_layer(stack[0], stack, wanted, assemble.How(packer))
     finally:
         for file in stand_in.folder.iterdir():
             file.rename(file.with_name(file.name.removesuffix(".gone")))

@@ -1,14 +1,25 @@
-"""assemble: a baked layer keeps what it handed over; the sealed disk is made of all of it."""
+"""assemble: each layer keeps its part of the tree; the sealed disk is made of all of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlflow_image import assemble, bake, disk, layers, packer, payload, tree
+from mlflow_image import (
+    anaconda,
+    assemble,
+    bake,
+    disk,
+    layers,
+    packer,
+    payload,
+    prepared,
+    tree,
+)
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
 from mlflow_image.layers import Layer
@@ -29,57 +40,92 @@ def place(tmp_path: Path) -> assemble.Place:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What a stand-in of Packer was asked to bake; it makes a disk and hands something over."""
+    """What a stand-in of Packer was asked to bake; it hands something over."""
     found: list[dict[str, Any]] = []
 
     def run(
         layer: Layer,
-        parent: Path,
+        base_disk: Path,
         files: dict[str, Path],
         _: object,
         work: Path,
         *__: object,
         **k: Any,
-    ) -> tuple[Path, Path]:
-        found.append({"layer": layer.name, "parent": parent, "files": files, **k})
-        (work / "baked").write_text("a disk")
-        with (work / "handover").open("wb") as file:
-            file.write(layer.name.encode())
-            file.truncate(1 << 30)
-        return work / "baked", work / "handover"
+    ) -> Path:
+        found.append({"layer": layer.name, "base_disk": base_disk, "files": files, **k})
+        (work / "handover").write_text(f"{layer.name} by the guest")
+        return work / "handover"
+
+    def file_system(tar: Path, folder: str, target: Path, _: Path) -> None:
+        target.write_text(f"/{folder} of {tar.read_text()}")
 
     monkeypatch.setattr(bake, "run", run)
-    monkeypatch.setattr(payload, "python_files", lambda *_: {})
+    monkeypatch.setattr(disk, "file_system", file_system)
+    monkeypatch.setattr(payload, "environment_files", lambda *_: {"environment.sh": Path("/e")})
+    monkeypatch.setattr(prepared, "environment", lambda *_: None)
     return found
 
 
-def baked(name: str, wanted: Inputs, place: assemble.Place, step: Step) -> set[str]:
-    """Bake a layer; returns the names of what it keeps."""
+def made(name: str, wanted: Inputs, place: assemble.Place, step: Step) -> dict[str, str]:
+    """Make a layer; returns what it keeps: name -> content."""
     stack = layers.of(wanted)
+    makers = {"python": assemble.make_python, "image-files": assemble.make_image_files}
     number = [layer.name for layer in stack].index(name)
-    options = {"firmware": "bios", "keep_on_error": False}
-    assemble.bake_layer(stack[number], stack[number - 1], wanted, place, step, PACKER, **options)
-    return {path.name for path in place.result.iterdir()}
+    how = assemble.How(PACKER)
+    makers[name](stack[number], stack[:number], wanted, place, step, how)
+    return {path.name: path.read_text() for path in place.result.iterdir()}
 
 
-def test_the_python_layer_keeps_its_disk_and_what_it_handed_over(
+def test_opt_is_baked_where_this_host_cannot_make_it(
     make_inputs: MakeInputs, place: assemble.Place, step: Step, asked: list[dict[str, Any]]
 ) -> None:
-    assert baked("python", make_inputs(), place, step) == {"disk.qcow2", "tree.tar"}
-    tar = place.result / "tree.tar"
-    assert tar.read_bytes().rstrip(b"\0") == b"python"
-    assert tar.stat().st_size < 1 << 20
-    assert asked[0]["keep_disk"]
+    assert made("python", make_inputs(), place, step) == {
+        "tree.tar": "python by the guest",
+        "opt.ext4": "/opt of python by the guest",
+    }
+    assert asked[0]["base_disk"] == layers.of(make_inputs())[0].directory / "disk.qcow2"
+    assert set(asked[0]["files"]) == {"environment.sh", "hand-over.sh"}
 
 
-def test_of_the_last_layer_only_the_tree_is_kept(
+def test_opt_takes_no_vm_where_this_host_can_make_it(
+    make_inputs: MakeInputs,
+    place: assemble.Place,
+    step: Step,
+    asked: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (place.work / "opt-mlflow.tar").write_text("python by the host")
+    monkeypatch.setattr(prepared, "environment", lambda *_: place.work / "opt-mlflow.tar")
+    assert made("python", make_inputs(), place, step) == {
+        "tree.tar": "python by the host",
+        "opt.ext4": "/opt of python by the host",
+    }
+    assert not asked
+
+
+def test_anaconda_s_python_is_not_known_here(
+    make_inputs: MakeInputs,
+    place: assemble.Place,
+    step: Step,
+    asked: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prepared, "environment", lambda *_: pytest.fail("it was asked for"))
+    wanted = replace(make_inputs(), installer=anaconda.read_installer())
+    made("python", wanted, place, step)
+    assert [bake["layer"] for bake in asked] == ["python"]
+
+
+def test_the_last_vm_has_the_base_s_disk_and_the_python_layer_as_opt(
     make_inputs: MakeInputs, place: assemble.Place, step: Step, asked: list[dict[str, Any]]
 ) -> None:
-    assert baked("image-files", make_inputs(), place, step) == {"tree.tar"}
-    assert not asked[0]["keep_disk"]
-    assert asked[0]["parent"] == layers.of(make_inputs())[1].directory / "disk.qcow2"
-    called = {"hand-over.sh", "opt-state.sh"}
-    assert set(asked[0]["files"]) == {"image_files.tar", "mlflow-image.json", *called}
+    assert made("image-files", make_inputs(), place, step) == {
+        "tree.tar": "image-files by the guest"
+    }
+    stack = layers.of(make_inputs())
+    assert asked[0]["base_disk"] == stack[0].directory / "disk.qcow2"
+    assert asked[0]["opt"] == stack[1].directory / "opt.ext4"
+    assert set(asked[0]["files"]) == {"image_files.tar", "mlflow-image.json", "hand-over.sh"}
 
 
 def test_the_sealed_disk_is_made_of_what_each_layer_handed_over(
@@ -95,7 +141,7 @@ def test_the_sealed_disk_is_made_of_what_each_layer_handed_over(
 
     monkeypatch.setattr(disk, "build", build)
     monkeypatch.setattr(disk, "to_qcow2", lambda *_, **__: None)
-    assemble.make_sealed(stack[3], stack[:3], make_inputs(), place, step)
+    assemble.make_sealed(stack[3], stack[:3], make_inputs(), place, step, assemble.How(PACKER))
     assert given == [stack[1].directory / "tree.tar", stack[2].directory / "tree.tar"]
 
 
@@ -109,7 +155,7 @@ def test_a_layer_that_fails_is_named_and_its_logs_stay(
     wanted = make_inputs()
     stack = layers.of(wanted)
     with pytest.raises(Failure) as caught:
-        assemble.make_layer(stack[0], stack, wanted, PACKER)
+        assemble.make_layer(stack[0], stack, wanted, assemble.How(PACKER))
     failure = caught.value
     assert failure.what.startswith("the layer base could not be made: `")
     assert "E: a package is broken" in failure.evidence

@@ -35,34 +35,50 @@ def test_an_empty_disc_becomes_an_empty_file(tmp_path: Path) -> None:
 
 
 def test_the_build_vm_has_no_network_but_ssh_on_the_loopback(tmp_path: Path) -> None:
-    words = bake.qemu_args(tmp_path, tmp_path, tmp_path, tmp_path, tmp_path, "bios")
+    words = bake.qemu_args(tmp_path, tmp_path, tmp_path, tmp_path, None, tmp_path, "bios")
     (network,) = [value for switch, value in words if switch == "-netdev"]
     assert "restrict=on" in network
     assert network.count("hostfwd=") == 1
     assert "hostfwd=tcp:127.0.0.1:" in network
 
 
-@pytest.mark.parametrize(
-    ("keep_disk", "command"), [(True, "systemctl poweroff"), (False, "systemctl poweroff -ff")]
-)
-def test_a_disk_that_another_layer_will_stand_on_is_shut_down_cleanly(
-    tmp_path: Path,
-    make_inputs: Callable[..., Inputs],
-    monkeypatch: pytest.MonkeyPatch,
-    step: Step,
-    keep_disk: bool,
-    command: str,
-) -> None:
+@pytest.fixture
+def plan_of(
+    tmp_path: Path, make_inputs: Callable[..., Inputs], monkeypatch: pytest.MonkeyPatch, step: Step
+) -> Callable[..., Bake]:
+    """What Packer is told to bake: called with the layer's number."""
     plans: list[Bake] = []
     monkeypatch.setattr(packer, "bake", lambda _, plan, *__, **___: plans.append(plan))
     monkeypatch.setattr(payload, "write_disc", lambda *_: tmp_path / "payload.iso")
     monkeypatch.setattr(disk, "overlay", lambda *_: None)
-    python = layers.of(make_inputs())[1]
     no_packer = packer.Packer(Path("/packer"), (1, 6, 6), "a test")
-    places = (tmp_path / "parent", {}, {}, tmp_path, tmp_path)
-    bake.run(python, *places, with_packer=no_packer, step=step, keep_disk=keep_disk)
-    assert plans[0].shutdown_command == command
-    assert [Path(script).name for script in plans[0].scripts] == [
+
+    def plan(number: int, **options: Path) -> Bake:
+        layer = layers.of(make_inputs())[number]
+        places = (tmp_path / "base", {}, {}, tmp_path, tmp_path)
+        bake.run(layer, *places, with_packer=no_packer, step=step, **options)
+        return plans[-1]
+
+    return plan
+
+
+def test_a_layer_s_own_steps_are_run(plan_of: Callable[..., Bake]) -> None:
+    assert [Path(script).name for script in plan_of(1).scripts] == [
         "10-python.sh",
         "19-hand-over-opt.sh",
     ]
+
+
+def test_opt_is_a_file_system_that_nothing_can_write_to(
+    plan_of: Callable[..., Bake], tmp_path: Path
+) -> None:
+    plan = plan_of(2, opt=tmp_path / "opt.ext4")
+    (drive,) = [value for _, value in plan.qemu_args if "opt.ext4" in value]
+    assert "readonly=on" in drive
+    assert plan.mounts[-1] == "mount -o ro /dev/disk/by-id/virtio-opt /opt"
+
+
+def test_what_makes_opt_has_none(plan_of: Callable[..., Bake]) -> None:
+    plan = plan_of(1)
+    assert not any("serial=opt" in value for _, value in plan.qemu_args)
+    assert not any("/opt" in command for command in plan.mounts)

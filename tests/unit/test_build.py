@@ -53,7 +53,7 @@ def test_a_layer_that_is_there_is_made_again_only_when_asked_for(
     base.directory.mkdir(parents=True)
     (base.directory / layers.RECORD_NAME).write_text("{}")
     no_packer = packer.Packer(Path("/packer"), (1, 6, 6), "a test")
-    assemble.make_layer(base, stack, wanted, no_packer, remake=remake)
+    assemble.make_layer(base, stack, wanted, assemble.How(no_packer), remake=remake)
     assert made == (["base"] if remake else [])
     assert base.built
 

@@ -68,3 +68,20 @@ def test_a_tree_in_two_tars_is_unpacked_as_one(tmp_path: Path) -> None:
     }
     assert tree.stat().st_mode == source.stat().st_mode
     rootless.remove(tree)
+
+
+def test_one_folder_of_a_tree_becomes_a_file_system(tmp_path: Path) -> None:
+    rootless.require()
+    source = tmp_path / "source"
+    (source / "opt/mlflow/bin").mkdir(parents=True)
+    (source / "opt/mlflow/bin/python").write_text("a program")
+    (source / "opt/mlflow/bin/python").chmod(0o755)
+    (source / "etc").mkdir()
+    tar = tmp_path / "tree.tar"
+    command.run(["tar", "-C", source, "--owner=root:0", "--group=root:0", "-cf", tar, "."])
+    made = disk.file_system(tar, "opt", tmp_path / "opt.ext4", tmp_path)
+    told = command.run(["debugfs", "-R", "stat /mlflow/bin/python", made]).stdout
+    assert "Mode:  0755" in told and "User:     0   Group:     0" in told
+    assert command.run(["debugfs", "-R", "cat /mlflow/bin/python", made]).stdout == "a program"
+    assert "etc" not in command.run(["debugfs", "-R", "ls /", made]).stdout
+    assert not (tmp_path / "tree").exists()

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image import anaconda, payload, prepared, seal, seed
+from mlflow_image import anaconda, payload, seal, seed
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import Inputs
 from mlflow_image.payload import Mode
-from mlflow_image.progress import Step
 from mlflow_image.tree import SOURCE_DATE_EPOCH
 
 MakeInputs = Callable[..., Inputs]
@@ -128,51 +127,35 @@ def stored(make_inputs: MakeInputs, tmp_path: Path) -> Inputs:
     return replace(wanted, wheels=tuple(added[:-1]), tools=(added[-1],))
 
 
-def test_the_python_layer_gets_its_wheels_and_an_executable_tool(
-    stored: Inputs, work: Path, step: Step
+def test_the_environment_is_made_of_its_wheels_and_an_executable_tool(
+    stored: Inputs, work: Path
 ) -> None:
-    files = payload.python_files(stored, work, step)
+    files = payload.environment_files(stored, work)
     lines = files["requirements.txt"].read_text().splitlines()
     assert lines == [wheel.line for wheel in stored.wheels]
     for wheel in stored.wheels:
         assert files[f"wheels/{wheel.filename}"] == stored.store.path(wheel.sha256)
     assert files["uv"].read_text() == "#!/bin/sh\necho uv\n"
     assert os.access(files["uv"], os.X_OK)
+    assert {"environment.sh", "prepare/make-empty-database"} <= set(files)
     assert all(path.is_file() for path in files.values())
 
 
-def test_the_python_layer_gets_what_was_made_or_the_means_to_make_it(
-    stored: Inputs, work: Path, step: Step, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = payload.python_files(stored, work, step)
-    assert {"environment.sh", "hand-over.sh", "prepare/make-empty-database"} <= set(files)
-    assert "opt-mlflow.tar" not in files
-    made = work / "opt-mlflow.tar"
-    monkeypatch.setattr(prepared, "environment", lambda *_: made)
-    files = payload.python_files(stored, work, step)
-    assert files["opt-mlflow.tar"] == made
-    assert {"hand-over.sh", "opt-state.sh"} <= set(files)
-    assert not any(name.startswith("wheels/") for name in files)
-
-
-def test_anaconda_s_python_is_not_known_here(
-    stored: Inputs, work: Path, step: Step, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_anaconda_s_is_made_of_its_installer_too(
+    stored: Inputs, work: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "installer").write_text("#!/bin/sh\n")
     sha256 = hashlib.sha256((tmp_path / "installer").read_bytes()).hexdigest()
     stored.store.add(tmp_path / "installer", sha256, "an installer")
     installer = replace(anaconda.read_installer(), sha256=sha256)
-    monkeypatch.setattr(prepared, "environment", lambda *_: pytest.fail("it was asked for"))
-    files = payload.python_files(replace(stored, installer=installer), work, step)
-    assert "anaconda.sh" in files and "environment.sh" in files
+    files = payload.environment_files(replace(stored, installer=installer), work)
+    assert {"anaconda.sh", "environment.sh", anaconda.NAME_ON_DISC} <= set(files)
 
 
-def test_a_wheel_that_was_altered_in_the_store_is_refused(
-    stored: Inputs, work: Path, step: Step
-) -> None:
+def test_a_wheel_that_was_altered_in_the_store_is_refused(stored: Inputs, work: Path) -> None:
     stored.store.path(stored.wheels[0].sha256).write_bytes(b"altered")
     with pytest.raises(Failure, match=r"copy of boto3-1\.40\.0-py3-none-any\.whl was altered"):
-        payload.python_files(stored, work, step)
+        payload.environment_files(stored, work)
 
 
 def test_a_vm_on_our_own_base_is_given_the_key_alone(work: Path) -> None:

@@ -33,7 +33,7 @@ BAKE = Bake(
     environment=("PAYLOAD=/run/payload", 'ODD=a "quoted" ${value} %{if}'),
     shutdown_command="systemctl poweroff",
     ssh_timeout="15m",
-    payload_mount="/run/payload",
+    mounts=("mkdir -p /run/payload", "mount -o ro LABEL=cidata /run/payload"),
 )
 
 
