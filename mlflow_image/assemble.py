@@ -170,7 +170,7 @@ def bake_layer(
 def make_sealed(
     layer: Layer, below: list[Layer], wanted: Inputs, place: Place, step: Step, how: How
 ) -> None:
-    """The handed-over tree -> filtered -> the same kind of disk as the base, compressed."""
+    """The tree of the layers below -> filtered -> the same kind of disk as the base, compressed."""
     step.phase("filtering the tree and making the disk")
     definition = wanted.definition
     raw = disk.build(

@@ -1,4 +1,4 @@
-"""A layer is baked: a VM on its parent's disk, its steps run by Packer, its result taken out."""
+"""A layer is baked: a VM on the base's disk, its steps run by Packer, its result taken out."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ def run(
     """
     step.phase("preparing the build VM")
     public_key = seed.make_key(work)
-    instance = f"build-{layer.key[:16]}"
-    access = payload.access(public_key, instance, work, of_cloud_image=of_cloud_image)
+    access = payload.access(public_key, work, of_cloud_image=of_cloud_image)
     disc = payload.write_disc(access | files, work)
     overlay = work / "overlay.qcow2"
     disk.overlay(base_disk, overlay)
@@ -50,8 +49,8 @@ def run(
         file.truncate(HANDOVER_MIB << 20)
     qemu.make_variables(work, firmware)
     output = work / "output"
-    payload_place = guest_root.PAYLOAD
-    mounts = (f"mkdir -p {payload_place}", f"mount -o ro LABEL=cidata {payload_place}")
+    place = guest_root.PAYLOAD
+    mounts = ("udevadm settle", f"mkdir -p {place}", f"mount -o ro LABEL=cidata {place}")
     environment = {
         **settings,
         "PAYLOAD": guest_root.PAYLOAD,
@@ -72,6 +71,7 @@ def run(
         mounts=(*mounts, "mount -o ro /dev/disk/by-id/virtio-opt /opt") if opt else mounts,
     )
     packer.bake(with_packer, plan, work, logs, step, keep_on_error=keep_on_error)
+    (output / plan.vm_name).unlink(missing_ok=True)
     cut_after_data(handover)
     return handover
 

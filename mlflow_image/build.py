@@ -32,7 +32,7 @@ from mlflow_image.manifest import Candidate
 from mlflow_image.operating_systems import support_warning
 from mlflow_image.paths import cache
 
-#: What a cold build writes beside the store: the tree three times, three disks, a tar of it.
+#: What a cold build writes beside the store: trees, their tars, disks.
 NEEDED_DISK_MIB = 12_000
 #: How often such a build has Anaconda's files at once: disks, trees, tars (counted, not measured).
 ANACONDA_COPIES = 4

@@ -1,4 +1,4 @@
-"""One function makes a disk from a tree: GPT, both boot loaders, ext4 root, fixed ids and times.
+"""`build` makes a disk from a tree: GPT, both boot loaders, ext4 root, fixed ids and times.
 
 It serves for the base and for the sealed disk. The same tree gives the same bytes: ids
 are constants, times are clamped, free blocks are holes.
@@ -152,13 +152,12 @@ def make_root(tree: Path, disk: Path, disk_mib: int, work: Path) -> None:
 
 
 def file_system(tree_tar: Path, folder: str, target: Path, work: Path) -> Path:
-    """An ext4 file system with one folder of a tree, for a VM that reads it; returns `target`."""
+    """An ext4 file system of one folder of a tree, for a build VM to read; returns `target`."""
     tree = work / "tree"
     unpack([tree_tar], tree)
     try:
-        used = rootless.run(["du", "-sk", tree / folder]).stdout
-        # Room for inodes, one a 8 KiB, and for what the folder's tables take.
-        size_kib = int(used.split()[0]) * 5 // 4 + (64 << 10)
+        # What the files take at most, and a quarter more for inodes (one per 8 KiB) and folders.
+        size_kib = (tree_tar.stat().st_size >> 10) * 5 // 4 + (64 << 10)
         options = ["-O", "^has_journal", "-i", "8192", "-m", "0"]
         mke2fs: list[str | Path] = ["mke2fs", "-q", "-t", "ext4", *options, "-d", tree / folder]
         rootless.run([*mke2fs, target, f"{size_kib}k"])

@@ -12,6 +12,7 @@ from typing import Any
 from mlflow_image.inputs import Inputs
 from mlflow_image.paths import BUILD_VM_FILES, CHECKOUT, GUEST_SCRIPTS, IMAGE_FILES, cache
 from mlflow_image.store import hash_file
+from mlflow_image.tarball import files_of
 
 RECORD_NAME = "layer.json"
 MODES_FILE = GUEST_SCRIPTS / "image_files.modes"
@@ -37,9 +38,9 @@ CALLED_SCRIPTS = {
 }
 
 #: Our own code that decides what a layer's bytes are.
-TREE_CODE = ("tree.py", "disk.py", "bootloaders.py")
+TREE_CODE = ("tree.py", "tarball.py", "disk.py", "bootloaders.py")
 IMAGE_CODE = ("disk.py",)
-BAKE_CODE = ("guest_root.py", "payload.py", "prepared.py")
+BAKE_CODE = ("guest_root.py", "payload.py", "prepared.py", "tarball.py")
 SEAL_CODE = ("seal.py", "disk.py", "bootloaders.py")
 
 
@@ -176,15 +177,6 @@ def tree_parts(folder: Path) -> dict[str, str]:
         content = f"-> {path.readlink()}" if path.is_symlink() else hash_file(path)[:12]
         found[f"{folder.name}/{path.relative_to(folder)}"] = content
     return found
-
-
-def files_of(folder: Path) -> list[Path]:
-    """Files and links below a folder, sorted, without what Python leaves there."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if "__pycache__" not in path.parts and (path.is_symlink() or path.is_file())
-    )
 
 
 def read_record(directory: Path) -> dict[str, Any] | None:

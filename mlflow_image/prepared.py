@@ -21,7 +21,7 @@ PREFIX = Path("opt/mlflow")
 
 
 def environment(inputs: Inputs, files: Mapping[str, Path], work: Path, step: Step) -> Path | None:
-    """`work/opt-mlflow.tar`, to be unpacked at /; None when the guest is to make it.
+    """`work/opt-mlflow.tar`, relative to /; None when the guest is to make it.
 
     files: what the guest would find on its disc: name -> file. Whatever keeps the guest's Python
     from running here, or from coming to its end, is said in one line: the guest has the last word.

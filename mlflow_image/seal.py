@@ -12,17 +12,13 @@ import sys
 from pathlib import Path
 
 from mlflow_image import rootless
+from mlflow_image.paths import BUILD_VM_FILES
+from mlflow_image.tarball import files_of
 from mlflow_image.tree import SOURCE_DATE_EPOCH
 
 #: Files and folders that go, as globs below the root; folders that must stay end in /*.
 REMOVED = (
-    # The build's own identity and access; first what lets Packer in (scripts/guest/build-vm).
-    "etc/cloud/cloud-init.disabled",
-    "etc/systemd/network/10-mlflow-image-build.network",
-    "etc/systemd/system/default.target",
-    "etc/systemd/system/mlflow-image-build.service",
-    "etc/systemd/system/mlflow-image-build.target",
-    "etc/systemd/system/timers.target",
+    # The build's own identity and access.
     "root/.ssh",
     "root/.*_history",
     "root/.cache",
@@ -110,6 +106,7 @@ def tree_filter(tree: Path) -> None:
 
 def seal(tree: Path) -> None:
     """Remove, empty and fix; called as root of the tree."""
+    take_away(BUILD_VM_FILES, tree)
     for pattern in REMOVED:
         for found in tree.glob(pattern):
             if not found.parent.resolve().is_relative_to(tree.resolve()):
@@ -126,6 +123,19 @@ def seal(tree: Path) -> None:
     (tree / "etc/hostname").write_text("localhost\n")
     empty_logs(tree / "var/log")
     clamp_password_dates(tree / "etc/shadow")
+
+
+def take_away(laid: Path, tree: Path) -> None:
+    """Remove from the tree every file that was laid over it and is still the same."""
+    for file in files_of(laid):
+        found = tree / file.relative_to(laid)
+        if file.is_symlink():
+            same = found.is_symlink() and found.readlink() == file.readlink()
+        else:
+            regular = found.is_file() and not found.is_symlink()
+            same = regular and found.read_bytes() == file.read_bytes()
+        if same:
+            found.unlink()
 
 
 def empty_logs(folder: Path) -> None:

@@ -7,7 +7,7 @@ set -euo pipefail
 state=$(timeout 300 systemctl is-system-running --wait) || true
 case $state in
   running | degraded) ;;
-  *) echo "the boot did not come to its end within 300 s: the system is ${state:-starting}" >&2
+  *) echo "the boot did not come to its end: after 300 s at most the system is ${state:-starting}" >&2
      systemctl list-jobs >&2
      exit 1 ;;
 esac

@@ -17,7 +17,7 @@ from mlflow_image.anaconda import Decision
 from mlflow_image.apt import Package, Resolution
 from mlflow_image.definition import Definition
 from mlflow_image.inputs import Inputs
-from mlflow_image.paths import GUEST_SCRIPTS, IMAGE_FILES
+from mlflow_image.paths import BUILD_VM_FILES, GUEST_SCRIPTS, IMAGE_FILES
 from mlflow_image.progress import Step
 from mlflow_image.store import Store
 from mlflow_image.wheels import Wheel
@@ -107,6 +107,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(module, "IMAGE_FILES", folder / "image_files")
         modes = folder / "scripts" / "guest" / layers.MODES_FILE.name
         monkeypatch.setattr(module, "MODES_FILE", modes)
+        build_vm = folder / "scripts" / "guest" / BUILD_VM_FILES.name
+        monkeypatch.setattr(module, "BUILD_VM_FILES", build_vm)
     monkeypatch.setattr(layers, "GUEST_SCRIPTS", folder / "scripts" / "guest")
     return folder
 

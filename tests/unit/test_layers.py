@@ -172,6 +172,19 @@ def test_a_file_that_the_python_layer_runs_makes_it_stale(
     assert stale(layers.of(make_inputs())) == ["python", "image-files", "sealed"]
 
 
+def test_what_lets_packer_in_is_a_part_of_the_base_and_of_no_cloud_image(
+    make_inputs: MakeInputs, checkout: Path
+) -> None:
+    unit = "scripts/guest/build-vm/etc/systemd/system/mlflow-image-build.service"
+    of_packages = layers.of(make_inputs())[0]
+    with (checkout / unit).open("a") as file:
+        file.write("# changed\n")
+    changed = layers.of(make_inputs())[0]
+    assert layers.differing(changed, {"parts": of_packages.parts}) == [unit]
+    of_image = layers.of(on_cloud_image(make_inputs()))[0]
+    assert not any("build-vm" in part for part in of_image.parts)
+
+
 def test_the_nearest_earlier_build_is_compared_with(
     before: list[Layer], make_inputs: MakeInputs
 ) -> None:

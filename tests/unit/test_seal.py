@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from mlflow_image import seal
+from mlflow_image.paths import BUILD_VM_FILES
 from mlflow_image.tree import SOURCE_DATE_EPOCH
 
 #: What nothing may take away.
@@ -144,3 +146,22 @@ def test_a_link_among_the_folders_never_leads_to_the_host(tree: Path, tmp_path: 
     (tree / "var" / "lib" / "dhcp").symlink_to(outside)
     seal.seal(tree)
     assert (outside / "keep").exists()
+
+
+def test_what_a_build_vm_had_goes_links_too(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(BUILD_VM_FILES, tree, symlinks=True)
+    laid = [path for path in tree.rglob("*") if path.is_symlink() or path.is_file()]
+    assert any(path.is_symlink() for path in laid)
+    seal.take_away(BUILD_VM_FILES, tree)
+    assert not [path for path in tree.rglob("*") if path.is_symlink() or path.is_file()]
+
+
+def test_what_has_the_name_of_a_build_vm_s_file_and_is_another_stays(tmp_path: Path) -> None:
+    system = tmp_path / "etc/systemd/system"
+    system.mkdir(parents=True)
+    (system / "default.target").symlink_to("/lib/systemd/system/rescue.target")
+    (system / "timers.target").write_text("[Unit]\n")
+    (system / "mlflow-image-build.service").symlink_to("/nowhere")
+    seal.take_away(BUILD_VM_FILES, tmp_path)
+    assert len(list(system.iterdir())) == 3
