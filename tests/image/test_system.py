@@ -47,6 +47,12 @@ def test_nobody_logs_in_by_password(root: Any) -> None:
     assert [user for user, password, *_ in shadow if password[:1] not in ("!", "*")] == []
 
 
+def test_the_first_boot_need_not_compile_what_sets_up_the_network(root: Any) -> None:
+    compiled = "find /usr/share/netplan /usr/lib/python3/dist-packages/netplan -name '*.pyc'"
+    assert root(f"{compiled} 2>/dev/null || true") != ""
+    assert root(f"{compiled} -newer /etc/mlflow-image.json 2>/dev/null || true") == ""
+
+
 def test_the_clock_is_utc(root: Any) -> None:
     assert root("date +%Z") == "UTC"
 
