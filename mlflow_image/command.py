@@ -147,6 +147,20 @@ def stream(
         )
 
 
+def attend(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:
+    """Run a program that speaks for itself, on our own output; returns its exit code.
+
+    An exception while it runs, Ctrl-C included, ends it and whatever it started.
+    """
+    words = [str(word) for word in argv]
+    process = subprocess.Popen(words, cwd=cwd, text=True, start_new_session=True)
+    try:
+        return process.wait()
+    except BaseException:
+        end(process)
+        raise
+
+
 def until_exit(process: subprocess.Popen[str]) -> Iterator[str]:
     """The lines that a program prints until it ends, whoever else holds its output open then."""
     source, rest = process.stdout.fileno() if process.stdout else -1, b""

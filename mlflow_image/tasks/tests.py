@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import tempfile
 from pathlib import Path
 
 from invoke.context import Context
 
-from mlflow_image import verified
+from mlflow_image import command, verified
 from mlflow_image.errors import Failure
 from mlflow_image.paths import CHECKOUT
 from mlflow_image.tasks.task import refuse_unknown, task
@@ -38,9 +37,8 @@ def test(context: Context, full: bool = False, only: str = "", k: str = "") -> N
         words = [sys.executable, "-m", "pytest", *folders, f"--record={record}"]
         words += ["--full"] if full else []
         words += ["-k", k] if k else []
-        with context.cd(str(CHECKOUT)):
-            done = context.run(shlex.join(words), pty=False, warn=True)
+        exit_code = command.attend(words, cwd=CHECKOUT)
         if full and record.is_file():
             verified.update(record, commit)
-    if done is None or done.exited != 0:
+    if exit_code != 0:
         raise Failure("tests failed; pytest's output above says which")

@@ -106,6 +106,28 @@ def test_ctrl_c_ends_a_program_and_all_that_it_started(tmp_path: Path) -> None:
     assert all(gone(int(pid)) for pid in pids)
 
 
+def test_a_program_that_speaks_for_itself_does_so_and_its_exit_code_is_told(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert command.attend(["sh", "-c", "pwd; exit 3"], cwd=tmp_path) == 3
+    assert capfd.readouterr().out == f"{tmp_path}\n"
+
+
+def test_ctrl_c_reaches_a_program_that_speaks_for_itself(tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    script = f"trap 'echo cleaned > {tmp_path}/cleaned; exit' INT; sleep 60 & wait"
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            command.attend(["bash", "-c", script])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert (tmp_path / "cleaned").read_text() == "cleaned\n"
+
+
 def test_the_log_gets_the_command_its_output_and_its_end(tmp_path: Path) -> None:
     log = tmp_path / "log"
     command.run(["sh", "-c", "echo first"], log=log)
