@@ -203,7 +203,7 @@ def refused(cold: Tasks, asked_for: Path, stand_in: StandIn) -> str:
     return done.stderr
 
 
-@pytest.mark.budget(60)
+@pytest.mark.budget(240)
 def test_a_list_that_was_altered_after_signing_is_refused(
     cold: Tasks, asked_for: Path, stand_in: StandIn, sound: str
 ) -> None:
