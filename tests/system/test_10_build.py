@@ -116,24 +116,27 @@ def test_ctrl_c_in_the_middle_of_a_bake_leaves_nothing(
     )
     until(process, "image-files:")
     deadline = time.monotonic() + 60
-    while not qemu_below(cache) and time.monotonic() < deadline:
+    while not (started := qemu_of(cache)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert qemu_below(cache), "the build VM never started"
+    assert started, "the build VM never started"
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 130, output
-    assert qemu_below(cache) == []
+    assert bakers_below(cache) == []
     assert sorted(path.name for path in (cache / "layers").iterdir()) == before
     assert list((cache / "work").iterdir()) == []
 
 
-def qemu_below(folder: Path) -> list[int]:
-    """Processes of this test's own builds: QEMU or Packer with a path below the folder."""
-    found = []
-    for process in psutil.process_iter(["pid", "cmdline", "name"]):
-        words = process.info["cmdline"] or []
-        if process.info["name"].startswith(("qemu", "packer")) and any(
-            str(folder) in word for word in words
-        ):
-            found.append(process.info["pid"])
-    return found
+def qemu_of(folder: Path) -> list[str]:
+    """The build VM among them: Packer alone, which comes first, may only be validating."""
+    return [name for name in bakers_below(folder) if name.startswith("qemu")]
+
+
+def bakers_below(folder: Path) -> list[str]:
+    """The processes of this test's own builds: QEMU or Packer with a path in the folder."""
+    return [
+        process.info["name"]
+        for process in psutil.process_iter(["cmdline", "name"])
+        if process.info["name"].startswith(("qemu", "packer"))
+        and any(str(folder) in word for word in process.info["cmdline"] or ())
+    ]
