@@ -14,7 +14,7 @@ SECTOR_BYTES = 512
 ESP_MIB = 64
 ESP_VOLUME_ID = "6d0e2a52"
 
-#: Run as root of the tree, in it. $1: root UUID, $2: title of the menu entry.
+#: Run as root of the tree, in it. $1: root UUID.
 INSTALL_GRUB = r"""
 set -eu
 umask 022
@@ -25,32 +25,42 @@ printf 'search.fs_uuid %s root\nset prefix=($root)/boot/grub\n' "$1" > boot/grub
 chroot . /usr/bin/grub-mkimage -O i386-pc -o /boot/grub/i386-pc/core.img \
    -c /boot/grub/early.cfg -p /boot/grub biosdisk part_gpt ext2 search search_fs_uuid
 rm boot/grub/early.cfg
-kernel=$(cd boot && ls -v vmlinuz-* | tail -n 1)
-initrd=initrd.img-${kernel#vmlinuz-}
-[ -e "boot/$initrd" ]
-if [ ! -e boot/grub/grub.cfg ]; then
-  cat > boot/grub/grub.cfg <<END
-# The first boot's menu; update-grub writes the next one, with /etc/default/grub.d.
-serial --unit=0 --speed=115200
-terminal_input console serial
-terminal_output console serial
-set timeout=0
-search --no-floppy --fs-uuid --set=root $1
-menuentry "$2" {
-  linux /boot/$kernel root=UUID=$1 ro console=tty1 console=ttyS0
-  initrd /boot/$initrd
-}
-END
-fi
 """
 
-#: update-grub named the root file system of the build VM. That is ours on a base of packages,
-#: and the vendor's on a cloud image. Run in the tree. $1: root UUID.
-NAME_OUR_ROOT = r"""
+#: What update-grub does, by the tree's own tools and settings: the same bytes. There is no disk
+#: yet, so grub-probe's answers are those that the guest will get. Run as root of the tree, in it,
+#: in a mount namespace that ends with it. $1: root UUID.
+MAKE_MENU = r"""
 set -eu
+umask 022
+mkdir -p dev
+# Not sticky, as a tmpfs is by itself: there /dev/null, another user's, could not be written to.
+mount -t tmpfs -o mode=0755 boot-menu dev
+mkdir -p dev/disk/by-uuid
+: > "dev/disk/by-uuid/$1"
+: > dev/null
+mount --bind /dev/null dev/null
+cat > dev/grub-probe <<END
+#!/bin/sh
+for word; do
+  case \$word in --target=*) target=\${word#--target=} ;; esac
+done
+case \$target in
+  device) echo /dev/vda1 ;;
+  disk) echo /dev/vda ;;
+  fs) echo ext2 ;;
+  fs_uuid) echo $1 ;;
+  partmap) echo gpt ;;
+esac
+END
+chmod 0755 dev/grub-probe
+mount --bind dev/grub-probe usr/sbin/grub-probe
+chroot . /usr/sbin/grub-mkconfig -o /boot/grub/grub.cfg
+"""
+
+#: Refuses a menu by which the guest would not find its root. Run in the tree. $1: root UUID.
+CHECK_MENU = r"""
 menu=boot/grub/grub.cfg
-named=$(sed -n -E 's/.*[[:space:]]root=UUID=([0-9a-fA-F-]+).*/\1/p' "$menu" | head -n 1)
-[ "${named:-$1}" = "$1" ] || sed -i "s/$named/$1/g" "$menu"
 kernels=$(grep -E '^[[:space:]]*linux[[:space:]].*vmlinuz' "$menu" || echo none)
 if other=$(printf '%s\n' "$kernels" | grep -v " root=UUID=$1"); then
   printf '/%s starts a kernel without root=UUID=%s:\n%s\n' "$menu" "$1" "$other" >&2
@@ -59,12 +69,10 @@ fi
 """
 
 
-def install(tree: Path, system: OperatingSystem, root_uuid: str) -> None:
-    """Put GRUB's modules, core image and first menu into the tree."""
-    title = f"{system.family.capitalize()} {system.version}"
-    script = ["sh", "-c", INSTALL_GRUB, "sh", root_uuid, title]
-    rootless.run(["env", f"--chdir={tree}", *script])
-    rootless.run(["env", f"--chdir={tree}", "sh", "-c", NAME_OUR_ROOT, "sh", root_uuid])
+def install(tree: Path, root_uuid: str) -> None:
+    """Put GRUB's modules, core image and menu into the tree."""
+    for script in (INSTALL_GRUB, MAKE_MENU, CHECK_MENU):
+        rootless.run(["env", f"--chdir={tree}", "sh", "-c", script, "sh", root_uuid])
 
 
 def write_bios_boot(disk: Path, boot: bytes, core: bytes, first_lba: int, sectors: int) -> None:

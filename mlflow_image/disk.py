@@ -60,7 +60,7 @@ def build(
             tree_filter(tree)
         step.update("boot loaders")
         rootless.run(["sh", "-c", FSTAB, "sh", tree, ROOT_UUID])
-        bootloaders.install(tree, system, ROOT_UUID)
+        bootloaders.install(tree, ROOT_UUID)
         clamp_times(tree)
         bootloaders.make_esp(tree, system, ROOT_UUID, work / "esp.img", SOURCE_DATE_EPOCH)
         step.update("file system")

@@ -12,7 +12,7 @@ echo ":: laying image_files over the root"
 tar -C / --no-overwrite-dir --numeric-owner -p -xf "$PAYLOAD/image_files.tar"
 install -m 0644 "$PAYLOAD/mlflow-image.json" /etc/mlflow-image.json
 
-echo ":: users, folders, boot menu"
+echo ":: users, folders, bytecode"
 systemd-sysusers
 systemd-tmpfiles --create --prefix=/var/lib --prefix=/etc
 # For the system's Python, which configures, and for the one that serves: Anaconda's is another, and
@@ -37,5 +37,4 @@ if mountpoint -q /boot; then
   umount -R /boot
   umount /run/one-root
 fi
-grub-editenv - create
-update-grub 2>/dev/null
+grub-editenv - create # the boot menu itself is made with the sealed disk

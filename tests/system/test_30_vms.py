@@ -143,6 +143,15 @@ def test_settings_that_vanish_are_a_fault_and_not_an_empty_server(
     assert answer(pair[RIGHT], "mlflow.example.com") == 200
 
 
+@pytest.mark.budget(120)
+def test_the_boot_menu_is_the_one_that_the_system_itself_would_write(
+    pair: dict[str, str], tasks: Tasks
+) -> None:
+    compare = "sudo sh -c 'grub-mkconfig 2>/dev/null | diff /boot/grub/grub.cfg - && echo same'"
+    done = tasks("ssh", "--name", LEFT, "--command", compare)
+    assert done.stdout.endswith("same\n"), done.stdout + done.stderr
+
+
 @pytest.mark.budget(240)
 @pytest.mark.verifies("`apt update` in the image, with its own sources and keys")
 def test_apt_update_works_with_the_image_s_own_sources(pair: dict[str, str], tasks: Tasks) -> None:
