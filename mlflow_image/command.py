@@ -5,13 +5,14 @@ Secrets never travel in arguments: give them as `stdin` or through a file.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 import select
 import shlex
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ LAST_LINES = 20
 LINE_CHARS = 400
 #: How long an interrupted program may take to clean up.
 GRACE_S = 30
+#: No pipe holds more (pipe(7)): one read after the program's end has all that it wrote.
+PIPE_BYTES = 1 << 20
 #: Where Debian keeps sfdisk and mke2fs, off an ordinary user's PATH.
 os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
 
@@ -121,24 +124,23 @@ def stream(
             env={**os.environ, **env} if env else None,
             cwd=cwd,
             text=True,
-            errors="replace",
             start_new_session=True,  # a Ctrl-C reaches it once, through `end`
         )
     except OSError as error:
         raise not_started(words[0], error, remedy) from error
-    if not keep_group:
-        threading.Thread(target=kill_group_after, args=(process,), daemon=True).start()
     try:
-        for line in until_exit(process) if keep_group else process.stdout or ():
+        for line in lines_of(process):
             tail = [*tail[-(LAST_LINES - 1) :], line.rstrip()]
             if log:
                 with log.open("a") as file:
-                    file.write(line)
+                    file.write(f"{line}\n")
             on_line(line.rstrip())
+        code = process.wait()
     except BaseException:
         end(process)
         raise
-    code = process.wait()
+    if not keep_group:
+        kill_group(process.pid)
     if code != 0:
         raise Failure(
             f"`{shown(words)}` ended with exit code {code}",
@@ -161,21 +163,21 @@ def attend(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:
         raise
 
 
-def until_exit(process: subprocess.Popen[str]) -> Iterator[str]:
+def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
     """The lines that a program prints until it ends, whoever else holds its output open then."""
-    source, rest = process.stdout.fileno() if process.stdout else -1, b""
-    while source >= 0:
+    source = process.stdout.fileno() if process.stdout else -1
+    utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
+    rest, data, ended = "", b"?", False
+    while data and not ended:
         ended = process.poll() is not None
         if select.select([source], [], [], 0 if ended else 0.2)[0]:
-            data = os.read(source, 1 << 16)
-            *lines, rest = (rest + data).split(b"\n")
-            yield from (f"{line.decode(errors='replace')}\n" for line in lines)
-            if not data:
-                break
-        elif ended:
-            break
+            data = os.read(source, PIPE_BYTES)
+            *lines, rest = (rest + decoder.decode(data)).split("\n")
+            yield from lines
+    rest += decoder.decode(b"", final=True)
     if rest:
-        yield rest.decode(errors="replace")
+        yield rest
 
 
 def not_started(program: str, error: OSError, remedy: str) -> Failure:
@@ -197,12 +199,6 @@ def end(process: subprocess.Popen[str]) -> None:
     finally:  # a second Ctrl-C does not wait
         kill_group(process.pid)
         process.wait()
-
-
-def kill_group_after(process: subprocess.Popen[str]) -> None:
-    """End what a program leaves behind: whoever holds its output open would keep us reading."""
-    process.wait()
-    kill_group(process.pid)
 
 
 def kill_group(leader: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,6 +16,21 @@ from mlflow_image.errors import Failure
 
 #: Starts a child that would live for a minute, names it, and waits.
 WITH_CHILD = "sleep 60 >/dev/null 2>&1 & echo $!; wait"
+
+
+@contextlib.contextmanager
+def ctrl_c(after_s: float = 0) -> Iterator[None]:
+    """The alarm clock interrupts as Ctrl-C does; it is set here, or by the body."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, after_s)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def gone(pid: int, within_s: float = 5.0) -> bool:
@@ -87,20 +104,12 @@ def test_a_program_that_takes_too_long_is_ended_and_named() -> None:
 
 
 def test_ctrl_c_ends_a_program_and_all_that_it_started(tmp_path: Path) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
     named = tmp_path / "pids"
     # The program goes at once and its child, which ignores the request, does not: Packer
     # runs itself once more in such a child, which would go on writing into its folder.
     script = f"(trap '' INT; exec sleep 60) & echo $! $$ > {named}; wait"
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            command.run(["bash", "-c", script])
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with ctrl_c(after_s=0.5), pytest.raises(KeyboardInterrupt):
+        command.run(["bash", "-c", script])
     pids = named.read_text().split()
     assert len(pids) == 2
     assert all(gone(int(pid)) for pid in pids)
@@ -114,17 +123,9 @@ def test_a_program_that_speaks_for_itself_does_so_and_its_exit_code_is_told(
 
 
 def test_ctrl_c_reaches_a_program_that_speaks_for_itself(tmp_path: Path) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
     script = f"trap 'echo cleaned > {tmp_path}/cleaned; exit' INT; sleep 60 & wait"
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            command.attend(["bash", "-c", script])
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with ctrl_c(after_s=0.5), pytest.raises(KeyboardInterrupt):
+        command.attend(["bash", "-c", script])
     assert (tmp_path / "cleaned").read_text() == "cleaned\n"
 
 
@@ -160,6 +161,15 @@ def test_stream_hands_on_each_line_of_both_streams_and_logs_them(tmp_path: Path)
     command.stream(["sh", "-c", script], lines.append, log=tmp_path / "log")
     assert lines == ["one", "two", "three"]
     assert (tmp_path / "log").read_text() == "one\ntwo\nthree\n"
+
+
+def test_a_line_ends_where_any_kind_of_line_does_also_between_two_reads() -> None:
+    lines: list[str] = []
+    script = (
+        r"printf 'one\rtwo\r\nthr\303'; sleep 0.3; printf '\251e\r'; sleep 0.3; printf '\nfour'"
+    )
+    command.stream(["sh", "-c", script], lines.append)
+    assert lines == ["one", "two", "thrée", "four"]
 
 
 def test_a_failing_stream_carries_its_last_lines() -> None:
@@ -209,22 +219,15 @@ def test_a_program_that_ignores_the_request_is_killed(monkeypatch: pytest.Monkey
 def test_a_second_ctrl_c_ends_everything_at_once() -> None:
     pids: list[int] = []
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
     def on_line(line: str) -> None:
         pids.append(int(line))
         if len(pids) == 2:
             signal.setitimer(signal.ITIMER_REAL, 0.2)
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        script = "trap '' INT; sleep 60 >/dev/null 2>&1 & echo $!; echo $$; wait; sleep 60"
-        with pytest.raises(KeyboardInterrupt):
-            command.stream(["sh", "-c", script], on_line)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    script = "trap '' INT; sleep 60 >/dev/null 2>&1 & echo $!; echo $$; wait; sleep 60"
+    with ctrl_c(), pytest.raises(KeyboardInterrupt):
+        command.stream(["sh", "-c", script], on_line)
     assert len(pids) == 2
     assert all(gone(pid) for pid in pids)
 
