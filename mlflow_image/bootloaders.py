@@ -55,7 +55,9 @@ esac
 END
 chmod 0755 dev/grub-probe
 mount --bind dev/grub-probe usr/sbin/grub-probe
-chroot . /usr/sbin/grub-mkconfig -o /boot/grub/grub.cfg
+# Nothing of this host's environment has a say.
+chroot . /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+  /usr/sbin/grub-mkconfig -o /boot/grub/grub.cfg
 """
 
 #: Refuses a menu by which the guest would not find its root. Run in the tree. $1: root UUID.

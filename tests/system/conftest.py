@@ -142,12 +142,13 @@ def fetched(tasks: Tasks) -> None:
 
 @pytest.fixture(scope="session")
 def build(tasks: Tasks, fetched: None) -> subprocess.CompletedProcess[str]:
-    """The one bake of a test run, on a host with a mirror, a proxy and an index of its own."""
+    """The one bake of a test run, on a host with a mirror, proxy, index and taste of its own."""
     host = {
         "INVOKE_APT_MIRROR": f"http://{HOST_CANARY}.invalid/mirror",
         "http_proxy": f"http://{HOST_CANARY}.invalid:3128",
         "PIP_INDEX_URL": f"http://{HOST_CANARY}.invalid/simple",
         "UV_DEFAULT_INDEX": f"http://{HOST_CANARY}.invalid/simple",
+        "GRUB_DISABLE_RECOVERY": "true",  # would show in the boot menu
     }
     return tasks("build-image", "--offline", "--python", "system", cut_off=True, more=host)
 
