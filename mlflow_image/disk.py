@@ -156,7 +156,7 @@ def file_system(tree_tar: Path, folder: str, target: Path, work: Path) -> Path:
     tree = work / "tree"
     unpack([tree_tar], tree)
     try:
-        # What the files take at most, and a quarter more for inodes (one per 8 KiB) and folders.
+        # Beside the files: inodes (one per 8 KiB), last blocks that are not full, folders.
         size_kib = (tree_tar.stat().st_size >> 10) * 5 // 4 + (64 << 10)
         options = ["-O", "^has_journal", "-i", "8192", "-m", "0"]
         mke2fs: list[str | Path] = ["mke2fs", "-q", "-t", "ext4", *options, "-d", tree / folder]

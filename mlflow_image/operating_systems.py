@@ -23,7 +23,6 @@ class OperatingSystem:
     """What differs between the systems; everything else is the same code."""
 
     name: str
-    family: str
     suite: str
     version: str
     #: Components of the image's own apt sources.
@@ -90,7 +89,6 @@ OPERATING_SYSTEMS = {
     for row in (
         OperatingSystem(
             name="ubuntu-22.04",
-            family="ubuntu",
             suite="jammy",
             version="22.04",
             components=("main", "universe"),
@@ -105,7 +103,6 @@ OPERATING_SYSTEMS = {
         ),
         OperatingSystem(
             name="ubuntu-24.04",
-            family="ubuntu",
             suite="noble",
             version="24.04",
             components=("main", "universe"),
@@ -120,7 +117,6 @@ OPERATING_SYSTEMS = {
         ),
         OperatingSystem(
             name="debian-12",
-            family="debian",
             suite="bookworm",
             version="12",
             components=("main",),

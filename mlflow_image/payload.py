@@ -7,12 +7,7 @@ from pathlib import Path
 
 from mlflow_image import anaconda, command, prepared, seed, tarball
 from mlflow_image.inputs import Inputs
-from mlflow_image.layers import (
-    ANACONDA_SCRIPT,
-    MODES_FILE,
-    PREPARE_FILES,
-    PREPARE_FOLDER,
-)
+from mlflow_image.layers import ANACONDA_SCRIPT, MODES_FILE, PREPARE_FILES, PREPARE_FOLDER
 from mlflow_image.paths import BUILD_VM_FILES, IMAGE_FILES
 from mlflow_image.render import build_seed
 
