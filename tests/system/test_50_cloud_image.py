@@ -85,6 +85,11 @@ class StandIn:
         (self.folder / "SHA256SUMS").write_text(listing)
         self.signer.sign(self.folder / "SHA256SUMS", key)
 
+    def offer(self, sha256: str, key: str = "vendor") -> None:
+        """Sign the image's hash, and pin the same one."""
+        self.publish(f"{sha256} *{FILE}\n", key)
+        self.pin(sha256)
+
     def pin(self, sha256: str) -> None:
         row = {
             "release": self.address,
@@ -207,8 +212,7 @@ def refused(cold: Tasks, asked_for: Path, stand_in: StandIn) -> str:
 def test_a_list_that_was_altered_after_signing_is_refused(
     cold: Tasks, asked_for: Path, stand_in: StandIn, sound: str
 ) -> None:
-    stand_in.publish(f"{sound} *{FILE}\n")
-    stand_in.pin(sound)
+    stand_in.offer(sound)
     with (stand_in.folder / "SHA256SUMS").open("a") as file:
         file.write(f"{'0' * 64} *another.img\n")
     assert "bad signature" in refused(cold, asked_for, stand_in)
@@ -218,8 +222,7 @@ def test_a_list_that_was_altered_after_signing_is_refused(
 def test_a_list_that_another_key_signed_is_refused(
     cold: Tasks, asked_for: Path, stand_in: StandIn, sound: str
 ) -> None:
-    stand_in.publish(f"{sound} *{FILE}\n", key="other")
-    stand_in.pin(sound)
+    stand_in.offer(sound, key="other")
     assert "signed by another key" in refused(cold, asked_for, stand_in)
 
 
@@ -245,8 +248,7 @@ def test_an_image_that_is_listed_with_another_hash_is_refused(
 def test_an_image_with_other_bytes_than_the_signed_ones_is_refused(
     cold: Tasks, asked_for: Path, stand_in: StandIn
 ) -> None:
-    stand_in.publish(f"{'0' * 64} *{FILE}\n")
-    stand_in.pin("0" * 64)
+    stand_in.offer("0" * 64)
     assert f"{FILE} has the wrong sha256" in refused(cold, asked_for, stand_in)
 
 
@@ -258,8 +260,7 @@ def test_an_image_that_was_cut_short_is_refused(
     sound: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stand_in.publish(f"{sound} *{FILE}\n")
-    stand_in.pin(sound)
+    stand_in.offer(sound)
     monkeypatch.setattr(QuietHandler, "cut_short", True)
     assert FILE in refused(cold, asked_for, stand_in)
 
@@ -274,8 +275,7 @@ def test_the_base_is_made_of_the_checked_image_without_a_network(
     disk_of_ours: Path,
     record_property: pytest.RecordProperty,
 ) -> None:
-    stand_in.publish(f"{sound} *{FILE}\n")
-    stand_in.pin(sound)
+    stand_in.offer(sound)
     done = cold("fetch", "--definition", str(asked_for))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "apt packages" not in done.stdout
@@ -313,8 +313,7 @@ def test_an_image_baked_on_a_cloud_image_keeps_the_contract(
     sound: str,
     record_property: pytest.RecordProperty,
 ) -> None:
-    stand_in.publish(f"{sound} *{FILE}\n")
-    stand_in.pin(sound)
+    stand_in.offer(sound)
     with kept_as_they_are():
         done = cold("build-image", "--definition", str(asked_for), timeout_s=3000)
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]

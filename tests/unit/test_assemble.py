@@ -26,6 +26,7 @@ from mlflow_image.layers import Layer
 from mlflow_image.progress import Step
 
 MakeInputs = Callable[..., Inputs]
+Make = Callable[..., dict[str, str]]
 Program = Callable[[str, str], Path]
 PACKER = packer.Packer(Path("/packer"), (1, 6, 6), "a test")
 
@@ -66,20 +67,28 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return found
 
 
-def made(name: str, wanted: Inputs, place: assemble.Place, step: Step) -> dict[str, str]:
-    """Make a layer; returns what it keeps: name -> content."""
-    stack = layers.of(wanted)
-    makers = {"python": assemble.make_python, "image-files": assemble.make_image_files}
-    number = [layer.name for layer in stack].index(name)
-    how = assemble.How(PACKER)
-    makers[name](stack[number], stack[:number], wanted, place, step, how)
-    return {path.name: path.read_text() for path in place.result.iterdir()}
+@pytest.fixture
+def make(
+    make_inputs: MakeInputs, place: assemble.Place, step: Step, asked: list[dict[str, Any]]
+) -> Make:
+    """Makes a layer, with some inputs changed; returns what it keeps: name -> content."""
+
+    def of(name: str, **changed: Any) -> dict[str, str]:
+        wanted = replace(make_inputs(), **changed)
+        stack = layers.of(wanted)
+        makers = {"python": assemble.make_python, "image-files": assemble.make_image_files}
+        number = [layer.name for layer in stack].index(name)
+        how = assemble.How(PACKER)
+        makers[name](stack[number], stack[:number], wanted, place, step, how)
+        return {path.name: path.read_text() for path in place.result.iterdir()}
+
+    return of
 
 
 def test_opt_is_baked_where_this_host_cannot_make_it(
-    make_inputs: MakeInputs, place: assemble.Place, step: Step, asked: list[dict[str, Any]]
+    make: Make, make_inputs: MakeInputs, asked: list[dict[str, Any]]
 ) -> None:
-    assert made("python", make_inputs(), place, step) == {
+    assert make("python") == {
         "tree.tar": "python by the guest",
         "opt.ext4": "/opt of python by the guest",
     }
@@ -88,15 +97,14 @@ def test_opt_is_baked_where_this_host_cannot_make_it(
 
 
 def test_opt_takes_no_vm_where_this_host_can_make_it(
-    make_inputs: MakeInputs,
+    make: Make,
     place: assemble.Place,
-    step: Step,
     asked: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (place.work / "opt-mlflow.tar").write_text("python by the host")
     monkeypatch.setattr(prepared, "environment", lambda *_: place.work / "opt-mlflow.tar")
-    assert made("python", make_inputs(), place, step) == {
+    assert make("python") == {
         "tree.tar": "python by the host",
         "opt.ext4": "/opt of python by the host",
     }
@@ -104,24 +112,17 @@ def test_opt_takes_no_vm_where_this_host_can_make_it(
 
 
 def test_anaconda_s_python_is_not_known_here(
-    make_inputs: MakeInputs,
-    place: assemble.Place,
-    step: Step,
-    asked: list[dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
+    make: Make, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepared, "environment", lambda *_: pytest.fail("it was asked for"))
-    wanted = replace(make_inputs(), installer=anaconda.read_installer())
-    made("python", wanted, place, step)
+    make("python", installer=anaconda.read_installer())
     assert [bake["layer"] for bake in asked] == ["python"]
 
 
 def test_the_last_vm_has_the_base_s_disk_and_the_python_layer_as_opt(
-    make_inputs: MakeInputs, place: assemble.Place, step: Step, asked: list[dict[str, Any]]
+    make: Make, make_inputs: MakeInputs, asked: list[dict[str, Any]]
 ) -> None:
-    assert made("image-files", make_inputs(), place, step) == {
-        "tree.tar": "image-files by the guest"
-    }
+    assert make("image-files") == {"tree.tar": "image-files by the guest"}
     stack = layers.of(make_inputs())
     assert asked[0]["base_disk"] == stack[0].directory / "disk.qcow2"
     assert asked[0]["opt"] == stack[1].directory / "opt.ext4"
