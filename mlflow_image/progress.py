@@ -136,6 +136,17 @@ def heartbeat(current: Step) -> Iterator[None]:
         thread.join()
 
 
+@contextmanager
+def on_stderr() -> Iterator[None]:
+    """Everything that is said meanwhile goes to stderr: stdout is for what a program reads."""
+    global out
+    usual, out = out, err
+    try:
+        yield
+    finally:
+        out = usual
+
+
 def say(text: str) -> None:
     """One line to the user, as it is."""
     out.print(text, markup=False)

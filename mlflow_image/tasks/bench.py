@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from invoke.context import Context
 
 from mlflow_image import bench, bench_boot, bench_build, definition, images, progress
 from mlflow_image.errors import Refusal
+from mlflow_image.images import Image
 from mlflow_image.tasks.task import refuse_unknown, task, whole_number
 
 PARTS = ("rate", "boot", "build")
@@ -40,17 +43,26 @@ def measure(
         raise Refusal("--rounds 0 measures nothing", remedy="at least 1")
     wanted = [only] if only else list(PARTS)
     booted = images.resolve(image or None) if "boot" in wanted else None
+    with progress.on_stderr() if json else nullcontext():
+        figures = measured(wanted, booted, count, packages)
+    if json:
+        print(bench.as_json(figures))
+    else:
+        progress.out.print(bench.table(figures))
+
+
+def measured(
+    wanted: list[str], booted: Image | None, rounds: int, packages: str
+) -> list[bench.Figure]:
+    """The figures of the wanted parts, in the order of PARTS."""
     figures: list[bench.Figure] = []
     if "rate" in wanted:
         with progress.step("one client's log_batch rate") as step:
             figures += bench.rate(step)
     if booted:
         with progress.step("power-on to the first logged run") as step:
-            figures += bench_boot.measure(booted, count, step)
+            figures += bench_boot.measure(booted, rounds, step)
     if "build" in wanted:
         with progress.step("build times") as step:
             figures += bench_build.measure(packages, step)
-    if json:
-        print(bench.as_json(figures))
-    else:
-        progress.out.print(bench.table(figures))
+    return figures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from invoke.context import Context
 
@@ -63,12 +63,9 @@ def refuse_contradictions(url: str, image: str, keep: bool) -> None:
 
 @contextmanager
 def shown(title: str, json: bool) -> Iterator[Callable[[str], None]]:
-    """Where the steps go: a live line; with --json, plain lines on stderr."""
-    if json:
-        yield lambda step: progress.err.print(f"   {step}", markup=False)
-    else:
-        with progress.step(title) as step:
-            yield step.update
+    """Where the steps go: as always, but with --json to stderr."""
+    with progress.on_stderr() if json else nullcontext(), progress.step(title) as step:
+        yield step.update
 
 
 def tell(report: Report, json: bool) -> None:

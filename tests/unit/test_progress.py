@@ -111,6 +111,20 @@ def test_a_warning_goes_to_standard_error(
     assert plain.getvalue() == ""
 
 
+def test_standard_output_can_be_left_to_what_a_program_reads(
+    plain: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr(progress.err, "_file", err)
+    with pytest.raises(RuntimeError), progress.on_stderr(), progress.step("Measuring"):
+        progress.say("a figure")
+        raise RuntimeError
+    assert err.getvalue().splitlines()[:2] == [".. Measuring", "a figure"]
+    assert plain.getvalue() == ""
+    progress.say("afterwards")
+    assert plain.getvalue() == "afterwards\n"
+
+
 @pytest.mark.parametrize(
     ("count", "said"),
     [(0, "0 B"), (999, "999 B"), (312_000_000, "312 MB"), (1_400_000_000, "1.4 GB")],
