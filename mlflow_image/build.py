@@ -166,8 +166,7 @@ def tell(image: Image) -> None:
         f"verified  {check['result']}"
         + (f", {check['tests']} checks in {check['seconds']:.0f} s" if "tests" in check else ""),
         "",
-        "next: scripts/invoke up       (a VM to try it)",
-        "      scripts/invoke smoke-test",
+        "next: `invoke up` (a VM to try it), or `invoke smoke-test`",
     ]
     for line in lines:
         progress.say(line)

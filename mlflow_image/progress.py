@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -148,13 +149,23 @@ def on_stderr() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """One line to the user, as it is."""
-    out.print(text, markup=False)
+    """One line to the user, on stdout."""
+    out.print(as_typed(text), markup=False)
 
 
 def warn(text: str) -> None:
     """One line that the user should not overlook, on stderr."""
-    err.print(f"warning: {text}", markup=False, style="yellow")
+    err.print(f"warning: {as_typed(text)}", markup=False, style="yellow")
+
+
+def error(text: str) -> None:
+    """Why the task ends without having done its work, on stderr."""
+    err.print(f"error: {as_typed(text)}", markup=False, style="red")
+
+
+def as_typed(text: str) -> str:
+    """A text that names tasks (`invoke up`), with each as this user types it (scripts/invoke)."""
+    return text.replace("`invoke ", f"`{os.environ.get('MLFLOW_IMAGE_INVOKE') or 'invoke'} ")
 
 
 def human_bytes(count: float) -> str:

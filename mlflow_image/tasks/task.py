@@ -36,10 +36,10 @@ def task(**options: Any) -> Callable[[Body], Any]:
                 with ended_like_ctrl_c():
                     return body(*args, **kwargs)
             except Failure as failure:
-                progress.err.print(f"error: {failure}", markup=False, style="red")
+                progress.error(str(failure))
                 raise Exit(code=failure.exit_code) from failure
             except OSError as error:
-                progress.err.print(f"error: {refused_by_system(error)}", markup=False, style="red")
+                progress.error(refused_by_system(error))
                 raise Exit(code=1) from error
             except KeyboardInterrupt as interrupt:
                 progress.err.print("interrupted", markup=False)

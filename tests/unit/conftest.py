@@ -34,6 +34,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _typed_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The messages say `invoke`, also where the tests were started by scripts/invoke."""
+    monkeypatch.delenv("MLFLOW_IMAGE_INVOKE", raising=False)
+
+
 @pytest.fixture
 def store(cache: Path) -> Store:
     return Store(cache / "store")

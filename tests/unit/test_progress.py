@@ -126,6 +126,17 @@ def test_standard_output_can_be_left_to_what_a_program_reads(
 
 
 @pytest.mark.parametrize(
+    ("typed", "said"), [("", "`invoke up`"), ("scripts/invoke", "`scripts/invoke up`")]
+)
+def test_a_task_is_named_as_the_user_types_it(
+    plain: io.StringIO, monkeypatch: pytest.MonkeyPatch, typed: str, said: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_IMAGE_INVOKE", typed)
+    progress.say("no VM; `invoke up` makes one")
+    assert plain.getvalue() == f"no VM; {said} makes one\n"
+
+
+@pytest.mark.parametrize(
     ("count", "said"),
     [(0, "0 B"), (999, "999 B"), (312_000_000, "312 MB"), (1_400_000_000, "1.4 GB")],
 )

@@ -47,7 +47,7 @@ class Host:
         version = " ".join(map(str, sys.version_info[:3]))
         known = hashlib.sha256(LOCK.encode()).hexdigest()
         (venv / ".made-from").write_text(f"{known} {sys.executable} {version}")
-        (venv / "bin" / "invoke").write_text('#!/bin/sh\necho "invoke $*"\n')
+        (venv / "bin" / "invoke").write_text('#!/bin/sh\necho "$MLFLOW_IMAGE_INVOKE $*"\n')
         (venv / "bin" / "invoke").chmod(0o755)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -137,4 +137,5 @@ def test_a_second_call_installs_and_makes_nothing_and_hands_its_words_on(host: H
     host.has("apt-get", "echo apt-get was called; exit 1")
     done = host.run("up", "--name", "a b")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"invoke --search-root {host.checkout} up --name a b\n"
+    typed = host.checkout / "scripts" / "invoke"
+    assert done.stdout == f"{typed} --search-root {host.checkout} up --name a b\n"
