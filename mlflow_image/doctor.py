@@ -14,7 +14,7 @@ from rich.table import Table
 from mlflow_image import accelerator, anaconda, build, collect, command, packer, rootless
 from mlflow_image.errors import Failure
 from mlflow_image.paths import CHECKOUT, cache
-from mlflow_image.progress import human_bytes
+from mlflow_image.progress import as_typed, human_bytes
 
 PACKAGES_FILE = CHECKOUT / "scripts" / "host" / "packages.txt"
 #: Programs that say their version in other words than --version.
@@ -29,6 +29,8 @@ class Row:
     found: str
     ok: bool
     needed: bool = True
+    #: What the user can do about it, said when it is not ok.
+    remedy: str = ""
 
 
 def examine() -> list[Row]:
@@ -104,14 +106,16 @@ def room() -> list[Row]:
         Row(
             "memory",
             f"{human_bytes(memory.available)} free of {human_bytes(memory.total)}, "
-            f"{human_bytes(build.NEEDED_MEMORY_MIB << 20)} needed: stop a VM, or other programs",
+            f"{human_bytes(build.NEEDED_MEMORY_MIB << 20)} needed",
             memory.available >= build.NEEDED_MEMORY_MIB << 20,
+            remedy="stop a VM, or other programs",
         ),
         Row(
             "disk",
-            f"{human_bytes(disk.free)} free in {place}, {human_bytes(build.NEEDED_DISK_MIB << 20)} "
-            "needed: `invoke clean`, or another place with MLFLOW_IMAGE_CACHE",
+            f"{human_bytes(disk.free)} free in {place}, "
+            f"{human_bytes(build.NEEDED_DISK_MIB << 20)} needed",
             disk.free >= build.NEEDED_DISK_MIB << 20,
+            remedy="`invoke clean`, or another place with MLFLOW_IMAGE_CACHE",
         ),
         Row("cache", f"{human_bytes(used)} in {place}", True),
     ]
@@ -132,5 +136,6 @@ def table(rows: list[Row]) -> Table:
         shown.add_column(heading, overflow="fold")
     for row in rows:
         mark = "ok" if row.ok else "MISSING" if row.needed else "no"
-        shown.add_row(mark, row.what, row.found)
+        advice = f": {row.remedy}" if row.remedy and not row.ok else ""
+        shown.add_row(mark, row.what, as_typed(row.found + advice))
     return shown
