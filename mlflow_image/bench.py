@@ -26,13 +26,32 @@ WORKERS = 2
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured thing; goal is what the project promises, as text."""
+    """One measured thing, with the limit that the project promises, if it does."""
 
     name: str
     value: float
     unit: str
-    goal: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
     note: str = ""
+
+    @property
+    def measured(self) -> str:
+        return f"{self.value:.1f} {self.unit}"
+
+    @property
+    def goal(self) -> str:
+        """As people say it; empty where nothing is promised."""
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}"
+        return "" if self.at_most is None else f"at most {self.at_most:g}"
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is met; None where there is none."""
+        if self.at_least is not None:
+            return self.value >= self.at_least
+        return None if self.at_most is None else self.value <= self.at_most
 
 
 def rate(step: Step) -> list[Figure]:
@@ -63,8 +82,8 @@ def rate(step: Step) -> list[Figure]:
                 f"{what}, ratio",
                 statistics.median(ratios),
                 "times",
-                "at least 5",
-                f"rounds: {', '.join(f'{ratio:.1f}' for ratio in ratios)}",
+                at_least=5,
+                note=f"rounds: {', '.join(f'{ratio:.1f}' for ratio in ratios)}",
             ),
         ]
     return figures
@@ -93,14 +112,27 @@ def calls_a_second(url: str, calls: int = CALLS, metrics: int = METRICS[0]) -> f
 def table(figures: list[Figure]) -> Table:
     """The figures as people read them."""
     shown = Table(box=None, pad_edge=False)
-    for heading in ("what", "measured", "goal", "note"):
+    for heading in ("", "what", "measured", "goal", "note"):
         shown.add_column(heading, overflow="fold")
+    marks = {True: "ok", False: "MISSED", None: ""}
     for figure in figures:
-        measured = f"{figure.value:.1f} {figure.unit}"
-        shown.add_row(figure.name, measured, figure.goal, figure.note)
+        shown.add_row(marks[figure.met], figure.name, figure.measured, figure.goal, figure.note)
     return shown
 
 
 def as_json(figures: list[Figure]) -> str:
     """The figures for programs."""
-    return json.dumps([asdict(figure) for figure in figures], indent=1)
+    return json.dumps([{**asdict(figure), "met": figure.met} for figure in figures], indent=1)
+
+
+def as_rows(figures: list[Figure]) -> list[dict[str, object]]:
+    """The figures that have a goal, as rows for `verified.update`."""
+    return [
+        {
+            "name": f"figure: {figure.name}",
+            "result": "met" if figure.met else "missed",
+            "figure": f"{figure.measured}; goal: {figure.goal}",
+        }
+        for figure in figures
+        if figure.met is not None
+    ]

@@ -60,7 +60,7 @@ def measure(image: Image, rounds: int, step: Step) -> list[Figure]:
     return [
         Figure("bare boot to login", statistics.median(bare), "s"),
         Figure("power-on to the first logged run", statistics.median(logged), "s"),
-        Figure("power-on to run / bare boot", statistics.median(ratios), "times", "at most 1.6"),
+        Figure("power-on to run / bare boot", statistics.median(ratios), "times", at_most=1.6),
         Figure(
             "log_batch in the VM, ratio",
             inside[0] / inside[1],

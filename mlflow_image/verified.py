@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import psutil
@@ -24,17 +24,17 @@ def commit() -> str:
     return (git["commit"] or "")[:12] + ("" if git["clean"] else "+")
 
 
-def update(record: Path, commit: str) -> None:
-    """Take in the rows that tests proved on this commit; all other rows keep theirs."""
+def update(seen: Iterable[Mapping[str, Any]], commit: str) -> None:
+    """Take in the rows (name, result, figure) seen on this commit; all others keep theirs."""
     now = {"commit": commit, "date": time.strftime("%Y-%m-%d"), "machine": machine()}
     rows = {row["name"]: row for row in read()}
-    for row in json.loads(record.read_text())["rows"]:
+    for row in seen:
         rows[row["name"]] = {**row, **now}
     write(list(rows.values()))
 
 
 def read() -> list[dict[str, Any]]:
-    """The rows of docs/verified.json: name, result, figure, seconds, commit, date, machine."""
+    """The rows of docs/verified.json: name, result, figure, commit, date, machine."""
     loaded: list[dict[str, Any]] = json.loads(FILE.read_text())["rows"] if FILE.is_file() else []
     return loaded
 

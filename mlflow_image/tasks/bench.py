@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 from invoke.context import Context
 
-from mlflow_image import bench, bench_boot, bench_build, definition, images, progress
+from mlflow_image import bench, bench_boot, bench_build, definition, images, progress, verified
 from mlflow_image.errors import Refusal
 from mlflow_image.images import Image
 from mlflow_image.tasks.task import refuse_unknown, task, whole_number
@@ -21,6 +21,7 @@ PARTS = ("rate", "boot", "build")
         "image": "the image to boot: id, folder or disk file; default: the newest",
         "packages": "the package set that is built: full or server",
         "rounds": "how often each boot is repeated",
+        "record": "write what has a goal into docs/verified.json and the README's table",
         "json": "print the figures as JSON, and nothing else, on stdout",
     },
 )
@@ -30,6 +31,7 @@ def measure(
     image: str = "",
     packages: str = "full",
     rounds: str = "2",
+    record: bool = False,
     json: bool = False,
 ) -> None:
     """Measure call rate, boot and build times against their goals.
@@ -43,8 +45,11 @@ def measure(
         raise Refusal("--rounds 0 measures nothing", remedy="at least 1")
     wanted = [only] if only else list(PARTS)
     booted = images.resolve(image or None) if "boot" in wanted else None
+    commit = verified.commit()
     with progress.on_stderr() if json else nullcontext():
         figures = measured(wanted, booted, count, packages)
+    if record:
+        verified.update(bench.as_rows(figures), commit)
     if json:
         print(bench.as_json(figures))
     else:

@@ -12,7 +12,7 @@ from mlflow_image import bench
 from mlflow_image.progress import Step
 from mlflow_image.tasks.bench import measure
 
-FOUND = bench.Figure("log_batch of 10, ratio", 6.7, "times", "at least 5", "rounds: 6.7")
+FOUND = bench.Figure("log_batch of 10, ratio", 6.7, "times", at_least=5, note="rounds: 6.7")
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def rate(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_json_is_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     measure(Context(), only="rate", json=True)
     output = capsys.readouterr()
-    assert [row["value"] for row in json.loads(output.out)] == [6.7]
+    assert [(row["value"], row["met"]) for row in json.loads(output.out)] == [(6.7, True)]
     assert "ok one client's log_batch rate" in output.err
 
 
@@ -37,6 +37,7 @@ def test_a_figure_is_shown_beside_its_goal(capsys: pytest.CaptureFixture[str]) -
     measure(Context(), only="rate")
     row = capsys.readouterr().out.splitlines()[-1]
     assert [word.strip() for word in row.split("  ") if word] == [
+        "ok",
         "log_batch of 10, ratio",
         "6.7 times",
         "at least 5",

@@ -26,15 +26,12 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def record(folder: Path, *names: str, result: str = "passed") -> Path:
-    rows = [{"name": name, "result": result, "figure": "9 s", "seconds": 9.0} for name in names]
-    path = folder.parent / f"{folder.name}.record.json"
-    path.write_text(json.dumps({"at": 0, "rows": rows}))
-    return path
+def seen(*names: str, result: str = "passed") -> list[dict[str, str]]:
+    return [{"name": name, "result": result, "figure": "9 s"} for name in names]
 
 
 def test_a_row_is_in_the_file_and_in_the_table_of_the_readme(checkout: Path) -> None:
-    verified.update(record(checkout, "bakes"), "abc")
+    verified.update(seen("bakes"), "abc")
     row = json.loads(verified.FILE.read_text())["rows"][0]
     assert (row["name"], row["result"], row["commit"]) == ("bakes", "passed", "abc")
     text = verified.README.read_text()
@@ -42,15 +39,15 @@ def test_a_row_is_in_the_file_and_in_the_table_of_the_readme(checkout: Path) -> 
 
 
 def test_a_row_that_was_not_run_again_keeps_its_commit(checkout: Path) -> None:
-    verified.update(record(checkout, "bakes", "boots"), "abc")
-    verified.update(record(checkout, "boots", result="failed"), "def")
+    verified.update(seen("bakes", "boots"), "abc")
+    verified.update(seen("boots", result="failed"), "def")
     rows = {row["name"]: (row["result"], row["commit"]) for row in verified.read()}
     assert rows == {"bakes": ("passed", "abc"), "boots": ("failed", "def")}
 
 
 def test_a_commit_has_a_plus_when_more_differs_than_what_is_written_here(checkout: Path) -> None:
     clean = verified.commit()
-    verified.update(record(checkout, "bakes"), clean)
+    verified.update(seen("bakes"), clean)
     assert verified.commit() == clean
     (checkout / "tasks.py").write_text("")
     assert verified.commit() == f"{clean}+"
