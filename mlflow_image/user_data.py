@@ -65,14 +65,20 @@ def from_settings(file: Path, image: Image) -> UserData:
 def _check_inside(
     found: userdata.UserData, name: str, schema: Mapping[str, Any] | None
 ) -> settings.Settings:
-    """Check the settings inside user-data, with faults on the lines of the user-data."""
+    """Check the settings inside user-data, with faults on the lines of the user-data.
+
+    Raises Faults with these and those of how they are written.
+    """
     offset = found.line_offset
     inside = name if offset is not None else f"{userdata.SETTINGS_PATH} in {name}"
+    faults = list(found.faults)
     try:
-        return settings.check(found.settings or "", inside, schema)
+        checked = settings.check(found.settings or "", inside, schema)
     except Faults as refused:
-        moved = [replace(fault, line=fault.line + (offset or 0)) for fault in refused.faults]
-        raise Faults(moved) from refused
+        faults += [replace(fault, line=fault.line + (offset or 0)) for fault in refused.faults]
+    if faults:
+        raise Faults(faults)
+    return checked
 
 
 def _schema(image: Image) -> Mapping[str, Any] | None:

@@ -50,6 +50,18 @@ def test_faults_are_on_the_lines_of_the_user_data(tmp_path: Path, image: Image) 
         assert word in lines[line - 1]
 
 
+def test_how_the_settings_are_written_and_what_they_say_is_refused_at_once(
+    tmp_path: Path, image: Image
+) -> None:
+    raw = userdata.wrap(BAD).replace(b'    permissions: "0600"\n', b"")
+    with pytest.raises(Refusals) as refusal:
+        user_data.from_user_data(written(tmp_path, "u.yaml", raw), image)
+    found = [
+        next(w for w in ("permissions", "port", "wokers") if w in f) for f in refusal.value.faults
+    ]
+    assert found == ["permissions", "port", "wokers"]
+
+
 def test_a_settings_file_becomes_user_data(tmp_path: Path, image: Image) -> None:
     prepared = user_data.from_settings(written(tmp_path, "s.yaml", GOOD), image)
     assert userdata.read(prepared.raw, "made").settings == GOOD

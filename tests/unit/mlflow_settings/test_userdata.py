@@ -22,8 +22,10 @@ def entry(content: str, rest: str = "") -> bytes:
 
 
 def refusal(raw: bytes) -> str:
+    """Every fault of the user-data, those that leave the settings readable included."""
     with pytest.raises(Faults) as refused:
-        userdata.read(raw, "user-data")
+        raise Faults(list(userdata.read(raw, "user-data").faults))
+    assert refused.value.faults
     return str(refused.value)
 
 

@@ -46,16 +46,17 @@ class UserData:
     settings: the text of /etc/mlflow/settings.yaml, or None when there is none. line_offset:
     add it to a line of the settings to get the line of the user-data; None when the text was
     encoded, so that its lines are nowhere in the file. unchecked: why nothing was looked at,
-    or "".
+    or "". faults: what is wrong with how the user-data writes the settings.
     """
 
     settings: str | None = None
     line_offset: int | None = None
     unchecked: str = ""
+    faults: tuple[Fault, ...] = ()
 
 
 def read(raw: bytes, name: str) -> UserData:
-    """Find the settings in user-data. Raises Faults when it is not what cloud-init takes.
+    """Find the settings in user-data. Raises Faults when cloud-init would not find them.
 
     Formats: cloud-init's documentation, "User-data formats"; `write_files` takes the
     encodings of its `cc_write_files` module.
@@ -126,13 +127,17 @@ def _entry(document: Document, entry: dict[str, Any], position: int, text: str) 
     if encoding not in _ENCODINGS:
         message = f'is "{encoding}", which cloud-init does not know'
         faults.append(document.fault((*path, "encoding"), message, remedy="choose b64"))
-    if faults or not isinstance(content, str):
-        raise Faults(
-            faults or [document.fault((*path, "content"), "is not text", remedy="write content: |")]
-        )
+        raise Faults(faults)
+    if not isinstance(content, str):
+        message = "is not text"
+        fault = document.fault((*path, "content"), message, remedy="write content: |")
+        raise Faults([*faults, fault])
+    offset = None
     if encoding in ("", "text/plain"):
-        return UserData(content, _offset(document, (*path, "content"), content, text))
-    return UserData(_decoded(document, content, (*path, "encoding"), *_ENCODINGS[encoding]))
+        offset = _offset(document, (*path, "content"), content, text)
+    else:
+        content = _decoded(document, content, (*path, "encoding"), *_ENCODINGS[encoding])
+    return UserData(content, offset, faults=tuple(faults))
 
 
 def _entry_faults(
