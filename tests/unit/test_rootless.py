@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -67,8 +68,9 @@ def start_sleeper() -> tuple[subprocess.Popen[bytes], int]:
     until = time.monotonic() + 10
     while time.monotonic() < until:
         for child in psutil.Process(process.pid).children(recursive=True):
-            if child.cmdline() == ["sleep", mark]:
-                return process, child.pid
+            with contextlib.suppress(psutil.Error):  # newuidmap comes and goes
+                if child.cmdline() == ["sleep", mark]:
+                    return process, child.pid
         time.sleep(0.02)
     process.kill()
     raise AssertionError("the sleeper did not start")
@@ -149,6 +151,21 @@ def test_the_user_s_range_is_mapped_from_1_on() -> None:
 
 
 @ordinary
-def test_a_missing_command_is_named() -> None:
+def test_sys_can_be_mounted_as_mmdebstrap_does_on_ubuntu_22_04(tmp_path: Path) -> None:
+    options = ("-t", "sysfs", "-o", "ro,nosuid,nodev,noexec")
+    rootless.run(["mount", *options, "sys", tmp_path])
+
+
+@ordinary
+def test_inside_there_is_no_network() -> None:
+    heading = 2
+    lines = rootless.run(["cat", "/proc/net/dev"]).stdout.splitlines()[heading:]
+    assert [line.split(":")[0].strip() for line in lines] == ["lo"]
+
+
+@ordinary
+def test_a_missing_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A folder on PATH that the user may not search would make it "Permission denied".
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
     done = rootless.run(["no-such-program"], check=False)
     assert (done.returncode, done.stderr) == (127, "no-such-program: No such file or directory\n")
