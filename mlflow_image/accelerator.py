@@ -15,8 +15,8 @@ KVM_DEVICE = Path("/dev/kvm")
 CPUINFO = Path("/proc/cpuinfo")
 
 QEMU_ARGS = {
-    "kvm": ("-accel", "kvm", "-cpu", "max", "-machine", "q35"),
-    "tcg": ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max", "-machine", "q35"),
+    "kvm": ("-accel", "kvm", "-cpu", "max"),
+    "tcg": ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max"),
 }
 
 

@@ -174,15 +174,18 @@ _LOGGED = f"logfile={CONSOLE_LOG},logappend=on"
 
 
 def firmware_args(firmware: str, directory: Path = Path()) -> list[str]:
-    """QEMU's words for a firmware whose variables lie in `directory`."""
+    """QEMU's words for a machine with this firmware, whose variables lie in `directory`."""
     if firmware == "bios":
-        return []
+        # An emulated q35 never comes back from a reboot under SeaBIOS 1.15 (Ubuntu 22.04's), which
+        # no longer finds its bridge then: "Unable to unlock ram". Mended in later ones.
+        return ["-machine", "pc"]
     code, _ = ovmf_files(firmware)
     words = ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"]
     words += ["-drive", f"if=pflash,unit=1,format=qcow2,file={directory / VARS_NAME}"]
+    words += ["-machine", "q35"]
     if firmware == "secureboot":
         # Without SMM the guest itself could write the variables that Secure Boot trusts.
-        words += ["-machine", "smm=on"]
+        words[-1] += ",smm=on"
         words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
         words += ["-global", "ICH9-LPC.disable_s3=1"]
     return words

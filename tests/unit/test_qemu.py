@@ -67,6 +67,12 @@ def test_a_snapshot_is_resumed() -> None:
     assert line(Spec(Path("/image")), snapshot="ready").endswith("-loadvm ready")
 
 
+def test_bios_and_uefi_have_each_the_machine_that_they_reboot_on(ovmf: Path) -> None:
+    assert "-machine pc " in line(Spec(Path("/image")))
+    for firmware in ("uefi", "secureboot"):
+        assert "-machine q35" in line(Spec(Path("/image"), firmware=firmware))
+
+
 def test_secure_boot_protects_its_variables_by_smm(ovmf: Path) -> None:
     words = line(Spec(Path("/image"), firmware="secureboot"))
     assert "smm=on" in words
