@@ -128,8 +128,8 @@ def test_ctrl_c_in_the_middle_of_a_bake_leaves_nothing(
 
 
 def qemu_of(folder: Path) -> list[str]:
-    """The build VM among them: Packer alone, which comes first, may only be validating."""
-    return [name for name in bakers_below(folder) if name.startswith("qemu")]
+    """The build VM among them: what comes first may be qemu-img, or Packer that validates."""
+    return [name for name in bakers_below(folder) if name.startswith("qemu-system")]
 
 
 def bakers_below(folder: Path) -> list[str]:

@@ -63,11 +63,13 @@ def test_a_tree_in_two_tars_is_unpacked_as_one(tmp_path: Path) -> None:
     command.run([*tar, rest, "--exclude=./opt", "."])
     tree = tmp_path / "tree"
     disk.unpack([opt, rest], tree)
-    assert {path: path.lstat().st_mode for path in source.rglob("*")} == {
-        source / path.relative_to(tree): path.lstat().st_mode for path in tree.rglob("*")
-    }
-    assert tree.stat().st_mode == source.stat().st_mode
+    assert names_and_modes(tree) == names_and_modes(source)
     rootless.remove(tree)
+
+
+def names_and_modes(folder: Path) -> list[str]:
+    """Seen as the tree's root: its folders are closed to an ordinary user."""
+    return sorted(rootless.run(["find", folder, "-printf", "%P %m\n"]).stdout.splitlines())
 
 
 def test_one_folder_of_a_tree_becomes_a_file_system(tmp_path: Path) -> None:

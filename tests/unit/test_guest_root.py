@@ -28,6 +28,7 @@ def debs(make_inputs: MakeInputs, tmp_path: Path) -> Inputs:
     for name in ("libc6", "linux-image-virtual", "python3"):
         folder, file = tmp_path / name, tmp_path / f"{name}.deb"
         (folder / "DEBIAN").mkdir(parents=True)
+        (folder / "DEBIAN").chmod(0o755)  # dpkg-deb insists, whatever the umask
         about = f"Package: {name}\nVersion: 1\nArchitecture: amd64\nMaintainer: a\nDescription: a\n"
         (folder / "DEBIAN" / "control").write_text(about)
         (folder / "lib").mkdir()
