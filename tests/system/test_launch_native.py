@@ -141,7 +141,8 @@ def test_with_job_execution_the_stock_server_answers_and_its_consumers_run(tmp_p
         assert "starting the stock `mlflow server`" in (tmp_path / "server.log").read_text()
         started = psutil.Process().children(recursive=True)
     assert len(started) > 5
-    _, left = psutil.wait_procs(started, timeout=30)
+    # Consumers that have only just started look for their runner once they are through.
+    _, left = psutil.wait_procs(started, timeout=120)
     assert left == []
 
 
