@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def test_the_anaconda_path_bakes_with_the_stand_in(
 @pytest.mark.verifies("the whole build as an ordinary user with a private home and umask 077")
 def test_an_ordinary_user_builds(record_property: Callable[..., None]) -> None:
     user = "mlflow-image-test"
-    subprocess.run(["userdel", "--remove", user], capture_output=True, check=False)
+    remove(user)
     subprocess.run(["useradd", "--create-home", user], check=True)
     home = Path(pwd.getpwnam(user).pw_dir)
     home.chmod(0o700)
@@ -131,7 +132,13 @@ def test_an_ordinary_user_builds(record_property: Callable[..., None]) -> None:
         assert MADE_ON_HOST in done.stdout
         told(made(copy / "dist" / "latest", done.stdout), record_property)
     finally:
-        subprocess.run(["userdel", "--remove", user], capture_output=True, check=False)
+        remove(user)
+
+
+def remove(user: str) -> None:
+    """With its files: its home, and what its own tests left."""
+    subprocess.run(["userdel", "--remove", user], capture_output=True, check=False)
+    shutil.rmtree(Path(tempfile.gettempdir()) / f"pytest-of-{user}", ignore_errors=True)
 
 
 def typed_by(user: str, words: str) -> subprocess.CompletedProcess[str]:
