@@ -12,9 +12,9 @@ import psutil
 from rich.table import Table
 
 from mlflow_image import accelerator, anaconda, build, collect, command, packer, rootless
-from mlflow_image.errors import Failure
+from mlflow_image.errors import Failure, as_typed
 from mlflow_image.paths import CHECKOUT, cache
-from mlflow_image.progress import as_typed, human_bytes
+from mlflow_image.progress import human_bytes
 
 PACKAGES_FILE = CHECKOUT / "scripts" / "host" / "packages.txt"
 #: Programs that say their version in other words than --version.

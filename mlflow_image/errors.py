@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 class Failure(Exception):  # noqa: N818 - the word users see is "error"
     """The work itself failed: the guest panicked, a provisioner failed, a server never got ready.
@@ -24,11 +26,11 @@ class Failure(Exception):  # noqa: N818 - the word users see is "error"
         self.remedy = f"{self.remedy}; {text}" if self.remedy else text
 
     def __str__(self) -> str:
-        lines = [self.what]
+        lines = [as_typed(self.what)]
         if self.evidence:
             lines += ["", *(f"    {line}" for line in self.evidence.rstrip().splitlines()), ""]
         if self.remedy:
-            lines.append(f"What to do: {self.remedy}")
+            lines.append(f"What to do: {as_typed(self.remedy)}")
         return "\n".join(lines)
 
 
@@ -49,4 +51,9 @@ class Refusals(Refusal):
         lines = [self.what, *(f"  - {fault}" for fault in self.faults)]
         if self.remedy:
             lines.append(f"What to do: {self.remedy}")
-        return "\n".join(lines)
+        return as_typed("\n".join(lines))
+
+
+def as_typed(text: str) -> str:
+    """A text that names tasks (`invoke up`), with each as this user types it (scripts/invoke)."""
+    return text.replace("`invoke ", f"`{os.environ.get('MLFLOW_IMAGE_INVOKE') or 'invoke'} ")

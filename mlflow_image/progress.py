@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
+
+from mlflow_image.errors import as_typed
 
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -138,10 +139,12 @@ def heartbeat(current: Step) -> Iterator[None]:
 
 
 @contextmanager
-def on_stderr() -> Iterator[None]:
-    """Everything that is said meanwhile goes to stderr: stdout is for what a program reads."""
+def on_stderr(wanted: bool = True) -> Iterator[None]:
+    """Where wanted, what is said meanwhile goes to stderr: stdout is for what a program reads."""
     global out
-    usual, out = out, err
+    usual = out
+    if wanted:
+        out = err
     try:
         yield
     finally:
@@ -160,12 +163,7 @@ def warn(text: str) -> None:
 
 def error(text: str) -> None:
     """Why the task ends without having done its work, on stderr."""
-    err.print(f"error: {as_typed(text)}", markup=False, style="red")
-
-
-def as_typed(text: str) -> str:
-    """A text that names tasks (`invoke up`), with each as this user types it (scripts/invoke)."""
-    return text.replace("`invoke ", f"`{os.environ.get('MLFLOW_IMAGE_INVOKE') or 'invoke'} ")
+    err.print(f"error: {text}", markup=False, style="red")
 
 
 def human_bytes(count: float) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 from invoke.context import Context
 
 from mlflow_image import bench, bench_boot, bench_build, definition, images, progress, verified
@@ -46,7 +44,7 @@ def measure(
     wanted = [only] if only else list(PARTS)
     booted = images.resolve(image or None) if "boot" in wanted else None
     commit = verified.commit()
-    with progress.on_stderr() if json else nullcontext():
+    with progress.on_stderr(json):
         figures = measured(wanted, booted, count, packages)
     if record:
         verified.update(bench.as_rows(figures), commit)

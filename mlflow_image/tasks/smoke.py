@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 from invoke.context import Context
 
@@ -64,7 +64,7 @@ def refuse_contradictions(url: str, image: str, keep: bool) -> None:
 @contextmanager
 def shown(title: str, json: bool) -> Iterator[Callable[[str], None]]:
     """Where the steps go: as always, but with --json to stderr."""
-    with progress.on_stderr() if json else nullcontext(), progress.step(title) as step:
+    with progress.on_stderr(json), progress.step(title) as step:
         yield step.update
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mlflow_image.errors import Failure, Refusal, Refusals
 
 
@@ -14,6 +16,16 @@ def test_a_failure_reads_what_then_evidence_then_remedy() -> None:
 
 def test_a_failure_without_remedy_and_evidence_is_one_line() -> None:
     assert str(Failure("it broke")) == "it broke"
+
+
+def test_tasks_are_named_as_typed_but_evidence_is_never_reworded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_IMAGE_INVOKE", "scripts/invoke")
+    failure = Failure("no `invoke up`", remedy="`invoke up`", evidence="run `invoke up`")
+    assert str(failure) == (
+        "no `scripts/invoke up`\n\n    run `invoke up`\n\nWhat to do: `scripts/invoke up`"
+    )
 
 
 def test_failed_work_exits_with_1_and_bad_input_with_2() -> None:
