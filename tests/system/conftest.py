@@ -113,7 +113,13 @@ def tasks() -> Iterator[Tasks]:
         (paths.cache() / shared).mkdir(parents=True, exist_ok=True)
         (cold / shared).symlink_to(paths.cache() / shared)
     with kept_as_they_are():
-        yield Tasks({"MLFLOW_IMAGE_CACHE": str(cold), "PYTHONUNBUFFERED": "1"})
+        yield Tasks(
+            {
+                "MLFLOW_IMAGE_CACHE": str(cold),
+                "MLFLOW_IMAGE_INVOKE": "scripts/invoke",
+                "PYTHONUNBUFFERED": "1",
+            }
+        )
     rootless.remove(cold)
 
 

@@ -29,7 +29,7 @@ def test_a_cold_build_without_a_network_ends_in_dist(
     assert list(manifest["took"]) == ["base", "python", "image-files", "sealed"]
     told(manifest, record_property)
     assert MADE_ON_HOST in build.stdout
-    assert "invoke up` (a VM to try it)" in build.stdout
+    assert "next: `scripts/invoke up`" in build.stdout
 
 
 @pytest.mark.budget(60)

@@ -69,7 +69,7 @@ def test_a_tree_in_two_tars_is_unpacked_as_one(tmp_path: Path) -> None:
 
 def names_and_modes(folder: Path) -> list[str]:
     """Seen as the tree's root: its folders are closed to an ordinary user."""
-    return sorted(rootless.run(["find", folder, "-printf", "%P %m\n"]).stdout.splitlines())
+    return sorted(rootless.run(["find", folder, "-printf", "%P %M\n"]).stdout.splitlines())
 
 
 def test_one_folder_of_a_tree_becomes_a_file_system(tmp_path: Path) -> None:

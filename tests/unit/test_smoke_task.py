@@ -9,7 +9,7 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from mlflow_image import smoke
+from mlflow_image import progress, smoke
 from mlflow_image.smoke_report import Report, Row
 from mlflow_image.tasks.smoke import smoke_test
 
@@ -75,12 +75,18 @@ def test_a_difference_ends_with_1_and_is_the_message(
 
 @pytest.mark.parametrize(("extra", "code"), [([], 0), ([BAD], 1)])
 def test_json_is_alone_on_stdout_whatever_the_verdict(
-    rows: list[Row], extra: list[Row], code: int, capsys: pytest.CaptureFixture[str]
+    rows: list[Row],
+    extra: list[Row],
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL_S", 0)
     rows += extra
     assert run(url=URL, json=True) == code
     output = capsys.readouterr()
     assert json.loads(output.out)["ok"] is (code == 0)
+    assert "written: tags" in output.err
     assert f"ok smoke test of {URL}" in output.err
 
 
