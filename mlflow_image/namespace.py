@@ -57,10 +57,9 @@ def main(argv: list[str]) -> int:
 def inside(argv: list[str], unshared: int, mapped: int) -> None:
     """In the child: leave the old namespaces, become root, and be init for the command."""
     die_with_parent()
-    flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
     # Nothing here needs a network, and only who owns one may mount /sys, as Ubuntu 22.04's
     # mmdebstrap (0.8.4) does; later ones take the host's instead.
-    flags |= CLONE_NEWNET
+    flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
     if libc.unshare(flags) != 0:
         error = os.strerror(ctypes.get_errno())
         print(f"this user may not make a user namespace: {error}", file=sys.stderr)

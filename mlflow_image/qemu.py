@@ -185,7 +185,7 @@ def firmware_args(firmware: str, directory: Path = Path()) -> list[str]:
     words += ["-machine", "q35"]
     if firmware == "secureboot":
         # Without SMM the guest itself could write the variables that Secure Boot trusts.
-        words[-1] += ",smm=on"
+        words += ["-machine", "smm=on"]
         words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
         words += ["-global", "ICH9-LPC.disable_s3=1"]
     return words
