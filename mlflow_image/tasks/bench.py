@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from mlflow_image import bench, bench_boot, bench_build, definition, images, progress, verified
+from mlflow_image import progress
+from mlflow_image.checks import record as verified_record
+from mlflow_image.checks.bench import boot, build, rate
 from mlflow_image.errors import Refusal
-from mlflow_image.images import Image
+from mlflow_image.images import find
+from mlflow_image.images.find import Image
+from mlflow_image.inputs import definition
 from mlflow_image.tasks.task import refuse_unknown, task, whole_number
 
 PARTS = ("rate", "boot", "build")
@@ -42,30 +46,30 @@ def measure(
     if count < 1:
         raise Refusal("--rounds 0 measures nothing", remedy="at least 1")
     wanted = [only] if only else list(PARTS)
-    booted = images.resolve(image or None) if "boot" in wanted else None
-    commit = verified.commit()
+    booted = find.resolve(image or None) if "boot" in wanted else None
+    commit = verified_record.commit()
     with progress.on_stderr(json):
         figures = measured(wanted, booted, count, packages)
     if record:
-        verified.update(bench.as_rows(figures), commit)
+        verified_record.update(rate.as_rows(figures), commit)
     if json:
-        print(bench.as_json(figures))
+        print(rate.as_json(figures))
     else:
-        progress.out.print(bench.table(figures))
+        progress.out.print(rate.table(figures))
 
 
 def measured(
     wanted: list[str], booted: Image | None, rounds: int, packages: str
-) -> list[bench.Figure]:
+) -> list[rate.Figure]:
     """The figures of the wanted parts, in the order of PARTS."""
-    figures: list[bench.Figure] = []
+    figures: list[rate.Figure] = []
     if "rate" in wanted:
         with progress.step("one client's log_batch rate") as step:
-            figures += bench.rate(step)
+            figures += rate.rate(step)
     if booted:
         with progress.step("power-on to the first logged run") as step:
-            figures += bench_boot.measure(booted, rounds, step)
+            figures += boot.measure(booted, rounds, step)
     if "build" in wanted:
         with progress.step("build times") as step:
-            figures += bench_build.measure(packages, step)
+            figures += build.measure(packages, step)
     return figures

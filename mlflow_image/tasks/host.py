@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from mlflow_image import collect, doctor, progress, vms
+from mlflow_image import progress
+from mlflow_image.builder import cache as layer_cache
+from mlflow_image.builder import doctor
 from mlflow_image.errors import Failure
 from mlflow_image.paths import cache
+from mlflow_image.server import vms
 from mlflow_image.tasks.task import task, whole_number
 
 
@@ -33,7 +36,7 @@ def show_doctor(context: Context) -> None:
 def clean(context: Context, all: bool = False, days: str = "60", gigabytes: str = "30") -> None:
     """Remove from the cache what is old; never what a VM stands on."""
     age, limit = whole_number("days", days), whole_number("gigabytes", gigabytes)
-    removed = collect.collect(
+    removed = layer_cache.collect(
         vms.backing_files(),
         limit_bytes=0 if all else limit * 10**9,
         max_age_s=0 if all else age * 24 * 3600,

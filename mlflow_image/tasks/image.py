@@ -6,25 +6,19 @@ from pathlib import Path
 
 from invoke.context import Context
 
-from mlflow_image import (
-    assemble,
-    build,
-    definition,
-    images,
-    inputs,
-    layers,
-    packer,
-    progress,
-    promote,
-    qemu,
-    verify,
-)
-from mlflow_image import plan as plans
-from mlflow_image.build import Options
-from mlflow_image.definition import Definition
+from mlflow_image import progress
+from mlflow_image.builder import layers, make_layer, recipe
+from mlflow_image.builder import plan as plans
+from mlflow_image.builder.bake import packer
+from mlflow_image.builder.recipe import Options
+from mlflow_image.checks import contract
 from mlflow_image.errors import Failure, Refusal
-from mlflow_image.inputs import Freshness
+from mlflow_image.images import find, promote
+from mlflow_image.inputs import definition, gather
+from mlflow_image.inputs.definition import Definition
+from mlflow_image.inputs.gather import Freshness
 from mlflow_image.tasks.task import refuse_unknown, task
+from mlflow_image.vm import qemu
 
 DEFINITION_HELP = {
     "definition": "the image definition; default: image.yaml",
@@ -97,8 +91,8 @@ def build_image(
         rebuild=rebuild,
         apt_mirror=mirror(context),
     )
-    image = build.build_image(read_definition(definition, os, python, packages), options)
-    build.tell(image)
+    image = recipe.build_image(read_definition(definition, os, python, packages), options)
+    recipe.tell(image)
 
 
 @task(help={"image": "id, folder or disk file; default: the newest"})
@@ -107,13 +101,13 @@ def verify_image(context: Context, image: str = "") -> None:
 
     The result goes into the image's manifest.
     """
-    found = images.resolve(image or None)
-    logs = assemble.logs_folder("verify")
-    record = verify.run(found.disk, logs, found.login)
+    found = find.resolve(image or None)
+    logs = make_layer.logs_folder("verify")
+    record = contract.run(found.disk, logs, found.login)
     if found.manifest:
         promote.record_verification(found.directory, record)
     progress.say(f"{found.id}: {record['summary']}")
-    verify.refuse_unverified(record, logs)
+    contract.refuse_unverified(record, logs)
 
 
 @task(help=DEFINITION_HELP)
@@ -128,7 +122,7 @@ def plan(
     no_refresh: bool = False,
 ) -> None:
     """Show which layers are stale, why, and the expected time."""
-    wanted = inputs.gather(
+    wanted = gather.gather(
         read_definition(definition, os, python, packages),
         freshness(offline, refresh, no_refresh),
         mirror(context),
@@ -152,12 +146,12 @@ def fetch(
 
     Where the host has no Packer, that is built as well.
     """
-    wanted = inputs.gather(
+    wanted = gather.gather(
         read_definition(definition, os, python, packages),
         freshness(False, refresh, no_refresh),
         mirror(context),
     )
-    inputs.fetch(wanted, offline=False, mirror=mirror(context))
+    gather.fetch(wanted, offline=False, mirror=mirror(context))
     try:
         progress.say(f"builds will use {packer.find()}")
     except Failure as failure:  # perhaps it is another host that will build

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from mlflow_image import anaconda, progress, wheels
-from mlflow_image.operating_systems import OPERATING_SYSTEMS
+from mlflow_image import progress
+from mlflow_image.inputs import anaconda, wheels
+from mlflow_image.inputs.operating_systems import OPERATING_SYSTEMS
 from mlflow_image.paths import CHECKOUT, LOCKS
 from mlflow_image.tasks.task import task
 

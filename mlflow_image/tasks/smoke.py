@@ -8,9 +8,13 @@ from contextlib import contextmanager
 
 from invoke.context import Context
 
-from mlflow_image import assemble, images, progress, smoke, smoke_vm
+from mlflow_image import progress
+from mlflow_image.builder import make_layer
+from mlflow_image.checks import smoke_image
+from mlflow_image.checks.smoke import check
+from mlflow_image.checks.smoke.report import Report
 from mlflow_image.errors import Failure, Refusal
-from mlflow_image.smoke_report import Report
+from mlflow_image.images import find
 from mlflow_image.tasks.task import task
 
 
@@ -32,18 +36,18 @@ def smoke_test(
     """
     refuse_contradictions(url, image, keep)
     if url:
-        server = smoke.checked_url(url)
+        server = check.checked_url(url)
         with shown(f"smoke test of {server}", json) as on_step:
-            report = smoke.check_server(server, keep=keep, on_step=on_step)
+            report = check.check_server(server, keep=keep, on_step=on_step)
         tell(report, json)
         if not keep and not json:
             progress.say(f"what was deleted lies in the bin of {server} until `mlflow gc` there")
     else:
-        booted = images.resolve(image or None)
-        logs = assemble.logs_folder("smoke-test")
+        booted = find.resolve(image or None)
+        logs = make_layer.logs_folder("smoke-test")
         try:
             with shown(f"smoke test of {booted.id}", json) as on_step:
-                report = smoke_vm.check_image(booted, logs, on_step)
+                report = smoke_image.check_image(booted, logs, on_step)
             tell(report, json)
         except Failure as failure:
             failure.add_remedy(f"the VM's logs: {logs}")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from invoke.context import Context
 
-from mlflow_image import command, verified
+from mlflow_image import command
+from mlflow_image.checks import record as verified_record
 from mlflow_image.errors import Failure
 from mlflow_image.paths import CHECKOUT
 from mlflow_image.tasks.task import refuse_unknown, task
@@ -32,7 +33,7 @@ def test(context: Context, full: bool = False, only: str = "", k: str = "") -> N
     """
     refuse_unknown("only", only, ("", *FOLDERS))
     folders = [f"tests/{name}" for name in ([only] if only else FOLDERS)]
-    commit = verified.commit()
+    commit = verified_record.commit()
     with tempfile.TemporaryDirectory() as scratch:
         record = Path(scratch) / "record.json"
         words = [sys.executable, "-m", "pytest", *folders, f"--record={record}"]
@@ -40,6 +41,6 @@ def test(context: Context, full: bool = False, only: str = "", k: str = "") -> N
         words += ["-k", k] if k else []
         exit_code = command.attend(words, cwd=CHECKOUT)
         if full and record.is_file():
-            verified.update(json.loads(record.read_text())["rows"], commit)
+            verified_record.update(json.loads(record.read_text())["rows"], commit)
     if exit_code != 0:
         raise Failure("tests failed; pytest's output above says which")

@@ -9,20 +9,15 @@ from collections.abc import Iterator, Sequence
 
 from invoke.context import Context
 
-from mlflow_image import (
-    accelerator,
-    boot,
-    console,
-    images,
-    progress,
-    qemu,
-    user_data,
-    vms,
-)
+from mlflow_image import progress
 from mlflow_image.errors import Refusal
+from mlflow_image.host import accelerator
+from mlflow_image.images import find
 from mlflow_image.paths import typed_path
+from mlflow_image.server import user_data, vms
+from mlflow_image.server.vms import DEFAULT_NAME, Vm, Wish
 from mlflow_image.tasks.task import TerminalClosed, task, whole_number
-from mlflow_image.vms import DEFAULT_NAME, Vm, Wish
+from mlflow_image.vm import boot, console, qemu
 
 NAME_HELP = {"name": f"which VM; default: {DEFAULT_NAME}"}
 
@@ -53,7 +48,7 @@ def up(
     firmware: str = "bios",
 ) -> None:
     """Boot a VM from an image and wait until its server is ready."""
-    chosen = images.resolve(image or None)
+    chosen = find.resolve(image or None)
     data = read_data(user_data, settings, chosen)
     wish = Wish(
         memory_mib=whole_number("memory", memory),
@@ -182,7 +177,7 @@ def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def read_data(file: str, settings: str, image: images.Image) -> user_data.UserData:
+def read_data(file: str, settings: str, image: find.Image) -> user_data.UserData:
     """The VM's user-data from either flag; raises Refusal when both are given."""
     if file and settings:
         raise Refusal("--user-data and --settings exclude each other", remedy="give one of them")

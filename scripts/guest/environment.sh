@@ -2,7 +2,7 @@
 # Makes /opt/mlflow: a Python environment with the locked wheels, byte-compiled, with the empty
 # database that the first boot copies. Reads: $PAYLOAD, $PYTHON_DISTRIBUTION, and what anaconda.sh
 # reads.
-# The host runs this in a chroot of the guest's packages (mlflow_image/prepared.py), and where
+# The host runs this in a chroot of the guest's packages (mlflow_image/builder/bake/on_host.py), and where
 # that is not possible 10-python.sh runs it in a build VM; the bytes are the same.
 set -euo pipefail
 umask 022

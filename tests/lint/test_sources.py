@@ -46,7 +46,12 @@ def lines_with(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
 
 def test_the_checkout_is_looked_at_as_a_whole() -> None:
     names = {str(path) for path, _ in texts()}
-    assert {"README.md", "pyproject.toml", "mlflow_image/build.py", "scripts/invoke"} <= names
+    assert {
+        "README.md",
+        "pyproject.toml",
+        "mlflow_image/builder/recipe.py",
+        "scripts/invoke",
+    } <= names
 
 
 def test_a_machine_s_path_would_be_found() -> None:

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from mlflow_image import anaconda, paths, rootless
+from mlflow_image import paths
+from mlflow_image.host import rootless
+from mlflow_image.inputs import anaconda
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

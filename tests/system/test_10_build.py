@@ -95,9 +95,11 @@ def test_a_change_in_image_files_makes_only_its_layer_and_the_sealed_disk_stale(
 
 PLAN = """
 import json, sys
-from mlflow_image import definition, inputs, layers, paths, plan
+from mlflow_image import paths
+from mlflow_image.builder import layers, plan
+from mlflow_image.inputs import definition, gather
 assert str(paths.CHECKOUT) == sys.argv[1]
-wanted = inputs.gather(definition.read(python="system"), inputs.Freshness(offline=True))
+wanted = gather.gather(definition.read(python="system"), gather.Freshness(offline=True))
 rows = plan.make(layers.of(wanted))
 print(json.dumps([
     {"layer": r.layer.name, "cached": r.cached, "reasons": r.reasons} for r in rows

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from . import archive_proxy
+from ..standins import archive_proxy
 from .conftest import CHECKOUT, Tasks
 
 #: Names that no VM of the user's has.

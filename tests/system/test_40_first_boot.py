@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image import ssh, throwaway
 from mlflow_image.errors import Failure
-from mlflow_image.qemu import Spec
+from mlflow_image.vm import ssh, throwaway
+from mlflow_image.vm.qemu import Spec
 from mlflow_settings import userdata
 from mlflow_settings.configure import NO_USER_DATA
 

@@ -21,21 +21,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlflow_image import (
-    assemble,
-    cloud_image,
-    command,
-    definition,
-    disk,
-    inputs,
-    layers,
-    progress,
-    tree,
-)
-from mlflow_image.inputs import Freshness
-from mlflow_image.packer import Packer
+from mlflow_image import command, progress
+from mlflow_image.builder import layers, make_layer
+from mlflow_image.builder.bake.packer import Packer
+from mlflow_image.builder.disk import raw as raw_disk
+from mlflow_image.builder.disk import tree
+from mlflow_image.inputs import cloud_image, definition, gather
+from mlflow_image.inputs.gather import Freshness
+from mlflow_image.inputs.store import hash_file
 from mlflow_image.paths import cache
-from mlflow_image.store import hash_file
 
 from .conftest import CHECKOUT, Tasks, kept_as_they_are, made, told
 
@@ -109,13 +103,13 @@ CLOUD_DISK_MIB = 2252
 def disk_of_ours(fetched: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bootable disk like a cloud image's: the packages alone, with nothing of a build VM's."""
     place = tmp_path_factory.mktemp("cloud-image")
-    wanted = inputs.gather(definition.Definition(python="system"), Freshness(offline=True))
+    wanted = gather.gather(definition.Definition(python="system"), Freshness(offline=True))
     system = wanted.definition.system
     assert wanted.packages
     with progress.step("a disk like a cloud image's") as step:
         tar = tree.build(wanted.packages, system, wanted.store, place, place, step)
-        raw = disk.build([tar], system, CLOUD_DISK_MIB, place, step)
-    disk.to_qcow2(raw, place / FILE, compress=False)
+        raw = raw_disk.build([tar], system, CLOUD_DISK_MIB, place, step)
+    raw_disk.to_qcow2(raw, place / FILE, compress=False)
     for spent in (tar, raw):
         spent.unlink()
     return place / FILE
@@ -202,7 +196,7 @@ def refused(cold: Tasks, asked_for: Path, stand_in: StandIn) -> str:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     image = yaml.safe_load(stand_in.pins.read_text())["ubuntu-22.04"]
-    store = inputs.open_store()
+    store = gather.open_store()
     assert not store.has(image["sha256"])
     assert not list((store.root / "incoming").glob("*"))
     return done.stderr
@@ -283,11 +277,11 @@ def test_the_base_is_made_of_the_checked_image_without_a_network(
     for file in stand_in.folder.iterdir():
         file.rename(file.with_name(f"{file.name}.gone"))
     try:
-        wanted = inputs.gather(definition.read(asked_for), Freshness(offline=True))
-        inputs.fetch(wanted, offline=True)
+        wanted = gather.gather(definition.read(asked_for), Freshness(offline=True))
+        gather.fetch(wanted, offline=True)
         stack = layers.of(wanted)
         packer = Packer(Path("packer"), (1, 6, 6), "never started")
-        assemble.make_layer(stack[0], stack, wanted, assemble.How(packer))
+        make_layer.make_layer(stack[0], stack, wanted, make_layer.How(packer))
     finally:
         for file in stand_in.folder.iterdir():
             file.rename(file.with_name(file.name.removesuffix(".gone")))

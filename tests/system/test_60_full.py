@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from mlflow_image import packer_from_go, throwaway
-from mlflow_image.qemu import Spec
+from mlflow_image.builder.bake import packer_from_go
+from mlflow_image.vm import throwaway
+from mlflow_image.vm.qemu import Spec
 
-from ..standin.server import pinned
+from ..standins.server import pinned
 from .conftest import CHECKOUT, MADE_ON_HOST, Tasks, kept_as_they_are, made, told
 
 pytestmark = pytest.mark.full

@@ -13,7 +13,8 @@ import psutil
 import pytest
 import requests
 
-from mlflow_image import bench, native
+from mlflow_image.checks.bench import rate
+from mlflow_image.server import local
 
 HERE = Path(__file__).resolve().parent
 #: Answers of every kind: JSON, errors, a page, a file, what Flask and what FastAPI serves.
@@ -40,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ours(folder: Path) -> Iterator[str]:
-    with native.ours(folder, 2) as url:
+    with local.ours(folder, 2) as url:
         yield url
 
 
@@ -74,7 +75,7 @@ def test_no_connection_to_the_database_was_there_when_the_workers_were_forked(
 
 @pytest.mark.budget(60)
 def test_every_answer_is_that_of_a_stock_server(ours: str, tmp_path: Path) -> None:
-    with native.stock(tmp_path, 1) as stock:
+    with local.stock(tmp_path, 1) as stock:
         for call in CALLS:
             expected, found = (requests.get(url + call, timeout=20) for url in (stock, ours))
             assert found.status_code == expected.status_code, call
@@ -109,7 +110,7 @@ def test_a_large_answer_of_flask_comes_whole(ours: str) -> None:
 def test_the_database_is_in_wal_mode_and_its_commits_reach_the_disk(
     ours: str, folder: Path
 ) -> None:
-    bench.calls_a_second(ours, calls=5)
+    rate.calls_a_second(ours, calls=5)
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert database.execute("PRAGMA synchronous").fetchone() == (2,)
@@ -119,7 +120,7 @@ def test_the_database_is_in_wal_mode_and_its_commits_reach_the_disk(
 @pytest.mark.budget(180)
 def test_the_workers_environment_is_that_of_a_stock_server() -> None:
     done = subprocess.run(
-        [native.environment() / "bin" / "python", HERE / "launch_environment.py"],
+        [local.environment() / "bin" / "python", HERE.parent / "peers/launch_environment.py"],
         capture_output=True,
         text=True,
         timeout=170,
@@ -133,7 +134,7 @@ def test_the_workers_environment_is_that_of_a_stock_server() -> None:
 @pytest.mark.verifies("job execution: the stock command, its runner and consumers (natively)")
 def test_with_job_execution_the_stock_server_answers_and_its_consumers_run(tmp_path: Path) -> None:
     others = set(psutil.Process().children(recursive=True))  # servers of the other tests
-    with native.ours(tmp_path, 1, job_execution=True) as url:
+    with local.ours(tmp_path, 1, job_execution=True) as url:
         assert requests.get(f"{url}/health", timeout=60).text == "OK"
         deadline = time.monotonic() + 120
         while not any("huey.bin.huey_consumer" in line for line in command_lines()):

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from mlflow_image import paths, smoke
+from mlflow_image import paths
+from mlflow_image.checks.smoke import check
+from mlflow_image.checks.smoke.process import Patience
 from mlflow_image.errors import Failure
-from mlflow_image.smoke_process import Patience
+from tests.standins.faulty_proxy import Fault, proxy
+from tests.standins.native_server import NativeServer, running
 from tests.system.conftest import heed_ctrl_c
-from tests.system.faulty_proxy import Fault, proxy
-from tests.system.native_server import NativeServer, running
 
 SOON = Patience(request_s=5, row_s=60)
 ADMIN = ("admin", "a password of length")
@@ -53,21 +54,21 @@ def what_is_there(server: NativeServer) -> list[str]:
 @pytest.mark.budget(240)  # The first one on a host makes the environment: 100 s.
 def test_a_sound_server_passes_by_a_foreign_name_and_keeps_nothing(server: NativeServer) -> None:
     steps: list[str] = []
-    report = smoke.check_server(
-        f"http://{smoke.HOST_NAME}:{server.port}",
+    report = check.check_server(
+        f"http://{check.HOST_NAME}:{server.port}",
         reboot=server.restart,
-        resolve=smoke.LOOPBACK,
+        resolve=check.LOOPBACK,
         on_step=steps.append,
     )
     assert report.ok, report.difference_text()
     phases = [row.phase for row in report.rows]
     assert list(dict.fromkeys(phases)) == [
-        smoke.WRITTEN,
-        smoke.READ,
-        smoke.REBOOTED,
-        smoke.DELETED,
+        check.WRITTEN,
+        check.READ,
+        check.REBOOTED,
+        check.DELETED,
     ]
-    assert phases.count(smoke.REBOOTED) == phases.count(smoke.READ) + 1
+    assert phases.count(check.REBOOTED) == phases.count(check.READ) + 1
     assert "rebooting" in steps
     assert what_is_there(server) == []
     assert report.left_behind == ()
@@ -76,7 +77,7 @@ def test_a_sound_server_passes_by_a_foreign_name_and_keeps_nothing(server: Nativ
 @pytest.mark.full
 def test_keep_leaves_everything_and_names_it(tmp_path: Path) -> None:
     with running(tmp_path) as server:
-        report = smoke.check_server(server.url, keep=True)
+        report = check.check_server(server.url, keep=True)
         assert report.ok, report.difference_text()
         there = what_is_there(server)
     assert any(name.endswith("noise.bin") for name in there)
@@ -187,7 +188,7 @@ def test_a_spoilt_answer_is_the_first_difference(
     server: NativeServer, fault: Fault, where: str, found: str
 ) -> None:
     with proxy(server.port, fault) as port:
-        report = smoke.check_server(f"http://127.0.0.1:{port}", patience=SOON)
+        report = check.check_server(f"http://127.0.0.1:{port}", patience=SOON)
     assert not report.ok
     assert report.difference_text().startswith(where)
     assert found in report.difference_text()
@@ -216,7 +217,7 @@ def test_a_hanging_server_is_reported_in_time(
 ) -> None:
     release = threading.Event()
     with proxy(server.port, hanging(release, "registered-models/create")) as port:
-        report = smoke.check_server(f"http://127.0.0.1:{port}", patience=patience)
+        report = check.check_server(f"http://127.0.0.1:{port}", patience=patience)
         release.set()
     assert report.difference_text().startswith("written: model: expected an answer")
     assert found in report.difference_text()
@@ -248,7 +249,7 @@ def test_what_a_reboot_loses_is_the_first_difference(
     tmp_path: Path, forget: Callable[[NativeServer], None], where: str
 ) -> None:
     with running(tmp_path) as server:
-        report = smoke.check_server(server.url, reboot=lambda: forget(server), keep=True)
+        report = check.check_server(server.url, reboot=lambda: forget(server), keep=True)
     assert report.difference_text().startswith(where)
 
 
@@ -256,7 +257,7 @@ def test_a_name_that_the_server_does_not_allow_is_told_with_its_remedy(
     server: NativeServer,
 ) -> None:
     with pytest.raises(Failure, match="refuses this host name") as failure:
-        smoke.check_server(
+        check.check_server(
             f"http://other.smoke.test:{server.port}", resolve={"other.smoke.test": "127.0.0.1"}
         )
     assert "allowed_hosts" in failure.value.remedy
@@ -266,7 +267,7 @@ def test_a_web_server_that_is_no_mlflow_is_told_as_one() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as web:
         threading.Thread(target=web.serve_forever, daemon=True).start()
         with pytest.raises(Failure, match=r"not as an MLflow server \(status 404\)"):
-            smoke.check_server(f"http://127.0.0.1:{web.server_port}", patience=SOON)
+            check.check_server(f"http://127.0.0.1:{web.server_port}", patience=SOON)
         web.shutdown()
 
 
@@ -286,11 +287,11 @@ def test_credentials_come_from_mlflows_own_variables(
     }
     with running(tmp_path, "--app-name", "basic-auth", **variables) as server:
         with pytest.raises(Failure, match="asks for credentials") as failure:
-            smoke.check_server(server.url)
+            check.check_server(server.url)
         assert "MLFLOW_TRACKING_USERNAME" in failure.value.remedy
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", ADMIN[0])
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN[1])
-        report = smoke.check_server(server.url)
+        report = check.check_server(server.url)
     assert report.ok, report.difference_text()
     assert ADMIN[1] not in json.dumps(report.document())
 
@@ -303,8 +304,8 @@ def test_ctrl_c_deletes_what_was_written_and_touches_no_file_of_the_host(
         folder.mkdir()
     release = threading.Event()
     script = (
-        "import sys; from mlflow_image import smoke\n"
-        "smoke.check_server(sys.argv[1], on_step=lambda step: print(step, flush=True))"
+        "import sys; from mlflow_image.checks.smoke import check\n"
+        "check.check_server(sys.argv[1], on_step=lambda step: print(step, flush=True))"
     )
     with proxy(server.port, hanging(release, "registered-models/create")) as port:
         process = subprocess.Popen(

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image import layers, payload
-from mlflow_image.anaconda import Decision
-from mlflow_image.apt import Package, Resolution
-from mlflow_image.definition import Definition
-from mlflow_image.inputs import Inputs
+from mlflow_image.builder import layers
+from mlflow_image.builder.bake import payload
+from mlflow_image.inputs.anaconda import Decision
+from mlflow_image.inputs.apt import Package, Resolution
+from mlflow_image.inputs.definition import Definition
+from mlflow_image.inputs.gather import Inputs
+from mlflow_image.inputs.store import Store
+from mlflow_image.inputs.wheels import Wheel
 from mlflow_image.paths import BUILD_VM_FILES, GUEST_SCRIPTS, IMAGE_FILES
 from mlflow_image.progress import Step
-from mlflow_image.store import Store
-from mlflow_image.wheels import Wheel
 
 #: When the lists of the small inputs were made.
 RESOLVED_AT = 1_700_000_000.0

@@ -1,0 +1,1 @@
+"""A root tree becomes a disk, the same bytes every time."""

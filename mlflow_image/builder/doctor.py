@@ -1,0 +1,146 @@
+"""What this host can do, as rows: tools and versions, accelerator, disk, memory, network, cache."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.table import Table
+
+from mlflow_image import command
+from mlflow_image.builder import cache as layer_cache
+from mlflow_image.builder import recipe
+from mlflow_image.builder.bake import packer
+from mlflow_image.errors import Failure, as_typed
+from mlflow_image.host import accelerator, rootless
+from mlflow_image.inputs import anaconda
+from mlflow_image.paths import CHECKOUT, cache
+from mlflow_image.progress import human_bytes
+
+PACKAGES_FILE = CHECKOUT / "scripts" / "host" / "packages.txt"
+#: Programs that say their version in other words than --version.
+VERSION_WORDS = {"ssh": "-V", "mke2fs": "-V", "packer": "version", "newuidmap": "", "mcopy": "-V"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that was looked at."""
+
+    what: str
+    found: str
+    ok: bool
+    needed: bool = True
+    #: What the user can do about it, said when it is not ok.
+    remedy: str = ""
+
+
+def examine() -> list[Row]:
+    """Look at everything; nothing is changed."""
+    rows = [Row("python", sys.version.split()[0], (3, 10) <= sys.version_info < (3, 14))]
+    rows += [tool for tool in tools() if tool.what != "packer"]
+    return [*rows, packer_row(), namespaces(), accelerator_row(), *room(), *network()]
+
+
+def tools() -> list[Row]:
+    """The programs and files of scripts/host/packages.txt."""
+    rows = []
+    for line in PACKAGES_FILE.read_text().splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        what, package, reason = line.split(None, 2)
+        wanted = what.removeprefix("any:").split(",")
+        found = next((path for name in wanted if (path := where(name))), None)
+        name = Path(wanted[0]).name
+        missing = f"missing: {reason} (apt install {package.rstrip('?')})"
+        rows.append(Row(name, version(found) if found else missing, bool(found)))
+    return rows
+
+
+def where(name: str) -> str | None:
+    """The path of a program or file, if it is there."""
+    return (name if Path(name).exists() else None) if name.startswith("/") else shutil.which(name)
+
+
+def version(path: str) -> str:
+    """A program's version, or the path of a file."""
+    name = Path(path).name
+    word = VERSION_WORDS.get(name, "--version")
+    if not word or not {"bin", "sbin"} & set(Path(path).parts):
+        return path
+    done = command.run([path, word], check=False, env={"CHECKPOINT_DISABLE": "1"})
+    match = re.search(r"\d+(\.\d+)+\S*", done.stdout + done.stderr)
+    return f"{match[0].rstrip(',)')}  {path}" if match else path
+
+
+def packer_row() -> Row:
+    if not shutil.which("packer"):
+        go = shutil.which("go")
+        how = f"will be built with {go}" if go else "missing, and Go to build it too"
+        return Row("packer", how, bool(go))
+    try:
+        return Row("packer", str(packer.find()), True)
+    except Failure as failure:
+        return Row("packer", str(failure).replace("\n", "; "), False)
+
+
+def namespaces() -> Row:
+    try:
+        rootless.require()
+    except Failure as failure:
+        return Row("user namespaces", str(failure).replace("\n", "; "), False)
+    return Row("user namespaces", "a root tree can be unpacked by this user", True)
+
+
+def accelerator_row() -> Row:
+    chosen = accelerator.choose()
+    return Row("accelerator", str(chosen), True)
+
+
+def room() -> list[Row]:
+    """Memory, disk, and what the cache takes."""
+    place = cache()
+    place.mkdir(parents=True, exist_ok=True)
+    disk = shutil.disk_usage(place)
+    memory = psutil.virtual_memory()
+    used = sum(entry.bytes for entry in layer_cache.all_entries())
+    return [
+        Row(
+            "memory",
+            f"{human_bytes(memory.available)} free of {human_bytes(memory.total)}, "
+            f"{human_bytes(recipe.NEEDED_MEMORY_MIB << 20)} needed",
+            memory.available >= recipe.NEEDED_MEMORY_MIB << 20,
+            remedy="stop a VM, or other programs",
+        ),
+        Row(
+            "disk",
+            f"{human_bytes(disk.free)} free in {place}, "
+            f"{human_bytes(recipe.NEEDED_DISK_MIB << 20)} needed",
+            disk.free >= recipe.NEEDED_DISK_MIB << 20,
+            remedy="`invoke clean`, or another place with MLFLOW_IMAGE_CACHE",
+        ),
+        Row("cache", f"{human_bytes(used)} in {place}", True),
+    ]
+
+
+def network() -> list[Row]:
+    """Whether Anaconda can be fetched; nothing is needed once `invoke fetch` has run."""
+    installer = anaconda.read_installer()
+    why = anaconda.why_not_fetched(installer.url)
+    said = f"{installer.host} {why}: no Anaconda" if why else f"{installer.host} offers Anaconda"
+    return [Row("network", said, not why, False)]
+
+
+def table(rows: list[Row]) -> Table:
+    """The rows as people read them."""
+    shown = Table(box=None, pad_edge=False)
+    for heading in ("", "what", "found"):
+        shown.add_column(heading, overflow="fold")
+    for row in rows:
+        mark = "ok" if row.ok else "MISSING" if row.needed else "no"
+        advice = f": {row.remedy}" if row.remedy and not row.ok else ""
+        shown.add_row(mark, row.what, as_typed(row.found + advice))
+    return shown

@@ -1,0 +1,1 @@
+"""Does it work, and how fast: the image's contract, the smoke test, the benchmark."""

@@ -1,0 +1,1 @@
+"""The benchmark: figures, each with its goal."""

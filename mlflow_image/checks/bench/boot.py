@@ -1,0 +1,136 @@
+"""How long from power-on to the first logged run, against the same image's bare boot to login."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow_image import paths
+from mlflow_image.checks.bench.rate import Figure, calls_a_second
+from mlflow_image.errors import Failure
+from mlflow_image.images.find import Image
+from mlflow_image.progress import Step
+from mlflow_image.server.local import answers
+from mlflow_image.vm import machine, qemu, throwaway
+from mlflow_image.vm.machine import Machine
+from mlflow_settings import userdata
+
+SETTINGS = "schema_version: 1\nserver:\n  port: 8000\n"
+LOGIN_TIMEOUT_S = 600.0
+#: Without MLflow's units, and as if it had never booted.
+STRIP = """sudo sh -c '
+systemctl mask mlflow-configure.service mlflow-tracking.service mlflow-ready.service
+cloud-init clean --logs --seed --machine-id
+rm -f /etc/ssh/ssh_host_*
+sync'"""
+STOCK = """sudo sh -c '
+systemctl stop mlflow-tracking.service
+exec systemd-run --quiet --unit=stock -p User=mlflow -E MLFLOW_DISABLE_TELEMETRY=true \
+  -E MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false /opt/mlflow/bin/mlflow server --host 0.0.0.0 \
+  --port 8000 --workers 2 --uvicorn-opts "--loop asyncio --http h11" \
+  --backend-store-uri sqlite:////var/lib/mlflow/mlflow.db'"""
+
+
+def measure(image: Image, rounds: int, step: Step) -> list[Figure]:
+    """Boot the image with and without MLflow's units in turn; also the call rate inside the VM."""
+    bare: list[float] = []
+    logged: list[float] = []
+    inside: tuple[float, float] = (0.0, 0.0)
+    # With --json nothing else may be on stdout.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    import mlflow.tracking  # noqa: F401 - before anything is timed
+
+    with stripped(image, step) as plain:
+        for number in range(rounds):
+            step.update(f"round {number + 1} of {rounds}: bare boot to login")
+            bare.append(to_login(plain, image))
+            step.update(f"round {number + 1} of {rounds}: power-on to a logged run")
+            with booting(image.disk, image) as (vm, started):
+                vm.wait_until_ready()
+                log_a_run(f"http://127.0.0.1:{vm.forwarded[8000]}")
+                logged.append(time.monotonic() - started)
+                if number == rounds - 1:
+                    step.update("log_batch inside the VM")
+                    inside = rates_inside(vm)
+    ratios = [run / boot for run, boot in zip(logged, bare, strict=True)]
+    return [
+        Figure("bare boot to login", statistics.median(bare), "s"),
+        Figure("power-on to the first logged run", statistics.median(logged), "s"),
+        Figure("power-on to run / bare boot", statistics.median(ratios), "times", at_most=1.6),
+        Figure(
+            "log_batch in the VM, ratio",
+            inside[0] / inside[1],
+            "times",
+            note=f"{inside[0]:.1f} against {inside[1]:.1f} calls/s",
+        ),
+    ]
+
+
+@contextlib.contextmanager
+def stripped(image: Image, step: Step) -> Iterator[Path]:
+    """A disk like the image's, but with MLflow's units masked."""
+    step.update("making the bare image")
+    # Not among the throwaway VMs: one that does not run is swept away there.
+    folder = paths.cache() / "work" / f"bench-{os.getpid()}"
+    vm = machine.create(folder / "vm", spec(image.disk, image), b"#cloud-config\n{}\n")
+    try:
+        vm.start()
+        vm.wait_for_ssh()
+        vm.run(STRIP)
+        vm.power_off()
+        yield vm.directory / qemu.OVERLAY_NAME
+    finally:
+        vm.kill()
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def booting(disk: Path, image: Image) -> Iterator[tuple[Machine, float]]:
+    """A VM that has just been powered on, and when that was."""
+    data = userdata.wrap(SETTINGS)
+    with throwaway.booted(spec(disk, image), data, until="started") as vm:
+        yield vm, time.monotonic()
+
+
+def spec(disk: Path, image: Image) -> qemu.Spec:
+    return qemu.Spec(backing=disk, hostname="bench", ssh_user=image.login, restrict_network=True)
+
+
+def to_login(disk: Path, image: Image) -> float:
+    """Seconds from power-on to the login prompt on the console."""
+    with booting(disk, image) as (vm, started):
+        while " login:" not in vm.console_text:
+            if time.monotonic() - started > LOGIN_TIMEOUT_S:
+                raise Failure("the bare image never came to its login prompt")
+            time.sleep(0.1)
+        return time.monotonic() - started
+
+
+def log_a_run(url: str) -> None:
+    """One run with a parameter and a metric, ended."""
+    import mlflow.tracking
+
+    client = mlflow.tracking.MlflowClient(url)
+    run = client.create_run("0").info.run_id
+    client.log_param(run, "alpha", 0.5)
+    client.log_metric(run, "rmse", 0.7)
+    client.set_terminated(run)
+
+
+def rates_inside(vm: Machine) -> tuple[float, float]:
+    """Calls a second of the image's server and of a stock one in the same VM."""
+    url = f"http://127.0.0.1:{vm.forwarded[8000]}"
+    ours = calls_a_second(url, calls=60)
+    vm.wait_for_ssh()
+    vm.run(STOCK)
+    deadline = time.monotonic() + LOGIN_TIMEOUT_S
+    while not answers(url):
+        if time.monotonic() > deadline:
+            raise Failure("the stock server in the VM never answered")
+        time.sleep(0.5)
+    return ours, calls_a_second(url, calls=60)

@@ -1,0 +1,88 @@
+"""The image's contract: Testinfra, run against a VM booted from an overlay on the sealed disk."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mlflow_image import command, progress
+from mlflow_image.errors import Failure
+from mlflow_image.paths import CHECKOUT
+from mlflow_image.vm import machine, throwaway
+from mlflow_image.vm.qemu import Spec
+
+SUITE = CHECKOUT / "tests" / "image"
+USER_DATA = CHECKOUT / "cloud-init" / "sqlite.yaml"
+
+
+def run(disk: Path, logs: Path, login: str = "ubuntu") -> dict[str, Any]:
+    """Boot the disk with cloud-init/sqlite.yaml and run tests/image; returns the result's record.
+
+    The record: result (passed, failed), tests, seconds, at, summary. A VM that never gets
+    ready has failed; what the guest said is printed.
+    """
+    started = time.monotonic()
+    logs.mkdir(parents=True, exist_ok=True)
+    spec = Spec(backing=disk, hostname="verify", ssh_user=login)
+    try:
+        with (
+            progress.step("verifying: booting the sealed disk") as step,
+            throwaway.booted(
+                spec,
+                USER_DATA.read_bytes(),
+                until="ready",
+                on_wait=lambda at: step.phase_once(f"the guest is at {at}"),
+                logs=logs,
+            ) as vm,
+        ):
+            vm.wait_for_ssh(step.update)
+            step.phase("running Testinfra")
+            summary = testinfra(vm, logs, step)
+    except Failure as failure:
+        progress.err.print(str(failure), markup=False)
+        summary = f"the VM did not get ready: {failure.what}"
+    passed = re.search(r"(\d+) passed", summary)
+    good = bool(passed) and not re.search(r"(failed|error|did not)", summary)
+    return {
+        "result": "passed" if good else "failed",
+        "tests": int(passed[1]) if passed else 0,
+        "summary": summary,
+        "seconds": round(time.monotonic() - started, 1),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def testinfra(vm: machine.Machine, logs: Path, step: progress.Step) -> str:
+    """Run the suite over ssh; returns pytest's last line. Full output: logs/testinfra.log."""
+    words: list[str | Path] = [
+        *(sys.executable, "-m", "pytest", SUITE, "-q", "--color=no", "-p", "no:cacheprovider"),
+        f"--hosts=paramiko://{vm.spec.ssh_user}@127.0.0.1:{vm.ssh_port}",
+        f"--ssh-identity-file={vm.key_path}",
+        f"--ssh-extra-args=-o StrictHostKeyChecking=no -o UserKnownHostsFile={logs}/known_hosts",
+    ]
+    last: list[str] = []
+
+    def on_line(line: str) -> None:
+        if line.strip():
+            last.append(line)
+            step.update(line)
+
+    try:
+        command.stream(words, on_line, cwd=CHECKOUT, log=logs / "testinfra.log")
+    except Failure as failure:
+        if not last:
+            raise
+        progress.err.print(failure.evidence, markup=False)
+    return last[-1] if last else "no output"
+
+
+def refuse_unverified(record: dict[str, Any], logs: Path) -> None:
+    """Raise Failure when the verification did not pass."""
+    if record["result"] != "passed":
+        raise Failure(
+            f"the image does not keep its contract: {record['summary']}",
+            remedy=f"full logs: {logs}",
+        )

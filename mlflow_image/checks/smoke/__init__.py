@@ -1,0 +1,1 @@
+"""The smoke test: a real MLflow client logs a run and reads everything back."""

@@ -1,0 +1,77 @@
+"""The smoke test of an image: a throwaway VM is booted from it, tested, rebooted, tested again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from mlflow_image.checks.smoke import check
+from mlflow_image.checks.smoke.process import Patience
+from mlflow_image.checks.smoke.report import Report
+from mlflow_image.errors import Failure
+from mlflow_image.images.find import Image
+from mlflow_image.vm import throwaway
+from mlflow_image.vm.machine import Machine
+from mlflow_image.vm.qemu import Spec
+from mlflow_settings import userdata
+
+PORT = 8000
+#: Configured by user-data alone, and reached by a name that only these settings allow.
+SETTINGS = f"schema_version: 1\nserver:\n  port: {PORT}\n  allowed_hosts: [{check.HOST_NAME}]\n"
+#: An emulated CPU answers its first calls slowly, and slower still on a busy host.
+PATIENCE = Patience(request_s=180, row_s=600)
+JOURNAL = "sudo journalctl --boot --no-pager -u 'mlflow-*'"
+
+
+def check_image(image: Image, logs: Path, on_step: Callable[[str], None]) -> Report:
+    """Boot a VM from the image, run the smoke test with a reboot in it, throw the VM away.
+
+    logs: gets its console, and its journal when something differs. on_step gets one line for
+    everything that is waited for. Raises Failure when the VM does not get ready.
+    """
+    spec = Spec(backing=image.disk, hostname="smoke", ssh_user=image.login, forwards={PORT: 0})
+    waiting = Waiting(on_step)
+    with throwaway.booted(
+        spec, userdata.wrap(SETTINGS), until="ready", on_wait=waiting, logs=logs
+    ) as vm:
+
+        def reboot() -> None:
+            vm.wait_for_ssh(waiting)
+            vm.reboot(waiting)
+            vm.wait_until_ready(waiting)
+
+        report = check.check_server(
+            f"http://{check.HOST_NAME}:{vm.forwarded[PORT]}",
+            keep=True,
+            reboot=reboot,
+            resolve=check.LOOPBACK,
+            on_step=on_step,
+            patience=PATIENCE,
+            anonymous=True,
+        )
+        if not report.ok:
+            keep_journal(vm, logs)
+    # Kept on the server, and gone with it.
+    return replace(report, left_behind=())
+
+
+def keep_journal(vm: Machine, logs: Path) -> None:
+    """The journal of MLflow's units, as far as the VM still hands it over."""
+    with contextlib.suppress(Failure):
+        logs.mkdir(parents=True, exist_ok=True)
+        (logs / "journal.log").write_text(vm.run(JOURNAL, check=False).stdout)
+
+
+class Waiting:
+    """Hands on what a boot waits for, each thing once; `machine` says it twice a second."""
+
+    def __init__(self, on_step: Callable[[str], None]) -> None:
+        self.on_step = on_step
+        self.last = ""
+
+    def __call__(self, what: str) -> None:
+        if what != self.last:
+            self.last = what
+            self.on_step(f"the VM boots: {what}")

@@ -1,0 +1,1 @@
+"""What this host can do: accelerator, user namespaces, processes, qemu-img, memory and disk."""

@@ -1,0 +1,153 @@
+"""The image definition: what is baked, typed, with every fault of the file at once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mlflow_image.errors import Refusal, Refusals
+from mlflow_image.inputs import cloud_image
+from mlflow_image.inputs.operating_systems import OPERATING_SYSTEMS, OperatingSystem
+from mlflow_image.paths import CHECKOUT
+from mlflow_settings.document import Document, Faults, load
+
+DEFAULT_FILE = CHECKOUT / "image.yaml"
+SCHEMA_FILE = Path(__file__).with_name("definition.schema.json")
+
+#: What `auto` means, by Python distribution: Anaconda's own files take some 7 GB.
+DISK_MIB = {"system": 4096, "anaconda": 12288}
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What the person who builds decided."""
+
+    name: str = "mlflow"
+    os: str = "ubuntu-22.04"
+    base: str = "packages"
+    disk_mib: int | str = "auto"
+    python: str = "auto"
+    packages: str = "full"
+    apt_packages: tuple[str, ...] = ()
+
+    @property
+    def system(self) -> OperatingSystem:
+        return OPERATING_SYSTEMS[self.os]
+
+    def disk_size_mib(self, distribution: str) -> int:
+        """The disk's size once the Python distribution is known."""
+        return DISK_MIB[distribution] if isinstance(self.disk_mib, str) else self.disk_mib
+
+    def as_data(self) -> dict[str, Any]:
+        """The same as one would write it in image.yaml."""
+        return {
+            "name": self.name,
+            "os": self.os,
+            "base": self.base,
+            "disk_mib": self.disk_mib,
+            "python": {"distribution": self.python},
+            "packages": self.packages,
+            "apt_packages": list(self.apt_packages),
+        }
+
+
+def read(
+    file: Path | None = None, *, os: str = "", python: str = "", packages: str = ""
+) -> Definition:
+    """The definition in `file` (default: image.yaml), with what the command line overrides.
+
+    Raises Refusals with one line per fault: file, line, path, value, remedy.
+    """
+    file = file or DEFAULT_FILE
+    overrides, unknown = overridden(os=os, python=python, packages=packages)
+    text = read_text(file)
+    try:
+        document = load(text, file.name)
+        if document.data is None:  # nothing but comments: the defaults
+            document = replace(document, data={})
+        faults = document.check(schema())
+        data = {**document.data, **overrides} if isinstance(document.data, dict) else {}
+        wrong = {fault.path[0] for fault in faults if fault.path}
+        sound = {key: value for key, value in data.items() if key not in wrong}
+        faults += impossible(document, sound)
+    except Faults as unreadable:
+        faults = unreadable.faults
+    if faults:
+        found = [*unknown, *(str(fault) for fault in Faults(faults).faults)]
+        raise Refusals(f"{file} is not a valid image definition:", found)
+    if unknown:
+        raise Refusals("the command line names what is not there:", unknown)
+    distribution = data.get("python", {}).get("distribution", Definition.python)
+    packages_added = tuple(data.get("apt_packages", ()))
+    return Definition(**{**data, "python": distribution, "apt_packages": packages_added})
+
+
+def read_text(file: Path) -> str:
+    """The text of a definition; raises Refusal when it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise Refusal(
+            f"the image definition {file} cannot be read: {why}",
+            remedy="name an existing file with --definition, or leave it out for image.yaml",
+        ) from error
+
+
+def overridden(*, os: str, python: str, packages: str) -> tuple[dict[str, Any], list[str]]:
+    """What the command line overrides, as image.yaml would say it, and what it names in vain."""
+    known = schema()["properties"]
+    distributions = known["python"]["properties"]["distribution"]["enum"]
+    faults = [
+        f"{flag} {value}: unknown; one of {', '.join(choices)}"
+        for flag, value, choices in (
+            ("--os", os, known["os"]["enum"]),
+            ("--python", python, distributions),
+            ("--packages", packages, known["packages"]["enum"]),
+        )
+        if value and value not in choices
+    ]
+    if faults:
+        return {}, faults
+    found = {"os": os, "packages": packages, "python": {"distribution": python} if python else ""}
+    return {key: value for key, value in found.items() if value}, []
+
+
+def impossible(document: Document, data: dict[str, Any]) -> list[Any]:
+    """Combinations that each key alone does not show to be wrong."""
+    faults = []
+    os = data.get("os", Definition.os)
+    if data.get("base") == "cloud-image":
+        if cloud_image.pinned(os) is None:
+            faults.append(
+                document.fault(
+                    ("base",), f"{os} has no pinned cloud image", remedy="set base: packages"
+                )
+            )
+        if data.get("apt_packages"):
+            faults.append(
+                document.fault(
+                    ("apt_packages",),
+                    "a cloud image is taken as it is: no package can be added to it",
+                    remedy="set base: packages, or leave apt_packages empty",
+                )
+            )
+    distribution = data.get("python", {}).get("distribution")
+    disk_mib = data.get("disk_mib", Definition.disk_mib)
+    if distribution == "anaconda" and disk_mib != "auto" and disk_mib < DISK_MIB["anaconda"]:
+        faults.append(
+            document.fault(
+                ("disk_mib",),
+                f"{disk_mib} MiB is too small for Anaconda",
+                remedy=f"auto, at least {DISK_MIB['anaconda']}, or python.distribution: system",
+            )
+        )
+    return faults
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 7) of image.yaml."""
+    loaded: dict[str, Any] = json.loads(SCHEMA_FILE.read_text())
+    return loaded

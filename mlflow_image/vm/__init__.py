@@ -1,0 +1,1 @@
+"""One QEMU virtual machine: its disk, console, monitor, ssh. Knows no MLflow."""

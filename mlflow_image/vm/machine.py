@@ -1,0 +1,270 @@
+"""One VM: a QEMU process over an overlay, its console, its ssh, its snapshots.
+
+`throwaway` has those that do not outlive a test; `vms` keeps those with a name.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mlflow_image.command import Completed
+from mlflow_image.errors import Failure, Refusal
+from mlflow_image.host import accelerator, processes
+from mlflow_image.vm import boot, console, monitor, ports, preflight, qemu, seed, ssh
+from mlflow_image.vm import state as vm_state
+from mlflow_image.vm.boot import OnWait
+from mlflow_image.vm.qemu import Spec
+from mlflow_image.vm.state import State
+
+QEMU_LOG = "qemu.log"
+MONITOR_TIMEOUT_S = 30.0
+#: A boot takes 45 s under TCG on an idle host, several times that on a busy one.
+BOOT_TIMEOUT_S = 900.0
+POWER_OFF_TIMEOUT_S = 120.0
+#: The power button is pressed again: a guest that is still booting drops the first event.
+PRESS_AGAIN_S = 15.0
+SNAPSHOT_TIMEOUT_S = 600.0
+RESUME_TIMEOUT_S = 120.0
+
+
+def silent(_: str) -> None:
+    """The OnWait of those who do not want to know."""
+
+
+def create(directory: Path, spec: Spec, user_data: bytes) -> Machine:
+    """Make a VM's directory (0700): key, seed, overlay, UEFI variables. Nothing runs yet.
+
+    The user-data goes to the guest byte for byte. The directory must not exist. Raises
+    Refusals for what cannot work here; nothing is left behind then.
+    """
+    preflight.check(spec, directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700)
+    try:
+        public_key = seed.make_key(directory)
+        seed.write_iso(directory, user_data, seed.meta_data(spec.hostname, public_key))
+        qemu.make_overlay(directory, spec)
+        qemu.make_variables(directory, spec.firmware)
+        machine = Machine(directory, replace(spec, backing=spec.backing.resolve()), State())
+        machine.save()
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return machine
+
+
+def load(directory: Path) -> Machine:
+    """The VM that was made in this directory; raises Failure when there is none."""
+    return Machine(directory, *vm_state.read(directory))
+
+
+class Machine:
+    """A VM in its directory; `create` or `load` one."""
+
+    def __init__(self, directory: Path, spec: Spec, state: State) -> None:
+        self.directory = directory
+        self.spec = spec
+        self.state = state
+        self._shell: ssh.Shell | None = None
+
+    @property
+    def running(self) -> bool:
+        process = self.state.process
+        return process is not None and processes.is_alive(process)
+
+    @property
+    def forwarded(self) -> Mapping[int, int]:
+        """Guest port -> port on 127.0.0.1; of the last start when the VM does not run."""
+        return self.state.ports
+
+    @property
+    def ssh_port(self) -> int:
+        return self.state.ports[22]
+
+    @property
+    def key_path(self) -> Path:
+        return self.directory / seed.KEY_NAME
+
+    @property
+    def console_text(self) -> str:
+        """What the guest has printed on its serial console since its present boot began."""
+        return console.read(self.directory, self.state.console_from)
+
+    def start(self, *, snapshot: str | None = None) -> None:
+        """Power on, or resume a snapshot; returns as soon as QEMU runs.
+
+        Ports stay those of the last start where they are free. Raises Refusal for a wished
+        port that is in use or a VM that runs already, Failure with QEMU's own words when it
+        does not start.
+        """
+        if self.running:
+            raise Refusal(
+                f"VM {self.spec.hostname} runs already",
+                remedy="`invoke status` shows where it answers",
+            )
+        if not self.spec.backing.exists():
+            raise Failure(
+                f"the image that VM {self.spec.hostname} stands on is gone: {self.spec.backing}",
+                remedy="bring the file back; without it the VM's disk cannot be read",
+            )
+        preflight.check_room(self.spec, self.directory)
+        wished = ports.choose({22: 0, **self.spec.forwards}, last=self.state.ports)
+        words = qemu.argv(self.spec, accelerator.choose(), wished, snapshot=snapshot)
+        # A resumed guest goes on in the boot that it was kept in, with what it has said so far.
+        size = console.size_bytes(self.directory)
+        beginning = self.state.console_from if snapshot else size
+        process = processes.start_detached(
+            words,
+            cwd=self.directory,
+            stderr=self.directory / QEMU_LOG,
+            dies_with_us=self.spec.throwaway,
+        )
+        self.state = State(process, {22: 0, **self.spec.forwards}, beginning)
+        self.save()
+        self.state = replace(self.state, ports=self._forwarded_by_qemu(wished))
+        self.save()
+        if snapshot:
+            self._after_resume()
+
+    def run(
+        self, line: str, *, stdin: str | None = None, check: bool = True, timeout_s: float = 300
+    ) -> Completed:
+        """Run a shell line in the guest as its default user (who may `sudo`); see `ssh.Shell`."""
+        return self._shell_now().run(line, stdin=stdin, check=check, timeout_s=timeout_s)
+
+    def shell_answers(self) -> bool:
+        """Whether a command runs in the guest just now."""
+        return self._shell_now().answers()
+
+    def ssh_argv(self, line: str | None = None) -> list[str]:
+        """The words for ssh(1) to this VM: interactive, or for one shell line."""
+        return ssh.argv(self.directory, self.ssh_port, self.spec.ssh_user, line)
+
+    def wait_for_ssh(self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+        """Wait until a command runs in the guest; raises Failure with what the guest said."""
+        boot.follow(self._boot(), "ssh", lambda _: self.shell_answers() or None, on_wait, timeout_s)
+
+    def wait_until_ready(
+        self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S
+    ) -> str:
+        """Wait until the MLflow server answers through its database, seen from the host.
+
+        Returns the address that the guest gives for itself. Raises Failure with what the
+        guest said, at once when it says that its settings are bad.
+        """
+        reached = boot.mlflow_ready(self.forwarded.get)
+        return boot.follow(self._boot(), "the MLflow server", reached, on_wait, timeout_s)
+
+    def reboot(self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+        """Reboot from inside the guest; returns when ssh is there again in the new boot."""
+        before = self._boot_id()
+        self.state = replace(self.state, console_from=console.size_bytes(self.directory))
+        self.save()
+        self.run("sudo systemctl --no-block reboot")
+        self._close_shell()
+        boot.follow(
+            self._boot(),
+            "ssh after the reboot",
+            lambda _: self._boot_id() not in ("", before) or None,
+            on_wait,
+            timeout_s,
+        )
+
+    def power_off(self, *, timeout_s: float = POWER_OFF_TIMEOUT_S) -> bool:
+        """Press the power button and wait; returns whether the guest went by itself.
+
+        After the time QEMU is told to quit, which is like pulling the plug.
+        """
+        process = self.state.process
+        if process is None or not self.running:
+            return True
+        self._close_shell()
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and not console.dead_end(self.console_text):
+            try:
+                monitor.execute(self.directory, "system_powerdown")
+            except Failure:
+                # QEMU may have ended between the look and the press.
+                if self.running:
+                    raise
+            if processes.wait_for_end(process, PRESS_AGAIN_S):
+                return True
+        self.kill()
+        return False
+
+    def kill(self) -> None:
+        """End QEMU at once, as if the plug was pulled; does nothing when it does not run."""
+        self._close_shell()
+        if self.state.process is not None:
+            processes.end(self.state.process)
+
+    def snapshot(self, name: str) -> None:
+        """Keep memory, devices and disks of the running VM under a name inside its overlay."""
+        self._human(f"savevm {name}")
+
+    def revert(self, name: str) -> None:
+        """Put the running VM back to a snapshot; returns when its shell answers again."""
+        self._close_shell()
+        self._human(f"loadvm {name}")
+        self._after_resume()
+
+    def copy_logs(self, target: Path) -> None:
+        """Copy what the guest and QEMU have printed into a directory."""
+        target.mkdir(parents=True, exist_ok=True)
+        for name in (qemu.CONSOLE_LOG, QEMU_LOG):
+            if (self.directory / name).exists():
+                shutil.copyfile(self.directory / name, target / name)
+
+    def save(self) -> None:
+        """Write down what another process needs to find this VM again."""
+        vm_state.write(self.directory, self.spec, self.state)
+
+    def _boot(self) -> boot.Boot:
+        return boot.Boot(self.directory, self.state.console_from, lambda: self.running)
+
+    def _boot_id(self) -> str:
+        try:
+            done = self.run("cat /proc/sys/kernel/random/boot_id", timeout_s=30)
+        except Failure:
+            return ""
+        return done.stdout.strip()
+
+    def _shell_now(self) -> ssh.Shell:
+        if self._shell is None:
+            self._shell = ssh.Shell(self.directory, self.ssh_port, self.spec.ssh_user)
+        return self._shell
+
+    def _close_shell(self) -> None:
+        if self._shell is not None:
+            self._shell.close()
+            self._shell = None
+
+    def _human(self, line: str) -> None:
+        if problem := monitor.human(self.directory, line, timeout_s=SNAPSHOT_TIMEOUT_S):
+            raise Failure(f"QEMU refused `{line}`: {problem}")
+
+    def _after_resume(self) -> None:
+        """The guest's clock stands where the snapshot was taken: set it."""
+        self.wait_for_ssh(timeout_s=RESUME_TIMEOUT_S)
+        self.run("sudo date --utc --set @$(cat)", stdin=f"{time.time():.2f}")
+
+    def _forwarded_by_qemu(self, expected: Mapping[int, int]) -> dict[int, int]:
+        """Wait for QEMU's monitor and ask it for the ports; raises Failure with qemu.log."""
+        deadline = time.monotonic() + MONITOR_TIMEOUT_S
+        while True:
+            alive = self.running
+            try:
+                found = ports.forwarded(monitor.human(self.directory, "info usernet"))
+                if found.keys() >= expected.keys():
+                    return found
+            except Failure:
+                if alive and time.monotonic() < deadline:
+                    time.sleep(processes.POLL_S)
+                    continue
+            self.kill()
+            said = (self.directory / QEMU_LOG).read_text(errors="replace")
+            raise Failure("QEMU did not start", evidence=said or "(QEMU said nothing)")

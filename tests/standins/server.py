@@ -1,0 +1,57 @@
+"""Serves the stand-in installer on the loopback, and pins that name it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from mlflow_image.inputs.store import hash_file
+
+from . import anaconda_installer
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder and says nothing."""
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@contextlib.contextmanager
+def pinned(folder: Path, python: str) -> Iterator[Path]:
+    """A file of pins, to be named by MLFLOW_IMAGE_INSTALLERS, for as long as the body runs.
+
+    python: the version that the stand-in's package cache holds, which is the guest's own.
+    """
+    installer = anaconda_installer.make(folder)
+    handler = functools.partial(Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    pins = folder / "installers.yaml"
+    pins.write_text(
+        yaml.safe_dump(
+            {
+                "anaconda": {
+                    "version": "standin",
+                    "python": python,
+                    "file": installer.name,
+                    "url": f"http://127.0.0.1:{server.server_address[1]}/{installer.name}",
+                    "sha256": hash_file(installer),
+                    "size_bytes": installer.stat().st_size,
+                    "installed_bytes": 1_000_000,
+                    "terms": "This is a stand-in for tests; it is not Anaconda.",
+                }
+            }
+        )
+    )
+    try:
+        yield pins
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,239 @@
+"""prepared: made by the guest's Python here or left to the guest, and never half of it."""
+
+from __future__ import annotations
+
+import errno
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlflow_image import command
+from mlflow_image.builder.bake import chroot, on_host
+from mlflow_image.builder.disk.tree import SOURCE_DATE_EPOCH
+from mlflow_image.errors import Failure
+from mlflow_image.inputs.gather import Inputs
+from mlflow_image.progress import Step
+
+MakeInputs = Callable[..., Inputs]
+Program = Callable[[str, str], Path]
+
+ENVIRONMENT = "opt/mlflow"
+
+
+class Guest:
+    """A root whose script makes one file, unless it has a failure to raise."""
+
+    def __init__(self) -> None:
+        self.fails: Failure | None = None
+        self.words: list[str] = []
+        self.variables: dict[str, str] = {}
+        self.payload: list[str] = []
+
+    def stream(
+        self,
+        root: Path,
+        words: list[str],
+        on_line: Callable[[str], None],
+        variables: dict[str, str],
+    ) -> None:
+        self.words, self.variables = words, variables
+        there = root / "run" / "payload"
+        self.payload = sorted(path.name for path in there.iterdir()) if there.exists() else []
+        (root / ENVIRONMENT / "bin").mkdir(parents=True)
+        (root / ENVIRONMENT / "bin" / "python").symlink_to("/usr/bin/python3")
+        on_line(":: installing 3 wheels")
+        on_line("something else")
+        if self.fails:
+            raise self.fails
+
+
+@pytest.fixture
+def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
+    found = Guest()
+    monkeypatch.setattr(chroot, "unpack_packages", lambda _, root: root.mkdir())
+    monkeypatch.setattr(chroot, "stream", found.stream)
+    return found
+
+
+def test_the_environment_travels_in_a_tar_and_the_root_goes(
+    guest: Guest, make_inputs: MakeInputs, tmp_path: Path, step: Step
+) -> None:
+    tar = on_host.environment(make_inputs(), {}, tmp_path, step)
+    assert tar == tmp_path / "opt-mlflow.tar"
+    with tarfile.open(tar) as opened:
+        names = opened.getnames()
+    assert names == [ENVIRONMENT, f"{ENVIRONMENT}/bin", f"{ENVIRONMENT}/bin/python"]
+    assert not (tmp_path / "guest-root").exists()
+
+
+def test_the_script_is_the_guest_s_own_and_says_where_it_is(
+    guest: Guest, make_inputs: MakeInputs, tmp_path: Path, step: Step
+) -> None:
+    script = on_host.ENVIRONMENT_SCRIPT
+    on_host.environment(make_inputs(), {script.name: script}, tmp_path, step)
+    assert guest.payload == ["environment.sh"]
+    assert guest.words == ["/bin/bash", "/run/payload/environment.sh"]
+    assert guest.variables == {"PAYLOAD": "/run/payload", "PYTHON_DISTRIBUTION": "system"}
+    assert "installing 3 wheels, on this host" in [title for title, _ in step.phases]
+
+
+def test_a_script_that_fails_here_is_left_to_the_guest_whole_and_said(
+    guest: Guest,
+    make_inputs: MakeInputs,
+    tmp_path: Path,
+    step: Step,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shell = "`sh -c 'set -eu\nroot=$1\n' ended with exit code 1`"
+    guest.fails = Failure(shell, evidence="a\nImportError: libx.so.1")
+    assert on_host.environment(make_inputs(), {}, tmp_path, step) is None
+    said = capsys.readouterr().out
+    assert (
+        "/opt/mlflow is made in the guest: environment.sh failed on this host: "
+        "ImportError: libx.so.1\n"
+    ) in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("step_name", "error", "reason"),
+    [
+        ("unpack_packages", Failure("it does not run here"), "it does not run here"),
+        (
+            "put_payload",
+            OSError(errno.ENOSPC, "No space left on device"),
+            "[Errno 28] No space left on device",
+        ),
+    ],
+)
+def test_what_fails_before_the_script_is_left_to_the_guest_too_and_nothing_stays(
+    guest: Guest,
+    make_inputs: MakeInputs,
+    tmp_path: Path,
+    step: Step,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    step_name: str,
+    error: Exception,
+    reason: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(chroot, step_name, fail)
+    assert on_host.environment(make_inputs(), {}, tmp_path, step) is None
+    assert f"/opt/mlflow is made in the guest: {reason}\n" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def script(tmp_path: Path, program: Program) -> Callable[[str], tuple[int, list[str], str]]:
+    """Runs environment.sh with programs that only tell how they are called.
+
+    script(body of compileall) -> (exit code, what was called, standard error).
+    """
+    payload, calls = tmp_path / "payload", tmp_path / "calls"
+    payload.mkdir()
+    (payload / "requirements.txt").write_text("a==1\nb==2\n")
+    text = on_host.ENVIRONMENT_SCRIPT.read_text()
+    home = tmp_path / "opt-mlflow"
+    (home / "bin").mkdir(parents=True)
+    site = home / "lib" / "a-1.dist-info"
+    site.mkdir(parents=True)
+    (site / "uv_cache.json").write_text("{}")
+    (home / ".lock").touch(0o666)
+    (site / "RECORD").write_text("a.py,,\na-1.dist-info/uv_cache.json,sha256=x,2\n")
+
+    def run(compileall: str) -> tuple[int, list[str], str]:
+        tell = f'#!/bin/sh\necho "$*" >> {calls}\nenv | grep -v ^_= | sort >> {calls}\n'
+        for path, body in (
+            (payload / "uv", ""),
+            (home / "bin" / "python", f'case "$*" in *compileall*) {compileall} ;; esac'),
+            (tmp_path / "system-python", ""),
+        ):
+            path.write_text(f"{tell}{body}\n")
+            path.chmod(0o755)
+        here = text.replace("/opt/mlflow", str(home))
+        here = here.replace("/usr/bin/python3", str(tmp_path / "system-python"))
+        variables = {"PAYLOAD": str(payload), "PYTHON_DISTRIBUTION": "system"}
+        done = command.run(["bash", "-c", here], env=variables, check=False)
+        return done.returncode, calls.read_text().splitlines(), done.stderr
+
+    return run
+
+
+FOR_ANOTHER = "*** Error compiling py2.py...\\nSyntaxError: Missing parentheses"
+
+
+def test_nothing_of_the_caller_s_environment_has_a_say(
+    script: Callable[[str], tuple[int, list[str], str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTHONOPTIMIZE", "UV_INDEX_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "2")
+    code, calls, _ = script("true")
+    assert code == 0
+    variables = {line.partition("=")[0] for line in calls if line.partition("=")[0].isupper()}
+    assert variables - {"PWD", "SHLVL", "OLDPWD"} == {"HOME", "PATH", "PYTHONHASHSEED"}
+    assert sum("--require-hashes" in line for line in calls) == 1
+    assert sum("--invalidation-mode unchecked-hash" in line for line in calls) == 1
+
+
+def test_what_uv_notes_of_its_day_and_its_lock_are_not_kept(
+    script: Callable[[str], tuple[int, list[str], str]], tmp_path: Path
+) -> None:
+    assert script("true")[0] == 0
+    site = tmp_path / "opt-mlflow" / "lib" / "a-1.dist-info"
+    assert [path.name for path in site.iterdir()] == ["RECORD"]
+    assert not (tmp_path / "opt-mlflow" / ".lock").exists()
+    assert (site / "RECORD").read_text() == "a.py,,\n"
+
+
+def test_a_file_for_another_python_is_no_fault(
+    script: Callable[[str], tuple[int, list[str], str]],
+) -> None:
+    assert script(f"printf '{FOR_ANOTHER}'; exit 1")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "compileall",
+    [
+        "echo nothing; exit 1",
+        "exit 137",
+        f"printf '{FOR_ANOTHER}'; exit 137",
+        f"printf '{FOR_ANOTHER}\\nOSError: [Errno 28] No space left'; exit 1",
+        f"printf '{FOR_ANOTHER}\\nTraceback (most recent call last):\\nBrokenProcessPool'; exit 1",
+    ],
+)
+def test_a_compilation_that_did_not_come_to_its_end_is_an_error_with_its_last_lines(
+    script: Callable[[str], tuple[int, list[str], str]], compileall: str
+) -> None:
+    code, calls, said = script(compileall)
+    assert code == 1
+    assert not any("make-empty-database" in line for line in calls)
+    assert said.startswith(f"byte-compiling ended with exit code {compileall.split()[-1]}\n")
+
+
+def test_the_tar_is_the_same_from_every_clone_with_nothing_of_this_host(tmp_path: Path) -> None:
+    tars = []
+    for clone, names in (("one", ["a", "b"]), ("two", ["b", "a"])):
+        top = tmp_path / clone / ENVIRONMENT
+        for name in names:
+            (top / name).mkdir(parents=True)
+            (top / name / "m.py").write_text("1")
+        (top / "link").symlink_to("a")
+        (top / "a").chmod(0o700)
+        (top / "b" / "m.py").chmod(0o600 if clone == "one" else 0o664)
+        (top / "a" / "m.py").chmod(0o775)
+        tars.append(on_host.write_tar(tmp_path / clone, tmp_path / f"{clone}.tar"))
+    assert tars[0].read_bytes() == tars[1].read_bytes()
+    with tarfile.open(tars[0]) as tar:
+        found = {str(Path(entry.name).relative_to(ENVIRONMENT)): entry for entry in tar}
+    modes = {name: entry.mode for name, entry in found.items()}
+    executable = dict.fromkeys((".", "a", "b", "a/m.py"), 0o755)
+    assert {**modes, "link": 0} == {**executable, "b/m.py": 0o644, "link": 0}
+    assert found["link"].linkname == "a"
+    assert {(e.uid, e.gid, e.uname, e.gname, e.mtime) for e in found.values()} == {
+        (0, 0, "root", "root", SOURCE_DATE_EPOCH)
+    }

@@ -1,0 +1,235 @@
+"""packer: which one is used and which is refused; what a failed bake shows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlflow_image.builder.bake import packer, packer_from_go
+from mlflow_image.builder.bake.packer import CONSOLE_LOG, PACKER_LOG, Packer, Run
+from mlflow_image.errors import Failure, Refusal
+from mlflow_image.progress import Step
+from tests.unit.builder.bake.test_template import BAKE
+
+Program = Callable[[str, str], Path]
+
+
+def saying(version: str, plugins: str = "") -> str:
+    """A packer that knows its version and its plugins."""
+    return f"""case "$1 $2" in
+  "version ") echo "Packer v{version}" ;;
+  "plugins installed") echo "{plugins}" ;;
+esac"""
+
+
+def test_the_one_on_path_is_used(program: Program) -> None:
+    binary = program("packer", saying("1.6.6"))
+    found = packer.find()
+    assert (found.binary, found.version, found.plugins) == (binary, (1, 6, 6), ())
+    assert str(found) == f"Packer 1.6.6 (on PATH: {binary})"
+
+
+def test_a_chosen_one_comes_before_the_one_on_path(program: Program) -> None:
+    program("packer", saying("1.6.6"))
+    other = program("packer-other", saying("1.9.4"))
+    assert packer.find(str(other)).version == (1, 9, 4)
+    assert packer.find("packer-other").how == "--packer"
+
+
+def test_a_chosen_one_that_is_not_there_is_refused() -> None:
+    with pytest.raises(Refusal, match="--packer /no/packer: there is no such program"):
+        packer.find("/no/packer")
+
+
+@pytest.mark.parametrize("version", ["1.6.5", "1.5.9", "0.12.3"])
+def test_one_that_is_too_old_is_refused_with_what_works(program: Program, version: str) -> None:
+    program("packer", saying(version))
+    with pytest.raises(Refusal, match=rf"is Packer v{version}; the oldest that works") as caught:
+        packer.find()
+    assert "apt install packer" in caught.value.remedy
+
+
+def test_another_program_of_that_name_is_refused(program: Program) -> None:
+    binary = program("packer", "echo 'skipping line: 1' >&2; exit 1")  # cracklib has a packer
+    with pytest.raises(Refusal, match=f"{binary} does not say which Packer it is") as caught:
+        packer.find()
+    assert "--packer" in caught.value.remedy
+
+
+def test_a_new_one_without_its_plugin_is_refused(program: Program) -> None:
+    program("packer", saying("1.11.2"))
+    with pytest.raises(Refusal, match=r"Packer 1\.11\.2 needs its qemu plugin") as caught:
+        packer.find()
+    assert "packer plugins install github.com/hashicorp/qemu" in caught.value.remedy
+
+
+def test_a_new_one_with_its_plugin_is_used(program: Program) -> None:
+    program("packer", saying("1.11.2", "/p/packer-plugin-qemu_v1.0.9_x5.0_linux_amd64"))
+    assert packer.find().plugins == (packer.QEMU_PLUGIN,)
+
+
+def test_offline_none_is_built_unless_it_was_already(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_IMAGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(packer_from_go, "ensure", lambda: pytest.fail("it would be built"))
+    with pytest.raises(Refusal, match="--offline, and there is no Packer") as caught:
+        packer.find(offline=True)
+    assert "invoke fetch" in caught.value.remedy
+
+
+def test_its_plugins_are_looked_for_where_they_are_said_to_be(program: Program) -> None:
+    body = saying("1.11.2", "$PACKER_PLUGIN_PATH/packer-plugin-qemu")
+    binary = program("packer", f'test "$CHECKPOINT_DISABLE" = 1 || exit 9\n{body}')
+    found = packer.usable(binary, "built with Go", Path("/plugins"))
+    assert found.environment(Path("/scratch"))["PACKER_PLUGIN_PATH"] == "/plugins"
+
+
+def test_it_asks_no_network_and_leaves_nothing_outside_its_work() -> None:
+    environment = Packer(Path("packer"), (1, 6, 6), "a test").environment(Path("/scratch"))
+    assert environment == {
+        "CHECKPOINT_DISABLE": "1",
+        "PACKER_CACHE_DIR": "/scratch/packer_cache",
+        "PACKER_NO_COLOR": "1",
+        "TMPDIR": "/scratch",
+    }
+
+
+OUTPUT = """==> qemu.layer: Retrieving ISO
+==> qemu.layer: Starting VM, booting disk image
+==> qemu.layer: Waiting for SSH to become available...
+==> qemu.layer: Connected to SSH!
+==> qemu.layer: Provisioning with shell script: /checkout/scripts/guest/10-python.sh
+    qemu.layer: :: installing 96 wheels
+    qemu.layer: Prepared 96 packages
+    qemu.layer: :: byte-compiling
+==> qemu.layer: Gracefully halting virtual machine...
+
+"""
+
+
+def test_a_run_is_followed_through_its_phases(step: Step) -> None:
+    run = Run(step)
+    seen = []
+    for line in OUTPUT.splitlines():
+        run.on_line(line)
+        seen.append(run.phase)
+    step.phase("")
+    titles = [title for title, _ in step.phases]
+    assert titles == [
+        "booting the build VM",
+        "installing 96 wheels",
+        "byte-compiling",
+        "shutting down",
+    ]
+    assert seen[0] == "starting Packer"
+    assert run.output[6] == "Prepared 96 packages"
+    assert len(run.output) == 9, "the empty line is none"
+
+
+def test_only_the_last_output_is_kept(step: Step) -> None:
+    run = Run(step)
+    for number in range(1000):
+        run.on_line(f"    qemu.layer: line {number}")
+    assert len(run.output) < 100
+    assert run.output[-1] == "line 999"
+
+
+def test_what_an_abort_leaves_out_does_not_hide_the_last_output(step: Step) -> None:
+    run = Run(step)
+    run.on_line("    qemu.layer: this step fails")
+    run.on_line('==> qemu.layer: aborted: skipping cleanup of step "stepRun"')
+    assert run.output == ["this step fails"]
+
+
+def test_evidence_is_the_last_output_and_the_guest_s_console(step: Step, tmp_path: Path) -> None:
+    run = Run(step, output=["first", "uv: no such wheel"])
+    console = "".join(f"\x1b[0;32m  OK  \x1b[0m line {n}\r\n" for n in range(40))
+    (tmp_path / CONSOLE_LOG).write_text(console)
+    lines = packer.evidence(run, tmp_path).splitlines()
+    assert lines[:5] == ["last output:", "  first", "  uv: no such wheel", "", "guest's console:"]
+    assert len(lines) == 5 + packer.CONSOLE_LINES
+    assert lines[-1] == "    OK   line 39"
+
+
+def test_evidence_without_a_console_is_the_output_alone(step: Step, tmp_path: Path) -> None:
+    assert packer.evidence(Run(step, output=["only"]), tmp_path) == "last output:\n  only"
+
+
+def failing_bake(program: Program, tmp_path: Path, step: Step, *, keep: bool) -> Failure:
+    """Bake with a packer that gets as far as the wheels; its arguments are in its log."""
+    binary = program(
+        "packer",
+        """if [ "$1" = build ]; then
+  echo "arguments: $*"
+  echo "    qemu.layer: :: installing 96 wheels"
+  echo "    qemu.layer: No solution found"
+  exit 1
+fi""",
+    )
+    work, logs = tmp_path / "work", tmp_path / "logs"
+    work.mkdir()
+    logs.mkdir()
+    (logs / CONSOLE_LOG).write_text("[  OK  ] Reached target\n")
+    with pytest.raises(Failure) as caught:
+        packer.bake(Packer(binary, (1, 6, 6), "a test"), BAKE, work, logs, step, keep_on_error=keep)
+    return caught.value
+
+
+def test_a_failed_bake_says_step_output_console_and_logs(
+    program: Program, tmp_path: Path, step: Step
+) -> None:
+    failure = failing_bake(program, tmp_path, step, keep=False)
+    logs = tmp_path / "logs"
+    assert failure.exit_code == 1
+    assert failure.what == "the bake failed while installing 96 wheels"
+    assert "No solution found" in failure.evidence
+    assert "Reached target" in failure.evidence
+    assert str(logs / PACKER_LOG) in failure.remedy and "--on-error=abort" in failure.remedy
+    assert "-on-error=cleanup" in (logs / PACKER_LOG).read_text()
+    assert (logs / "image.pkr.hcl").is_file()
+
+
+def test_a_failed_bake_that_keeps_its_vm_says_where_it_is(
+    program: Program, tmp_path: Path, step: Step
+) -> None:
+    failure = failing_bake(program, tmp_path, step, keep=True)
+    assert "the VM is already gone" in failure.remedy
+    assert "-on-error=abort" in (tmp_path / "logs" / PACKER_LOG).read_text()
+
+
+def test_a_kept_vm_is_found_by_its_work_and_its_port(tmp_path: Path) -> None:
+    idle = [sys.executable, "-c", "import sys; sys.stdin.read()", "qemu-system-x86_64"]
+    forward = "user,hostfwd=tcp:127.0.0.1:2222-:22"
+    with subprocess.Popen([*idle, f"{tmp_path}/output", forward], stdin=subprocess.PIPE) as vm:
+        said = packer.how_to_look(BAKE, tmp_path)
+        assert vm.stdin
+        vm.stdin.close()
+    assert "-p 2222" in said and BAKE.key in said
+    assert f"End it with: kill {vm.pid}; rm -r {tmp_path}" in said
+
+
+def test_a_template_that_packer_refuses_is_not_built(
+    program: Program, tmp_path: Path, step: Step
+) -> None:
+    binary = program("packer", f"echo $1 >> {tmp_path}/calls; echo 'Unsupported argument'; exit 1")
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    used = Packer(binary, (1, 6, 6), "a test")
+    with pytest.raises(Failure, match="validate") as caught:
+        packer.bake(used, BAKE, tmp_path, logs, step, keep_on_error=False)
+    assert "Unsupported argument" in caught.value.evidence
+    assert (tmp_path / "calls").read_text() == "validate\n"
+
+
+def test_a_build_vm_gets_a_third_of_the_free_memory_within_limits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for free_mib, given_mib in ((1000, 1536), (9000, 3000), (64000, 4096)):
+        monkeypatch.setattr(packer, "free_memory_mib", lambda free_mib=free_mib: free_mib)
+        assert packer.memory_mib() == given_mib

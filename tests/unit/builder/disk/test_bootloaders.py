@@ -1,0 +1,54 @@
+"""bootloaders: the menu of a disk starts from its own root, and GRUB's own program writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlflow_image import command
+from mlflow_image.builder.disk import bootloaders
+from mlflow_image.errors import Failure
+
+OURS = "6d0e2a52-0a5a-4c1e-9d6c-3b5f0e1a7c01"
+MENU = f"""### BEGIN /etc/grub.d/10_linux ###
+  search --no-floppy --fs-uuid --set=root --hint-bios=hd0,gpt1  {OURS}
+menuentry 'Ubuntu' --id 'gnulinux-simple-{OURS}' {{
+\tlinux\t/boot/vmlinuz-5.15.0-190-generic root=UUID={OURS} ro  console=tty1 console=ttyS0
+\tinitrd\t/boot/initrd.img-5.15.0-190-generic
+}}
+"""
+
+
+@pytest.fixture
+def menu(tmp_path: Path) -> Path:
+    path = tmp_path / "boot" / "grub" / "grub.cfg"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def check(menu: Path) -> None:
+    tree = menu.parents[2]
+    script = ["sh", "-c", bootloaders.CHECK_MENU, "sh", OURS]
+    command.run(["env", f"--chdir={tree}", *script])
+
+
+def test_a_menu_that_names_our_root_is_right(menu: Path) -> None:
+    menu.write_text(MENU)
+    check(menu)
+
+
+@pytest.mark.parametrize("root", ["PARTUUID=1234", "LABEL=cloudimg-rootfs", "/dev/vda1"])
+def test_a_menu_with_a_root_that_would_not_be_found_is_refused(menu: Path, root: str) -> None:
+    menu.write_text(MENU + MENU.replace(f"UUID={OURS}", root))
+    with pytest.raises(Failure) as caught:
+        check(menu)
+    assert f"starts a kernel without root=UUID={OURS}" in caught.value.evidence
+    assert f"root={root}" in caught.value.evidence
+
+
+def test_a_menu_that_starts_no_kernel_is_refused(menu: Path) -> None:
+    menu.write_text("# empty\n")
+    with pytest.raises(Failure) as caught:
+        check(menu)
+    assert "starts a kernel without" in caught.value.evidence

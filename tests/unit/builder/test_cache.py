@@ -1,0 +1,199 @@
+"""collect: the cache stays bounded, and nothing goes that something stands on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from mlflow_image.builder import cache as layer_cache
+from mlflow_image.builder import layers
+from mlflow_image.builder.layers import Layer
+
+DAY_S = 24 * 3600
+SIZE_BYTES = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkout's own state, away from the real one."""
+    monkeypatch.setattr(layer_cache, "STATE", tmp_path / "state")
+    return tmp_path / "state"
+
+
+def aged(path: Path, days: float) -> Path:
+    then = time.time() - days * DAY_S
+    os.utime(path, (then, then))
+    return path
+
+
+def stack(days: float, name: str = "one") -> list[Layer]:
+    """A base, a layer on it and a sealed disk, of 1 MB each, last used some days ago."""
+    base = Layer("base", "", {"os": name})
+    python = Layer("python", "", {"parent": base.key})
+    sealed = Layer("sealed", "", {"parent": python.key})
+    for layer in (base, python, sealed):
+        layer.directory.mkdir(parents=True)
+        aged_disk = layer.directory / "disk.qcow2"
+        aged_disk.write_bytes(b"x" * SIZE_BYTES)
+        aged(aged_disk, days)
+        record = layer.directory / layers.RECORD_NAME
+        record.write_text(json.dumps(layer.record(1, [])))
+        aged(record, days)
+    return [base, python, sealed]
+
+
+def there(of: list[Layer]) -> list[bool]:
+    return [layer.directory.exists() for layer in of]
+
+
+def stored(cache: Path, name: str, days: float) -> Path:
+    path = cache / "store" / "sha256" / name[:2] / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * SIZE_BYTES)
+    return aged(path, days)
+
+
+def test_what_is_young_and_within_the_limit_stays(cache: Path) -> None:
+    kept = stack(days=1)
+    file = stored(cache, "ab12", days=1)
+    assert layer_cache.collect([]) == []
+    assert there(kept) == [True, True, True]
+    assert file.exists()
+
+
+def test_what_nobody_used_for_long_goes(cache: Path) -> None:
+    old = stack(days=61)
+    file = stored(cache, "ab12", days=61)
+    young = stack(days=59, name="two")
+    removed = {entry.path for entry in layer_cache.collect([])}
+    assert removed == {file, *(layer.directory for layer in old)}
+    assert there(old) == [False, False, False]
+    assert there(young) == [True, True, True]
+
+
+def test_over_the_limit_the_least_recently_used_goes_first(cache: Path) -> None:
+    oldest = stored(cache, "ab12", days=3)
+    older = stored(cache, "cd34", days=2)
+    newest = stored(cache, "ef56", days=1)
+    removed = layer_cache.collect([], limit_bytes=int(1.5 * SIZE_BYTES))
+    assert [entry.path for entry in removed] == [oldest, older]
+    assert newest.exists()
+
+
+def test_what_a_living_vm_stands_on_stays_with_all_below_it(cache: Path) -> None:
+    used, unused = stack(days=100), stack(days=100, name="two")
+    layer_cache.collect([used[2].directory / "disk.qcow2"], limit_bytes=0)
+    assert there(used) == [True, True, True]
+    assert there(unused) == [False, False, False]
+
+
+def test_a_disk_in_the_middle_keeps_what_is_below_and_not_what_is_above(cache: Path) -> None:
+    layers_of_one = stack(days=100)
+    layer_cache.collect([layers_of_one[1].directory / "disk.qcow2"], limit_bytes=0)
+    assert there(layers_of_one) == [True, True, False]
+
+
+def test_a_layer_that_was_claimed_counts_as_used(cache: Path) -> None:
+    old = stack(days=100)
+    with layer_cache.claim([old[0].directory / layers.RECORD_NAME]):
+        pass
+    layer_cache.collect([])
+    assert there(old) == [True, False, False]
+
+
+def test_what_a_running_build_claims_stays_whatever_is_asked(cache: Path) -> None:
+    used, unused = stack(days=1), stack(days=1, name="two")
+    files = stored(cache, "ab12", days=1), stored(cache, "cd34", days=1)
+    not_yet_there = cache / "store" / "sha256" / "ef" / "ef56"
+    with layer_cache.claim([used[2].directory / layers.RECORD_NAME, files[0], not_yet_there]):
+        layer_cache.collect([], limit_bytes=0, max_age_s=0)
+        assert (there(used), there(unused)) == ([True] * 3, [False] * 3)
+        assert [file.exists() for file in files] == [True, False]
+    layer_cache.collect([], limit_bytes=0, max_age_s=0)
+    assert there(used) == [False] * 3
+
+
+def test_the_claim_of_a_build_that_was_killed_holds_nothing(cache: Path) -> None:
+    claims = cache / "claims"
+    old = stack(days=100)
+    paths = [str(old[0].directory / layers.RECORD_NAME)]
+    claims.mkdir()
+    (claims / f"{os.getpid()}.json").write_text(json.dumps({"started": "long ago", "paths": paths}))
+    layer_cache.collect([])
+    assert there(old) == [False] * 3
+    assert list(claims.iterdir()) == []
+
+
+def test_leftovers_of_builds_that_are_no_more_go(cache: Path) -> None:
+    dead = cache / "work" / "base-999999999"
+    living = cache / "work" / f"base-{os.getpid()}"
+    for folder in (dead, living):
+        folder.mkdir(parents=True)
+    layer_cache.collect([])
+    assert not dead.exists()
+    assert living.exists()
+
+
+def test_the_folder_of_a_vm_that_was_kept_for_a_look_stays(cache: Path) -> None:
+    kept, other = (cache / "work" / f"python-99999999{n}" for n in (7, 8))
+    for folder in (kept, other):
+        folder.mkdir(parents=True)
+    words = ["sh", "-c", "read _", "-drive", f"if=none,file={kept}/output/disk.qcow2"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as vm:
+        try:
+            layer_cache.collect([])
+            assert (kept.exists(), other.exists()) == (True, False)
+        finally:
+            vm.kill()
+    layer_cache.collect([])
+    assert not kept.exists()
+
+
+def test_what_another_command_removes_meanwhile_is_no_fault(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(cache, "ab12", days=100)
+    young = stored(cache, "cd34", days=1)
+    entry_of = layer_cache.entry_of
+
+    def racing(path: Path) -> layer_cache.Entry:
+        if path.name == "ab12":
+            path.unlink()
+        return entry_of(path)
+
+    monkeypatch.setattr(layer_cache, "entry_of", racing)
+    assert [entry.path for entry in layer_cache.all_entries()] == [young]
+
+
+def test_half_downloads_of_yesterday_and_old_logs_go(cache: Path, state: Path) -> None:
+    places = {
+        cache / "store" / "incoming" / "old": 1.1,
+        cache / "store" / "incoming" / "young": 0.5,
+        state / "logs" / "old": 14.1,
+        state / "logs" / "young": 13.0,
+    }
+    for folder, days in places.items():
+        folder.mkdir(parents=True)
+        aged(folder, days)
+    layer_cache.collect([])
+    assert [folder.name for folder in places if folder.exists()] == ["young", "young"]
+
+
+def test_an_empty_cache_is_no_fault() -> None:
+    assert layer_cache.collect([]) == []
+
+
+def test_programs_built_into_the_cache_are_part_of_it_and_go_when_unused(cache: Path) -> None:
+    for kind, days in (("native", 70), ("packer", 3)):
+        folder = cache / kind / "made"
+        folder.mkdir(parents=True)
+        (folder / "program").write_bytes(b"x" * SIZE_BYTES)
+        aged(folder / "program", days)
+    (removed,) = layer_cache.collect([])
+    assert removed.path == cache / "native" / "made"
+    assert (cache / "packer" / "made" / "program").exists()

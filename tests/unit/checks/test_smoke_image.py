@@ -1,0 +1,99 @@
+"""The smoke test of an image: how its VM is configured, and that it is rebooted in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_image.checks import smoke_image
+from mlflow_image.checks.smoke import check as smoke_check
+from mlflow_image.checks.smoke.report import Report, Row
+from mlflow_image.command import Completed
+from mlflow_image.images.find import Image
+from mlflow_settings import settings, userdata
+
+IMAGE = Image("mlflow-test", Path("/dist/x"), Path("/dist/x/disk.qcow2"), None)
+GOOD = Row("written", "tags", "written", "written", True, 0.1)
+
+
+class Guest:
+    """Stands in for the VM; notes what is done with it."""
+
+    def __init__(self) -> None:
+        self.forwarded = {8000: 34567}
+        self.done: list[str] = []
+
+    def wait_for_ssh(self, on_wait: Callable[[str], None]) -> None:
+        self.done.append("ssh")
+
+    def reboot(self, on_wait: Callable[[str], None]) -> None:
+        on_wait("the kernel")
+        on_wait("the kernel")
+        self.done.append("reboot")
+
+    def wait_until_ready(self, on_wait: Callable[[str], None]) -> None:
+        self.done.append("ready")
+
+    def run(self, line: str, *, check: bool) -> Completed:
+        assert "journalctl" in line
+        self.done.append("journal")
+        return Completed((line,), 0, "mlflow-launch: ready\n", "", 1.0)
+
+
+@pytest.fixture
+def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
+    it = Guest()
+
+    @contextmanager
+    def booted(spec: Any, user_data: bytes, **options: Any) -> Iterator[Guest]:
+        assert spec.backing == IMAGE.disk
+        assert options["until"] == "ready"
+        found = userdata.read(user_data, "user-data")
+        assert found.settings == smoke_image.SETTINGS
+        yield it
+        it.done.append("gone")
+
+    monkeypatch.setattr("mlflow_image.vm.throwaway.booted", booted)
+    return it
+
+
+def test_the_vms_settings_are_good_ones_and_allow_the_name() -> None:
+    checked = settings.check(smoke_image.SETTINGS, "settings.yaml")
+    assert smoke_check.HOST_NAME in checked.server.allowed_hosts
+    assert checked.server.port == smoke_image.PORT
+
+
+def test_the_vm_is_reached_by_name_rebooted_and_thrown_away(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {}
+
+    def check_server(url: str, **options: Any) -> Report:
+        given.update(options, url=url)
+        options["reboot"]()
+        return Report(url, (GOOD,), 1.0, ("an experiment",))
+
+    monkeypatch.setattr(smoke_check, "check_server", check_server)
+    steps: list[str] = []
+    report = smoke_image.check_image(IMAGE, tmp_path / "logs", steps.append)
+    assert given["url"] == "http://mlflow.smoke.test:34567"
+    assert given["resolve"] == {"mlflow.smoke.test": "127.0.0.1"}
+    assert given["anonymous"]
+    assert guest.done == ["ssh", "reboot", "ready", "gone"]
+    assert steps == ["the VM boots: the kernel"]
+    assert report == Report(given["url"], (GOOD,), 1.0, ())
+    assert not (tmp_path / "logs").exists()
+
+
+def test_when_something_differs_the_server_s_journal_is_kept_before_the_vm_goes(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bad = Row("read back", "tags", "written", "nothing", False, 0.1)
+    monkeypatch.setattr(smoke_check, "check_server", lambda url, **_: Report(url, (bad,), 1.0, ()))
+    assert not smoke_image.check_image(IMAGE, tmp_path / "logs", lambda _: None).ok
+    assert (tmp_path / "logs" / "journal.log").read_text() == "mlflow-launch: ready\n"
+    assert guest.done == ["journal", "gone"]

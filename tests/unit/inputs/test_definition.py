@@ -1,0 +1,114 @@
+"""definition: image.yaml is typed, and all that is wrong with one is said at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_image.errors import Refusal, Refusals
+from mlflow_image.inputs import definition
+from mlflow_image.inputs.definition import Definition
+
+CASES = sorted((Path(__file__).parent / "definition_cases").iterdir())
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def write(text: str) -> Path:
+        file = tmp_path / "image.yaml"
+        file.write_text(text)
+        return file
+
+    return write
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_every_fault_is_said_with_its_line_path_and_remedy(case: Path) -> None:
+    expected = (case / "faults.txt").read_text().splitlines()
+    with pytest.raises(Refusals) as caught:
+        definition.read(case / "image.yaml")
+    assert caught.value.faults == expected
+    assert caught.value.exit_code == 2
+    assert str(case / "image.yaml") in caught.value.what
+
+
+def test_the_default_file_says_the_defaults() -> None:
+    assert definition.read() == Definition()
+
+
+def test_what_is_left_out_has_its_default(write: Any) -> None:
+    read = definition.read(write("os: debian-12\napt_packages: [vim]\n"))
+    assert read == Definition(os="debian-12", apt_packages=("vim",))
+
+
+@pytest.mark.parametrize("text", ["", "# os: debian-12\n", "---\n"])
+def test_a_file_that_says_nothing_means_the_defaults(write: Any, text: str) -> None:
+    assert definition.read(write(text)) == Definition()
+    assert definition.read(write(text), os="debian-12") == Definition(os="debian-12")
+
+
+def test_a_definition_written_out_reads_back_the_same(write: Any) -> None:
+    whole = Definition("mine", "debian-12", "packages", 20000, "anaconda", "server", ("vim", "jq"))
+    assert definition.read(write(json.dumps(whole.as_data()))) == whole
+
+
+def test_the_command_line_overrides_the_file(write: Any) -> None:
+    file = write("os: debian-12\npackages: full\npython: {distribution: system}\n")
+    read = definition.read(file, os="ubuntu-24.04", python="anaconda", packages="server")
+    assert (read.os, read.python, read.packages) == ("ubuntu-24.04", "anaconda", "server")
+
+
+def test_unknown_values_of_the_command_line_are_refused_all_at_once() -> None:
+    with pytest.raises(Refusals) as caught:
+        definition.read(os="ubuntu-20.04", python="conda", packages="all")
+    assert caught.value.faults == [
+        "--os ubuntu-20.04: unknown; one of ubuntu-22.04, ubuntu-24.04, debian-12",
+        "--python conda: unknown; one of auto, anaconda, system",
+        "--packages all: unknown; one of full, server",
+    ]
+
+
+def test_the_command_line_cannot_make_an_impossible_combination(write: Any) -> None:
+    file = write("name: small\ndisk_mib: 4096\n")
+    with pytest.raises(Refusals) as caught:
+        definition.read(file, python="anaconda")
+    assert [fault.split(";")[0] for fault in caught.value.faults] == [
+        "image.yaml:2: disk_mib: 4096 MiB is too small for Anaconda"
+    ]
+
+
+def test_the_command_line_can_resolve_an_impossible_combination(write: Any) -> None:
+    file = write("disk_mib: 4096\npython: {distribution: anaconda}\n")
+    assert definition.read(file, python="system").disk_mib == 4096
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "folder", "bytes"])
+def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "bytes").write_bytes(b"name: \xff\n")
+    with pytest.raises(Refusal, match=f"{tmp_path / name} cannot be read: ") as caught:
+        definition.read(tmp_path / name)
+    assert "--definition" in caught.value.remedy
+
+
+def test_an_automatic_disk_has_room_for_anaconda() -> None:
+    assert Definition().disk_size_mib("system") == 4096
+    assert Definition().disk_size_mib("anaconda") == 12288
+    assert Definition(disk_mib=5000).disk_size_mib("anaconda") == 5000
+
+
+def test_faults_of_the_command_line_of_keys_and_of_combinations_come_at_once(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "image.yaml"
+    file.write_text("nam: x\nos: debian-12\nbase: cloud-image\n")
+    with pytest.raises(Refusals) as caught:
+        definition.read(file, python="conda")
+    faults = caught.value.faults
+    assert len(faults) == 3
+    assert faults[0].startswith("--python conda: unknown; one of ")
+    assert faults[1].startswith("image.yaml:1: nam: ")
+    assert faults[2].startswith("image.yaml:3: base: debian-12 has no pinned cloud image")

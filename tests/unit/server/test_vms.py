@@ -1,0 +1,124 @@
+"""VMs with a name: claimed once, found again, removed whole; no QEMU runs here."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mlflow_image import paths
+from mlflow_image.errors import Failure, Refusal
+from mlflow_image.images.find import Image
+from mlflow_image.server import vms
+from mlflow_image.server.user_data import UserData
+from mlflow_image.server.vms import Wish
+from mlflow_image.vm import qemu, seed
+from mlflow_image.vm.machine import Machine
+
+SMALL = Wish(memory_mib=512)
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(paths, "STATE", tmp_path / "state")
+    monkeypatch.setattr(Machine, "start", lambda self: None)
+    # Their own tests run these programs; here they would take 0.2 s a VM.
+    monkeypatch.setattr(qemu, "check_disk", lambda spec: None)
+    monkeypatch.setattr(qemu, "make_overlay", lambda directory, spec: None)
+    monkeypatch.setattr(seed, "make_key", lambda directory: "ssh-ed25519 key")
+    monkeypatch.setattr(seed, "write_iso", lambda directory, user_data, meta: None)
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Image:
+    disk = tmp_path / "disk.qcow2"
+    disk.touch()
+    return Image("an-image", tmp_path, disk, None)
+
+
+def test_a_vm_is_found_again_by_its_name(image: Image) -> None:
+    vms.make("left", image, UserData(b"x", guest_port=9000), SMALL)
+    found = vms.find("left")
+    assert found.record.image == "an-image"
+    assert found.machine.spec.forwards == {9000: 0}
+    assert found.machine.spec.hostname == "left"
+    assert found.condition == "stopped"
+    assert [vm.name for vm in vms.every()] == ["left"]
+
+
+def test_a_name_in_use_is_refused(image: Image) -> None:
+    vms.make("left", image, UserData(b"x"), SMALL)
+    with pytest.raises(Refusal, match="exists already") as refusal:
+        vms.make("left", image, UserData(b"x"), SMALL)
+    assert "`invoke down --name left`" in refusal.value.remedy
+
+
+def test_a_vm_that_another_command_works_on_is_left_alone(image: Image) -> None:
+    with vms.locked("left"), pytest.raises(Refusal, match="another command"):
+        vms.make("left", image, UserData(b"x"), SMALL)
+    assert vms.every() == []
+
+
+@pytest.mark.parametrize("name", ["", "-x", "Left", "a_b", "../up", "x" * 64, "a.b"])
+def test_a_name_that_is_no_host_name_is_refused(name: str) -> None:
+    with pytest.raises(Refusal, match="cannot be a VM's name"):
+        vms.check_name(name)
+
+
+def test_a_vm_that_does_not_start_leaves_nothing(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Machine) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Machine, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        vms.make("left", image, UserData(b"x"), SMALL)
+    assert not vms.place("left").exists()
+
+
+def test_removing_twice_is_no_error(image: Image) -> None:
+    vms.make("left", image, UserData(b"x"), SMALL)
+    assert vms.remove("left")
+    assert not vms.remove("left")
+    assert image.disk.exists()
+
+
+def test_a_half_made_vm_is_named_and_can_be_removed() -> None:
+    vms.place("half").mkdir(parents=True)
+    with pytest.raises(Refusal, match="not made completely"):
+        vms.find("half")
+    assert vms.remove("half")
+
+
+def test_an_unknown_vm_is_refused_with_the_names_that_exist(image: Image) -> None:
+    vms.make("left", image, UserData(b"x"), SMALL)
+    with pytest.raises(Refusal, match="no VM named right") as refusal:
+        vms.find("right")
+    assert "left" in refusal.value.remedy
+
+
+def test_the_whole_chain_below_a_vm_is_protected(image: Image, tmp_path: Path) -> None:
+    layer = tmp_path / "layer.qcow2"
+    create = ["qemu-img", "create", "-q", "-f", "qcow2"]
+    subprocess.run([*create, image.disk, "64M"], check=True)
+    subprocess.run([*create, "-F", "qcow2", "-b", image.disk, layer], check=True)
+    vms.make("left", Image("layer", tmp_path, layer, None), UserData(b"x"), SMALL)
+    assert vms.backing_files() == {layer, image.disk}
+
+
+def test_a_server_that_never_comes_says_how_to_look(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(self: Machine, *_: object, **__: object) -> str:
+        raise Failure("the guest's kernel panicked", evidence="the last words")
+
+    monkeypatch.setattr(Machine, "wait_until_ready", never)
+    vm = vms.make("left", image, UserData(b"x"), SMALL)
+    with pytest.raises(Failure, match="VM left: the guest's kernel panicked") as failure:
+        vms.wait_until_ready(vm, lambda _: None)
+    assert failure.value.evidence == "the last words"
+    assert "invoke logs --name left" in failure.value.remedy
+    assert vms.place("left").exists()

@@ -1,0 +1,58 @@
+"""`invoke bench`: what it refuses, what it prints."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from mlflow_image.checks.bench import rate as bench
+from mlflow_image.progress import Step
+from mlflow_image.tasks.bench import measure
+
+FOUND = bench.Figure("log_batch of 10, ratio", 6.7, "times", at_least=5, note="rounds: 6.7")
+
+
+@pytest.fixture(autouse=True)
+def rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measuring itself is left out."""
+
+    def found(step: Step) -> list[bench.Figure]:
+        step.phase("round 1")
+        return [FOUND]
+
+    monkeypatch.setattr(bench, "rate", found)
+
+
+def test_json_is_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    measure(Context(), only="rate", json=True)
+    output = capsys.readouterr()
+    assert [(row["value"], row["met"]) for row in json.loads(output.out)] == [(6.7, True)]
+    assert "ok one client's log_batch rate" in output.err
+
+
+def test_a_figure_is_shown_beside_its_goal(capsys: pytest.CaptureFixture[str]) -> None:
+    measure(Context(), only="rate")
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert [word.strip() for word in row.split("  ") if word] == [
+        "ok",
+        "log_batch of 10, ratio",
+        "6.7 times",
+        "at least 5",
+        "rounds: 6.7",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "because"),
+    [({"only": "speed"}, "--only speed"), ({"rounds": "0"}, "--rounds 0 measures nothing")],
+)
+def test_bad_flags_are_refused_with_exit_code_2(
+    flags: dict[str, str], because: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Exit) as caught:
+        measure(Context(), **flags)
+    assert caught.value.code == 2
+    assert because in capsys.readouterr().err

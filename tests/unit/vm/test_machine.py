@@ -1,0 +1,121 @@
+"""A machine's directory and state, and throwaway machines that leave nothing; no QEMU runs here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlflow_image import paths
+from mlflow_image.errors import Failure, Refusal, Refusals
+from mlflow_image.host import processes
+from mlflow_image.host.processes import Process
+from mlflow_image.vm import machine, monitor, qemu, seed, state, throwaway
+from mlflow_image.vm.qemu import Spec
+from mlflow_image.vm.state import State
+
+
+@pytest.fixture
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
+    # Their own tests run these programs; here they would take 0.1 s a machine.
+    monkeypatch.setattr(qemu, "check_disk", lambda spec: None)
+    monkeypatch.setattr(seed, "write_iso", lambda directory, user_data, meta: None)
+    disk = tmp_path / "image.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "64M"], check=True)
+    return Spec(disk, memory_mib=512)
+
+
+@pytest.fixture
+def no_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU fails to start, with words of its own."""
+
+    def fail(argv: list[str], *, cwd: Path, stderr: Path, dies_with_us: bool) -> Process:
+        stderr.write_text("qemu: no such machine\n")
+        return Process(2**22 + 1, "never 0")
+
+    monkeypatch.setattr(processes, "start_detached", fail)
+
+
+def test_a_machines_directory_is_private(spec: Spec, tmp_path: Path) -> None:
+    made = machine.create(tmp_path / "vm", spec, b"#cloud-config\n")
+    assert made.directory.stat().st_mode & 0o777 == 0o700
+    assert made.key_path.is_file()
+    assert not made.running
+
+
+def test_another_process_finds_the_same_machine(spec: Spec, tmp_path: Path) -> None:
+    made = machine.create(tmp_path / "vm", spec, b"")
+    made.state = State(Process(os.getpid(), processes.start_time(os.getpid()) or ""), {22: 1}, 7)
+    made.save()
+    found = machine.load(tmp_path / "vm")
+    assert (found.spec, found.state) == (made.spec, made.state)
+    assert found.running
+    assert found.ssh_port == 1
+
+
+def test_a_refused_machine_leaves_no_directory(spec: Spec, tmp_path: Path) -> None:
+    with pytest.raises(Refusals):
+        machine.create(tmp_path / "vm", replace(spec, memory_mib=10**8), b"")
+    assert not (tmp_path / "vm").exists()
+
+
+def test_a_directory_without_a_machine_is_told(tmp_path: Path) -> None:
+    (tmp_path / state.STATE_NAME).write_text("{}")
+    with pytest.raises(Failure, match="holds no VM"):
+        machine.load(tmp_path)
+
+
+@pytest.mark.usefixtures("no_qemu")
+def test_a_qemu_that_does_not_start_is_told_in_its_own_words(spec: Spec, tmp_path: Path) -> None:
+    made = machine.create(tmp_path / "vm", spec, b"")
+    with pytest.raises(Failure, match="did not start") as failure:
+        made.start()
+    assert "no such machine" in failure.value.evidence
+
+
+@pytest.mark.usefixtures("no_qemu")
+def test_a_throwaway_machine_leaves_its_logs_and_nothing_else(spec: Spec, tmp_path: Path) -> None:
+    with (
+        pytest.raises(Failure, match="did not start"),
+        throwaway.booted(spec, b"", logs=tmp_path / "logs"),
+    ):
+        raise AssertionError("it cannot have booted")
+    assert list((paths.cache() / "machines").iterdir()) == []
+    assert (tmp_path / "logs" / "qemu.log").read_text() == "qemu: no such machine\n"
+
+
+def test_a_running_machine_is_not_started_again(spec: Spec, tmp_path: Path) -> None:
+    made = machine.create(tmp_path / "vm", spec, b"")
+    made.state = State(Process(os.getpid(), processes.start_time(os.getpid()) or ""))
+    with pytest.raises(Refusal, match="runs already"):
+        made.start()
+
+
+def test_an_image_that_is_gone_is_named(spec: Spec, tmp_path: Path) -> None:
+    made = machine.create(tmp_path / "vm", spec, b"")
+    spec.backing.unlink()
+    with pytest.raises(Failure, match=str(spec.backing)):
+        made.start()
+
+
+def test_ending_a_machine_that_does_not_run_does_nothing(spec: Spec, tmp_path: Path) -> None:
+    made = machine.create(tmp_path / "vm", spec, b"")
+    made.kill()
+    assert made.power_off()
+
+
+def test_a_socket_in_a_deep_directory_has_a_short_name(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    deep.mkdir(parents=True)
+    with monitor.short_path(deep, "qmp.sock") as name:
+        assert len(name) < 108
+        Path(name).write_text("reached")
+    assert (deep / "qmp.sock").read_text() == "reached"
+
+
+def test_a_monitor_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="did not answer"):
+        monitor.execute(tmp_path, "query-status")

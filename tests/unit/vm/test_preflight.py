@@ -1,0 +1,54 @@
+"""What is refused before a VM exists: all faults at once, with their numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mlflow_image.errors import Refusals
+from mlflow_image.vm import preflight, qemu
+from mlflow_image.vm.qemu import Spec
+
+
+@pytest.fixture(autouse=True)
+def sound_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu, "check_disk", lambda spec: None)
+
+
+def faults(spec: Spec, place: Path) -> list[str]:
+    with pytest.raises(Refusals) as refusal:
+        preflight.check(spec, place)
+    return refusal.value.faults
+
+
+def test_a_sound_vm_is_let_through(tmp_path: Path) -> None:
+    preflight.check(Spec(Path("/image"), memory_mib=512), tmp_path / "not" / "there")
+
+
+def test_too_little_memory_is_told_with_numbers(tmp_path: Path) -> None:
+    (fault,) = faults(Spec(Path("/image"), memory_mib=10**8), tmp_path)
+    free_mib = psutil.virtual_memory().available // 2**20
+    assert "100000000 MiB" in fault
+    assert str(free_mib)[:1] in fault
+
+
+def test_too_little_disk_is_told_with_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "LEAST_DISK_MIB", 10**12)
+    (fault,) = faults(Spec(Path("/image")), tmp_path)
+    assert f"below {tmp_path}" in fault
+    with pytest.raises(Refusals):
+        preflight.check_room(Spec(Path("/image")), tmp_path)
+
+
+def test_all_faults_come_at_once(tmp_path: Path) -> None:
+    spec = Spec(
+        Path("/image"), memory_mib=10, cpus=0, forwards={8000: 70000, 99999: 0}, firmware="coreboot"
+    )
+    found = faults(spec, tmp_path)
+    assert len(found) == 5
+    assert any("coreboot" in fault for fault in found)
+    assert any("70000" in fault for fault in found)
