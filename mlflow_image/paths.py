@@ -1,29 +1,67 @@
-"""Where things live: the checkout's own folders and the user's cache."""
+"""Where things live: the folders of a checkout and the user's cache."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-#: VM names and state, and what was decided once for this checkout.
-STATE = CHECKOUT / ".mlflow-image"
-DIST = CHECKOUT / "dist"
-LOCKS = CHECKOUT / "locks"
-GUEST_SCRIPTS = CHECKOUT / "scripts" / "guest"
-IMAGE_FILES = CHECKOUT / "image_files"
-#: What a build VM has over the base's tree, and the seal takes away.
-BUILD_VM_FILES = GUEST_SCRIPTS / "build-vm"
+
+@dataclass(frozen=True)
+class Checkout:
+    """The folders of one copy of this repository. root: its top folder."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        """VM names and state, and what was decided once for this checkout."""
+        return self.root / ".mlflow-image"
+
+    @property
+    def dist(self) -> Path:
+        return self.root / "dist"
+
+    @property
+    def locks(self) -> Path:
+        return self.root / "locks"
+
+    @property
+    def guest_scripts(self) -> Path:
+        return self.root / "scripts" / "guest"
+
+    @property
+    def image_files(self) -> Path:
+        return self.root / "image_files"
+
+    @property
+    def modes_file(self) -> Path:
+        """The table of owners and modes for image_files/."""
+        return self.guest_scripts / "image_files.modes"
+
+    @property
+    def build_vm_files(self) -> Path:
+        """Files that only a build VM has; the seal removes them from the tree."""
+        return self.guest_scripts / "build-vm"
+
+    @property
+    def code(self) -> Path:
+        """The pipeline's own Python."""
+        return self.root / "mlflow_image"
+
+
+#: The checkout that this code was loaded from.
+HERE = Checkout(Path(__file__).resolve().parent.parent)
 
 
 def typed_path(text: str) -> Path:
-    """A path as people type it, `~` included; `~nobody` is a name like any other."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises for ~nobody
+    """A path as people type it, `~` included; `~nobody` is a plain name."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises for ~nobody
 
 
 def cache() -> Path:
-    """The user's cache directory of this product; MLFLOW_IMAGE_CACHE overrides it."""
+    """This product's folder in the user's cache; MLFLOW_IMAGE_CACHE overrides it."""
     chosen = os.environ.get("MLFLOW_IMAGE_CACHE")
     return Path(chosen).absolute() if chosen else platformdirs.user_cache_path("mlflow-image")

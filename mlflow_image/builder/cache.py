@@ -14,7 +14,7 @@ import psutil
 
 from mlflow_image.builder import layers
 from mlflow_image.host import processes, rootless
-from mlflow_image.paths import STATE, cache
+from mlflow_image.paths import HERE, cache
 
 LIMIT_BYTES = 30 * 10**9
 MAX_AGE_S = 60 * 24 * 3600
@@ -103,7 +103,7 @@ def remove_leftovers() -> None:
         if not (pid.isdigit() and psutil.pid_exists(int(pid))) and not stood_on(folder):
             rootless.remove(folder)
     old = time.time() - LOG_AGE_S
-    for place in ((cache() / "store" / "incoming"), STATE / "logs"):
+    for place in ((cache() / "store" / "incoming"), HERE.state / "logs"):
         for path in place.glob("*"):
             age = 24 * 3600 if place.name == "incoming" else LOG_AGE_S
             with contextlib.suppress(FileNotFoundError):  # a download has ended just now

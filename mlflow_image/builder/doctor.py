@@ -18,10 +18,10 @@ from mlflow_image.builder.bake import packer
 from mlflow_image.errors import Failure, as_typed
 from mlflow_image.host import accelerator, rootless
 from mlflow_image.inputs import anaconda
-from mlflow_image.paths import CHECKOUT, cache
+from mlflow_image.paths import HERE, cache
 from mlflow_image.progress import human_bytes
 
-PACKAGES_FILE = CHECKOUT / "scripts" / "host" / "packages.txt"
+PACKAGES_FILE = HERE.root / "scripts" / "host" / "packages.txt"
 #: Programs that say their version in other words than --version.
 VERSION_WORDS = {"ssh": "-V", "mke2fs": "-V", "packer": "version", "newuidmap": "", "mcopy": "-V"}
 

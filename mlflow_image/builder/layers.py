@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_image.builder.disk.tarball import files_of
+from mlflow_image.files import hash_file
 from mlflow_image.inputs.gather import Inputs
-from mlflow_image.inputs.store import hash_file
-from mlflow_image.paths import BUILD_VM_FILES, CHECKOUT, GUEST_SCRIPTS, IMAGE_FILES, cache
+from mlflow_image.paths import HERE, cache
 
 RECORD_NAME = "layer.json"
-MODES_FILE = GUEST_SCRIPTS / "image_files.modes"
-ANACONDA_SCRIPT = GUEST_SCRIPTS / "anaconda.sh"
+ANACONDA_SCRIPT = HERE.guest_scripts / "anaconda.sh"
 
 #: Files of the image that the Python layer runs while it is made, relative to image_files/.
 PREPARE_FOLDER = "usr/lib/mlflow-image"
@@ -103,7 +102,7 @@ def of(inputs: Inputs) -> list[Layer]:
     files = Layer(
         "image-files",
         "image_files laid over it",
-        {"parent": python.key, **scripts("image-files"), **tree_parts(IMAGE_FILES)},
+        {"parent": python.key, **scripts("image-files"), **tree_parts(HERE.image_files)},
     )
     sealed = Layer(
         "sealed",
@@ -126,7 +125,7 @@ def base_parts(inputs: Inputs) -> dict[str, str]:
         "boot loaders": " ".join((*system.shim, system.grub_efi, system.efi_vendor)),
         "apt sources": " | ".join(sources),
         **{f"apt: {p.name}": f"{p.version} {p.sha256[:12]}" for p in inputs.apt_packages},
-        **{f"scripts/guest/{name}": part for name, part in tree_parts(BUILD_VM_FILES).items()},
+        **{f"scripts/guest/{name}": part for name, part in tree_parts(HERE.build_vm_files).items()},
         **code(TREE_CODE),
     }
 
@@ -135,7 +134,7 @@ def scripts_of(layer: str) -> list[Path]:
     """The provisioning steps of a layer, in order; each names its layer in its second line."""
     return [
         path
-        for path in sorted(GUEST_SCRIPTS.glob("[0-9]*.sh"))
+        for path in sorted(HERE.guest_scripts.glob("[0-9]*.sh"))
         if f"# layer: {layer}" in path.read_text().splitlines()[:3]
     ]
 
@@ -146,15 +145,15 @@ def scripts(layer: str) -> dict[str, str]:
     paths |= {f"scripts/guest/{name}": path for name, path in called_scripts(layer).items()}
     if layer == "python":
         for name in PREPARE_FILES:
-            paths[f"image_files/{PREPARE_FOLDER}/{name}"] = IMAGE_FILES / PREPARE_FOLDER / name
+            paths[f"image_files/{PREPARE_FOLDER}/{name}"] = HERE.image_files / PREPARE_FOLDER / name
     if layer == "image-files":
-        paths[f"scripts/guest/{MODES_FILE.name}"] = MODES_FILE
+        paths[f"scripts/guest/{HERE.modes_file.name}"] = HERE.modes_file
     return {name: hash_file(path)[:12] for name, path in paths.items()}
 
 
 def called_scripts(layer: str) -> dict[str, Path]:
     """The scripts that a layer's steps call: name on the payload -> file."""
-    return {name: GUEST_SCRIPTS / name for name in CALLED_SCRIPTS.get(layer, ())}
+    return {name: HERE.guest_scripts / name for name in CALLED_SCRIPTS.get(layer, ())}
 
 
 def called_by_step(inputs: Inputs) -> dict[str, str]:
@@ -166,7 +165,7 @@ def called_by_step(inputs: Inputs) -> dict[str, str]:
 
 def code(names: tuple[str, ...]) -> dict[str, str]:
     """Parts of a layer's key: modules of this package."""
-    folder = CHECKOUT / "mlflow_image" / "builder"
+    folder = HERE.root / "mlflow_image" / "builder"
     return {f"mlflow_image/builder/{name}": hash_file(folder / name)[:12] for name in names}
 
 

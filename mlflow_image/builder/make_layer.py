@@ -20,12 +20,12 @@ from mlflow_image.builder.disk import raw as raw_disk
 from mlflow_image.builder.disk import seal, tree
 from mlflow_image.builder.layers import Layer
 from mlflow_image.errors import Failure
+from mlflow_image.files import hash_file
 from mlflow_image.host import rootless
 from mlflow_image.images import manifest
 from mlflow_image.inputs import cloud_image, gather
 from mlflow_image.inputs.gather import Inputs
-from mlflow_image.inputs.store import hash_file
-from mlflow_image.paths import STATE, cache
+from mlflow_image.paths import HERE, cache
 from mlflow_image.progress import Step
 
 #: In a layer's folder: the part of the finished tree that it is.
@@ -210,4 +210,4 @@ def name_logs(failure: Failure, layer: Layer, logs: Path) -> None:
 
 def logs_folder(of: str) -> Path:
     """A new folder for the logs of one step of this build."""
-    return STATE / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{of}-{os.getpid()}"
+    return HERE.state / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{of}-{os.getpid()}"

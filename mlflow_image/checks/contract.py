@@ -10,12 +10,12 @@ from typing import Any
 
 from mlflow_image import command, progress
 from mlflow_image.errors import Failure
-from mlflow_image.paths import CHECKOUT
+from mlflow_image.paths import HERE
 from mlflow_image.vm import machine, throwaway
 from mlflow_image.vm.qemu import Spec
 
-SUITE = CHECKOUT / "tests" / "image"
-USER_DATA = CHECKOUT / "cloud-init" / "sqlite.yaml"
+SUITE = HERE.root / "tests" / "image"
+USER_DATA = HERE.root / "cloud-init" / "sqlite.yaml"
 
 
 def run(disk: Path, logs: Path, login: str = "ubuntu") -> dict[str, Any]:
@@ -71,7 +71,7 @@ def testinfra(vm: machine.Machine, logs: Path, step: progress.Step) -> str:
             step.update(line)
 
     try:
-        command.stream(words, on_line, cwd=CHECKOUT, log=logs / "testinfra.log")
+        command.stream(words, on_line, cwd=HERE.root, log=logs / "testinfra.log")
     except Failure as failure:
         if not last:
             raise

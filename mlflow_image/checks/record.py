@@ -12,16 +12,16 @@ import psutil
 
 from mlflow_image.host import accelerator
 from mlflow_image.images import manifest
-from mlflow_image.paths import CHECKOUT
+from mlflow_image.paths import HERE
 
-FILE = CHECKOUT / "docs" / "verified.json"
-README = CHECKOUT / "README.md"
+FILE = HERE.root / "docs" / "verified.json"
+README = HERE.root / "README.md"
 BEGIN, END = "<!-- verified: begin -->", "<!-- verified: end -->"
 
 
 def commit() -> str:
     """What the checkout stands on, with a + when anything but this module's files differs."""
-    git = manifest.git(tuple(str(path.relative_to(CHECKOUT)) for path in (FILE, README)))
+    git = manifest.git(tuple(str(path.relative_to(HERE.root)) for path in (FILE, README)))
     return (git["commit"] or "")[:12] + ("" if git["clean"] else "+")
 
 

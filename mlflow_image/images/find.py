@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_image.errors import Refusal
-from mlflow_image.paths import DIST, typed_path
+from mlflow_image.paths import HERE, typed_path
 
 LATEST = "latest"
 DISK_NAME = "disk.qcow2"
@@ -52,7 +52,7 @@ def resolve(name: str | None = None) -> Image:
     Without a name: the newest. Raises Refusal when there is none or more than one.
     """
     if name is None:
-        latest = DIST / LATEST
+        latest = HERE.dist / LATEST
         if not latest.exists():
             raise Refusal(
                 "there is no image yet", remedy="`invoke build-image` makes one, or name --image"
@@ -64,7 +64,7 @@ def resolve(name: str | None = None) -> Image:
     if os.path.isfile(path):  # noqa: PTH113
         return Image(path.name, path.resolve().parent, path.resolve(), None)
     # A promotion that is under way, or was killed, has a folder with a dot.
-    folders = sorted(file.parent for file in DIST.glob("[!.]*/" + MANIFEST_NAME))
+    folders = sorted(file.parent for file in HERE.dist.glob("[!.]*/" + MANIFEST_NAME))
     found = [folder for folder in folders if matches(folder.name, name)]
     if len(found) == 1:
         return in_folder(found[0])

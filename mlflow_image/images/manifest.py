@@ -17,7 +17,7 @@ from mlflow_image.builder.layers import Layer
 from mlflow_image.host import accelerator
 from mlflow_image.images.find import DISK_NAME, MANIFEST_NAME
 from mlflow_image.inputs.gather import Inputs
-from mlflow_image.paths import CHECKOUT
+from mlflow_image.paths import HERE
 
 MANIFEST_VERSION = 1
 #: Beside a sealed disk: the sha256 of its bytes before they were compressed.
@@ -120,10 +120,10 @@ def git(apart_from: tuple[str, ...] = ()) -> dict[str, Any]:
     """
     if not shutil.which("git"):
         return {"commit": None, "clean": False}
-    done = command.run(["git", "-C", CHECKOUT, "rev-parse", "HEAD"], check=False)
+    done = command.run(["git", "-C", HERE.root, "rev-parse", "HEAD"], check=False)
     places = [".", *(f":(exclude){name}" for name in apart_from)]
     changes = command.run(
-        ["git", "-C", CHECKOUT, "status", "--porcelain", "--", *places], check=False
+        ["git", "-C", HERE.root, "status", "--porcelain", "--", *places], check=False
     )
     if done.returncode != 0:
         return {"commit": None, "clean": False}

@@ -8,19 +8,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mlflow_image.files import hash_file
 from mlflow_image.images import manifest
 from mlflow_image.images.find import DISK_NAME, LATEST, MANIFEST_NAME, SCHEMA_NAME, Image, in_folder
 from mlflow_image.images.manifest import Candidate
-from mlflow_image.inputs.store import hash_file
 from mlflow_image.inputs.wheels import lock_file
-from mlflow_image.paths import DIST
+from mlflow_image.paths import HERE
 
 SUMS_NAME = "SHA256SUMS"
 
 
 def existing(name: str, must_be_verified: bool) -> Image | None:
     """The image of this name, if it is there already, made the newest again."""
-    folder = DIST / name
+    folder = HERE.dist / name
     if not (folder / MANIFEST_NAME).is_file():
         return None
     verified = manifest.read(folder).get("verification", {}).get("result") == "passed"
@@ -36,11 +36,11 @@ def into_dist(candidate: Candidate, logs: dict[str, Path]) -> Image:
     A folder that is there already is never rewritten, except that a verification is
     recorded in it. logs: name -> folder that is copied into logs/.
     """
-    target = DIST / candidate.manifest["image"]
+    target = HERE.dist / candidate.manifest["image"]
     if target.exists():
         record_verification(target, candidate.manifest["verification"])
     else:
-        beside = DIST / f".{target.name}.{os.getpid()}"
+        beside = HERE.dist / f".{target.name}.{os.getpid()}"
         shutil.rmtree(beside, ignore_errors=True)
         (beside / "logs").mkdir(parents=True)
         try:
@@ -88,7 +88,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def point_latest_at(folder: Path) -> None:
     """dist/latest -> folder, replaced in one step."""
-    beside = DIST / f".{LATEST}.{os.getpid()}"
+    beside = HERE.dist / f".{LATEST}.{os.getpid()}"
     beside.unlink(missing_ok=True)
     beside.symlink_to(folder.name)
-    beside.replace(DIST / LATEST)
+    beside.replace(HERE.dist / LATEST)

@@ -21,8 +21,8 @@ import yaml
 from mlflow_image import paths
 from mlflow_image.errors import Failure, Refusal
 
-INSTALLERS = paths.LOCKS / "installers.yaml"
-RECORD = paths.STATE / "python-distribution.json"
+INSTALLERS = paths.HERE.locks / "installers.yaml"
+RECORD = paths.HERE.state / "python-distribution.json"
 #: The installer's name on the build disc; scripts/guest/anaconda.sh starts it.
 NAME_ON_DISC = "anaconda-installer.sh"
 CHOICES = ("auto", "anaconda", "system")

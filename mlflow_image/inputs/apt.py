@@ -19,8 +19,9 @@ from pathlib import Path
 
 from mlflow_image import command
 from mlflow_image.errors import Failure, Refusals
+from mlflow_image.files import hash_file
 from mlflow_image.inputs.operating_systems import COMMON_PACKAGES, OperatingSystem
-from mlflow_image.inputs.store import Store, hash_file
+from mlflow_image.inputs.store import Store
 from mlflow_image.progress import Step
 
 #: A resolved list older than this is resolved again when the archive can be reached.

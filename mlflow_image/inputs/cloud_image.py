@@ -20,7 +20,7 @@ from mlflow_image import command, paths
 from mlflow_image.errors import Failure
 from mlflow_image.inputs.store import OnBytes, Store, download
 
-PINS = paths.LOCKS / "cloud-images.yaml"
+PINS = paths.HERE.locks / "cloud-images.yaml"
 CHECKSUMS, SIGNATURE = "SHA256SUMS", "SHA256SUMS.gpg"
 
 

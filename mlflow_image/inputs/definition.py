@@ -10,10 +10,10 @@ from typing import Any
 from mlflow_image.errors import Refusal, Refusals
 from mlflow_image.inputs import cloud_image
 from mlflow_image.inputs.operating_systems import OPERATING_SYSTEMS, OperatingSystem
-from mlflow_image.paths import CHECKOUT
+from mlflow_image.paths import HERE
 from mlflow_settings.document import Document, Faults, load
 
-DEFAULT_FILE = CHECKOUT / "image.yaml"
+DEFAULT_FILE = HERE.root / "image.yaml"
 SCHEMA_FILE = Path(__file__).with_name("definition.schema.json")
 
 #: What `auto` means, by Python distribution: Anaconda's own files take some 7 GB.

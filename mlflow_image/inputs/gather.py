@@ -14,7 +14,7 @@ from mlflow_image.inputs.cloud_image import CloudImage
 from mlflow_image.inputs.definition import DISK_MIB, Definition
 from mlflow_image.inputs.store import Store
 from mlflow_image.inputs.wheels import Wheel
-from mlflow_image.paths import LOCKS, cache
+from mlflow_image.paths import HERE, cache
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def gather(definition: Definition, freshness: Freshness, mirror: str = "") -> In
         packages=packages,
         cloud_image=image,
         wheels=tuple(locked),
-        tools=tuple(wheels.read_lock(LOCKS / "tools.txt")),
+        tools=tuple(wheels.read_lock(HERE.locks / "tools.txt")),
         store=store,
     )
 

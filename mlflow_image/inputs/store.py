@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -14,8 +13,8 @@ import requests
 from filelock import FileLock, Timeout
 
 from mlflow_image.errors import Failure
+from mlflow_image.files import CHUNK_BYTES, hash_file
 
-CHUNK_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
 
@@ -122,15 +121,6 @@ class Store:
             yield
         finally:
             lock.release()
-
-
-def hash_file(path: Path) -> str:
-    """The sha256 of a file's bytes, as lower-case hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def download(url: str, target: Path, name: str, on_bytes: OnBytes | None = None) -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from mlflow_image import command
 from mlflow_image.errors import Failure
-from mlflow_image.inputs.store import Store, hash_file
-from mlflow_image.paths import LOCKS
+from mlflow_image.files import hash_file
+from mlflow_image.inputs.store import Store
+from mlflow_image.paths import HERE
 from mlflow_image.progress import Step
 
 #: The newest glibc that every operating system we bake has (Ubuntu 22.04: 2.35).
@@ -53,7 +54,7 @@ class Wheel:
 
 def lock_file(python: str) -> Path:
     """The lock of the image's environment for a Python such as 3.10."""
-    return LOCKS / f"image-{python}.txt"
+    return HERE.locks / f"image-{python}.txt"
 
 
 def read_lock(file: Path) -> list[Wheel]:
@@ -86,7 +87,7 @@ def select(wheels: Iterable[Wheel], package_set: str) -> list[Wheel]:
     """The wheels of a package set: `full` is all of them, `server` leaves some out."""
     if package_set == "full":
         return list(wheels)
-    lines = (LOCKS / "server-leaves-out.txt").read_text().splitlines()
+    lines = (HERE.locks / "server-leaves-out.txt").read_text().splitlines()
     left_out = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
     return [wheel for wheel in wheels if wheel.name not in left_out]
 

@@ -22,10 +22,10 @@ from filelock import FileLock
 
 from mlflow_image import command
 from mlflow_image.errors import Failure
-from mlflow_image.paths import IMAGE_FILES, LOCKS, cache
+from mlflow_image.paths import HERE, cache
 from mlflow_settings import render, settings
 
-LIBRARY = IMAGE_FILES / "usr" / "lib" / "mlflow-image"
+LIBRARY = HERE.image_files / "usr" / "lib" / "mlflow-image"
 PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 START_TIMEOUT_S = 180.0
 #: The wheels have uvloop and httptools; uvicorn as mlflow's own requirements bring it has not.
@@ -40,7 +40,7 @@ def environment() -> Path:
     """
     if named := os.environ.get("MLFLOW_IMAGE_NATIVE"):
         return Path(named)
-    lock = LOCKS / f"image-{sys.version_info.major}.{sys.version_info.minor}.txt"
+    lock = HERE.locks / f"image-{sys.version_info.major}.{sys.version_info.minor}.txt"
     key = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
     place = cache() / "native" / key
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 from mlflow_image.errors import Refusal, Refusals
 from mlflow_image.images.find import Image
-from mlflow_image.paths import CHECKOUT
+from mlflow_image.paths import HERE
 from mlflow_settings import settings, userdata
 from mlflow_settings.document import Fault, Faults
 
-DEFAULT = CHECKOUT / "cloud-init" / "sqlite.yaml"
+DEFAULT = HERE.root / "cloud-init" / "sqlite.yaml"
 DEFAULT_PORT = 8000
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mlflow_image import paths
+from mlflow_image import files, paths
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.images.find import Image
 from mlflow_image.server.user_data import UserData
-from mlflow_image.vm import boot, machine, qemu, seed
+from mlflow_image.vm import boot, machine, qemu
 from mlflow_image.vm.boot import OnWait
 from mlflow_image.vm.machine import Machine
 from mlflow_image.vm.qemu import Spec
@@ -106,7 +106,7 @@ def make(name: str, image: Image, data: UserData, wish: Wish) -> Vm:
         made = machine.create(directory, spec, data.raw)
         try:
             record = Record(name, image.id, data.guest_port, time.time())
-            seed.write_private(directory / RECORD_NAME, json.dumps(asdict(record)).encode())
+            files.write_private(directory / RECORD_NAME, json.dumps(asdict(record)))
             made.start()
         except BaseException:
             erase(made)
@@ -213,7 +213,7 @@ def backing_files() -> set[Path]:
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """One command at a time may change a VM; raises Refusal at once when another does."""
-    locks = paths.STATE / "locks"
+    locks = paths.HERE.state / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(locks / f"vm-{name}.lock", timeout=0):
@@ -234,7 +234,7 @@ def check_name(name: str) -> None:
 
 
 def home() -> Path:
-    return paths.STATE / "vms"
+    return paths.HERE.state / "vms"
 
 
 def place(name: str) -> Path:

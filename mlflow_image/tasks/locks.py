@@ -7,7 +7,7 @@ from invoke.context import Context
 from mlflow_image import progress
 from mlflow_image.inputs import anaconda, wheels
 from mlflow_image.inputs.operating_systems import OPERATING_SYSTEMS
-from mlflow_image.paths import CHECKOUT, LOCKS
+from mlflow_image.paths import HERE
 from mlflow_image.tasks.task import task
 
 
@@ -25,9 +25,9 @@ def lock(context: Context) -> None:
     )
     for python in pythons:
         with progress.step(f"Locking the image's wheels for Python {python}") as step:
-            wheels.lock(LOCKS / "image.in", python, wheels.lock_file(python), step)
+            wheels.lock(HERE.locks / "image.in", python, wheels.lock_file(python), step)
     with progress.step("Locking the tools of the provisioning steps") as step:
-        wheels.lock(LOCKS / "tools.in", pythons[0], LOCKS / "tools.txt", step)
+        wheels.lock(HERE.locks / "tools.in", pythons[0], HERE.locks / "tools.txt", step)
     with progress.step("Locking the host's own environment"):
-        wheels.lock_host(CHECKOUT / "pyproject.toml", LOCKS / "host.txt")
+        wheels.lock_host(HERE.root / "pyproject.toml", HERE.locks / "host.txt")
     progress.say("look at `git diff locks/`, build, and commit what works")

@@ -12,7 +12,7 @@ from invoke.context import Context
 from mlflow_image import command
 from mlflow_image.checks import record as verified_record
 from mlflow_image.errors import Failure
-from mlflow_image.paths import CHECKOUT
+from mlflow_image.paths import HERE
 from mlflow_image.tasks.task import refuse_unknown, task
 
 #: In the order of what they cost.
@@ -39,7 +39,7 @@ def test(context: Context, full: bool = False, only: str = "", k: str = "") -> N
         words = [sys.executable, "-m", "pytest", *folders, f"--record={record}"]
         words += ["--full"] if full else []
         words += ["-k", k] if k else []
-        exit_code = command.attend(words, cwd=CHECKOUT)
+        exit_code = command.attend(words, cwd=HERE.root)
         if full and record.is_file():
             verified_record.update(json.loads(record.read_text())["rows"], commit)
     if exit_code != 0:

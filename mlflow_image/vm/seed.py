@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from pathlib import Path
 
-from mlflow_image import command
+from mlflow_image import command, files
 from mlflow_image.errors import Failure
 
 KEY_NAME = "id_ed25519"
@@ -45,22 +44,15 @@ def write_iso(directory: Path, user_data: bytes, meta: str) -> Path:
     Source of the layout: cloud-init's NoCloud data source. Raises Failure when neither
     xorriso nor genisoimage is there.
     """
-    files = directory / "seed"
-    files.mkdir(mode=0o700)
-    write_private(files / "user-data", user_data)
-    write_private(files / "meta-data", meta.encode())
+    content = directory / "seed"
+    content.mkdir(mode=0o700)
+    files.write_private(content / "user-data", user_data)
+    files.write_private(content / "meta-data", meta)
     iso = directory / ISO_NAME
-    write_private(iso, b"")
+    files.write_private(iso, b"")
     options = ["-quiet", "-volid", "cidata", "-joliet", "-rock", "-output"]
-    command.run([*iso_tool(), *options, iso, files])
+    command.run([*iso_tool(), *options, iso, content])
     return iso
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner may read; user-data carries secrets."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
 
 
 def iso_tool() -> list[str]:

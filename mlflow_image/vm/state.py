@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from mlflow_image import files
 from mlflow_image.errors import Failure
 from mlflow_image.host.processes import Process
-from mlflow_image.vm import seed
 from mlflow_image.vm.qemu import Spec
 
 STATE_NAME = "machine.json"
@@ -29,12 +29,10 @@ class State:
 
 
 def write(directory: Path, spec: Spec, state: State) -> None:
-    """Write the state file beside its place and rename it into it."""
+    """Write the state file, whole or not at all; only its owner may read it."""
     plain = {**asdict(spec), "backing": str(spec.backing)}
     content = json.dumps({"spec": plain, "state": asdict(state)}, indent=1)
-    beside = directory / f"{STATE_NAME}.new"
-    seed.write_private(beside, content.encode())
-    beside.replace(directory / STATE_NAME)
+    files.write_private(directory / STATE_NAME, content)
 
 
 def read(directory: Path) -> tuple[Spec, State]:

@@ -16,12 +16,12 @@ from invoke.parser import Parser
 from invoke.program import Program
 
 from mlflow_image.inputs import definition
-from mlflow_image.paths import CHECKOUT
+from mlflow_image.paths import HERE
 from mlflow_image.tasks import namespace
 from mlflow_settings import settings, userdata
 from mlflow_settings.document import Faults
 
-PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+PAGES = [HERE.root / "README.md", *sorted((HERE.root / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 FLAG = re.compile(r"(?<!\S)--[a-z][a-z-]*")
@@ -34,7 +34,7 @@ FILE_SUFFIX = re.compile(r"\.(yaml|yml|toml|md|txt|py|sh|j2|svg|json|modes)$")
 
 def pages() -> list[tuple[str, str]]:
     """(name, text) of every page."""
-    return [(str(page.relative_to(CHECKOUT)), page.read_text()) for page in PAGES]
+    return [(str(page.relative_to(HERE.root)), page.read_text()) for page in PAGES]
 
 
 def blocks(kind: str) -> list[tuple[str, str]]:
@@ -142,11 +142,11 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 
 def page(name: str) -> str:
-    return (CHECKOUT / name).read_text()
+    return (HERE.root / name).read_text()
 
 
 def test_ready_made_user_data_is_sound() -> None:
-    ready = sorted((CHECKOUT / "cloud-init").glob("*.yaml"))
+    ready = sorted((HERE.root / "cloud-init").glob("*.yaml"))
     assert ready
     for file in ready:
         found = userdata.read(file.read_bytes(), file.name)
@@ -163,12 +163,12 @@ def test_the_default_definition_has_every_key() -> None:
 
 def test_every_path_and_link_leads_somewhere() -> None:
     found = [
-        (name, CHECKOUT / name, link.split("#")[0])
+        (name, HERE.root / name, link.split("#")[0])
         for name, text in pages()
         for link in re.findall(r"\]\(([^)]+)\)", text)
         if "://" not in link
     ]
-    found += [(name, CHECKOUT / "README.md", text) for name, text in inline() if is_path(text)]
+    found += [(name, HERE.root / "README.md", text) for name, text in inline() if is_path(text)]
     assert len(found) > 20
     missing = [
         (name, path)
@@ -187,7 +187,7 @@ def is_path(code: str) -> bool:
 
 def test_every_variable_that_is_named_is_read_somewhere() -> None:
     named = {name for _, text in pages() for name in re.findall(r"\bMLFLOW_IMAGE_[A-Z]+\b", text)}
-    files = [*(CHECKOUT / "mlflow_image").rglob("*.py"), CHECKOUT / "scripts" / "invoke"]
+    files = [*(HERE.root / "mlflow_image").rglob("*.py"), HERE.root / "scripts" / "invoke"]
     code = "".join(file.read_text() for file in files)
     assert named
     assert {name for name in named if name not in code} == set()

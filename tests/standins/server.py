@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from mlflow_image.inputs.store import hash_file
+from mlflow_image.files import hash_file
 
 from . import anaconda_installer
 

@@ -98,7 +98,7 @@ import json, sys
 from mlflow_image import paths
 from mlflow_image.builder import layers, plan
 from mlflow_image.inputs import definition, gather
-assert str(paths.CHECKOUT) == sys.argv[1]
+assert str(paths.HERE.root) == sys.argv[1]
 wanted = gather.gather(definition.read(python="system"), gather.Freshness(offline=True))
 rows = plan.make(layers.of(wanted))
 print(json.dumps([

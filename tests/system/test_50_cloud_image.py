@@ -26,9 +26,9 @@ from mlflow_image.builder import layers, make_layer
 from mlflow_image.builder.bake.packer import Packer
 from mlflow_image.builder.disk import raw as raw_disk
 from mlflow_image.builder.disk import tree
+from mlflow_image.files import hash_file
 from mlflow_image.inputs import cloud_image, definition, gather
 from mlflow_image.inputs.gather import Freshness
-from mlflow_image.inputs.store import hash_file
 from mlflow_image.paths import cache
 
 from .conftest import CHECKOUT, Tasks, kept_as_they_are, made, told

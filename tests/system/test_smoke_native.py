@@ -315,7 +315,7 @@ def test_ctrl_c_deletes_what_was_written_and_touches_no_file_of_the_host(
                 **os.environ,
                 "HOME": str(home),
                 "TMPDIR": str(scratch),
-                "PYTHONPATH": str(paths.CHECKOUT),
+                "PYTHONPATH": str(paths.HERE.root),
             },
             stdout=subprocess.PIPE,
             text=True,

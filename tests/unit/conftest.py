@@ -20,7 +20,7 @@ from mlflow_image.inputs.definition import Definition
 from mlflow_image.inputs.gather import Inputs
 from mlflow_image.inputs.store import Store
 from mlflow_image.inputs.wheels import Wheel
-from mlflow_image.paths import BUILD_VM_FILES, GUEST_SCRIPTS, IMAGE_FILES
+from mlflow_image.paths import HERE, Checkout
 from mlflow_image.progress import Step
 
 #: When the lists of the small inputs were made.
@@ -108,15 +108,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of image_files/ and scripts/guest/ that a test may change."""
     folder = tmp_path / "checkout"
     ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(IMAGE_FILES, folder / "image_files", symlinks=True, ignore=ignore)
-    shutil.copytree(GUEST_SCRIPTS, folder / "scripts" / "guest", symlinks=True, ignore=ignore)
+    shutil.copytree(HERE.image_files, folder / "image_files", symlinks=True, ignore=ignore)
+    shutil.copytree(HERE.guest_scripts, folder / "scripts" / "guest", symlinks=True, ignore=ignore)
+    (folder / "mlflow_image").symlink_to(HERE.code)
     for module in (layers, payload):
-        monkeypatch.setattr(module, "IMAGE_FILES", folder / "image_files")
-        modes = folder / "scripts" / "guest" / layers.MODES_FILE.name
-        monkeypatch.setattr(module, "MODES_FILE", modes)
-        build_vm = folder / "scripts" / "guest" / BUILD_VM_FILES.name
-        monkeypatch.setattr(module, "BUILD_VM_FILES", build_vm)
-    monkeypatch.setattr(layers, "GUEST_SCRIPTS", folder / "scripts" / "guest")
+        monkeypatch.setattr(module, "HERE", Checkout(folder))
     return folder
 
 

@@ -14,10 +14,10 @@ from mlflow_image.builder.disk.tree import SOURCE_DATE_EPOCH
 from mlflow_image.errors import Failure
 from mlflow_image.host import rootless
 from mlflow_image.inputs.gather import Inputs
-from mlflow_image.paths import GUEST_SCRIPTS
+from mlflow_image.paths import HERE
 from mlflow_image.progress import Step
 
-ENVIRONMENT_SCRIPT = GUEST_SCRIPTS / "environment.sh"
+ENVIRONMENT_SCRIPT = HERE.guest_scripts / "environment.sh"
 #: The environment's folder, relative to the root.
 PREFIX = Path("opt/mlflow")
 

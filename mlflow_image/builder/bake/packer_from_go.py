@@ -25,7 +25,7 @@ from filelock import FileLock
 from mlflow_image import command, paths, progress
 from mlflow_image.errors import Failure, Refusal
 
-RECIPES = paths.CHECKOUT / "scripts" / "host" / "go"
+RECIPES = paths.HERE.root / "scripts" / "host" / "go"
 #: The oldest that reads a `go 1.21.0` line.
 OLDEST_GO = (1, 21)
 #: Modules 2.0 GB, compiled packages 0.8 GB, programs 0.1 GB, with Go 1.26.

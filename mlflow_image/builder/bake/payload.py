@@ -5,14 +5,14 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from mlflow_image import command
+from mlflow_image import command, files
 from mlflow_image.builder.bake import on_host
 from mlflow_image.builder.bake.template import build_seed
 from mlflow_image.builder.disk import tarball
-from mlflow_image.builder.layers import ANACONDA_SCRIPT, MODES_FILE, PREPARE_FILES, PREPARE_FOLDER
+from mlflow_image.builder.layers import ANACONDA_SCRIPT, PREPARE_FILES, PREPARE_FOLDER
 from mlflow_image.inputs import anaconda
 from mlflow_image.inputs.gather import Inputs
-from mlflow_image.paths import BUILD_VM_FILES, IMAGE_FILES
+from mlflow_image.paths import HERE
 from mlflow_image.vm import seed
 
 
@@ -21,18 +21,18 @@ def environment_files(inputs: Inputs, work: Path) -> dict[str, Path]:
     requirements = work / "requirements.txt"
     requirements.write_text("".join(f"{wheel.line}\n" for wheel in inputs.wheels))
     script = on_host.ENVIRONMENT_SCRIPT
-    files = {"requirements.txt": requirements, script.name: script}
+    found = {"requirements.txt": requirements, script.name: script}
     store = inputs.store
     for wheel in inputs.wheels:
-        files[f"wheels/{wheel.filename}"] = store.verified(wheel.sha256, wheel.filename)
+        found[f"wheels/{wheel.filename}"] = store.verified(wheel.sha256, wheel.filename)
     for tool in inputs.tools:
         archive = store.verified(tool.sha256, tool.filename)
-        files[tool.name] = program_of(archive, f"{tool.name}-{tool.version}", tool.name, work)
+        found[tool.name] = program_of(archive, f"{tool.name}-{tool.version}", tool.name, work)
     if inputs.installer:
         name = anaconda.NAME_ON_DISC
-        files[name] = store.verified(inputs.installer.sha256, inputs.installer.file)
-        files[ANACONDA_SCRIPT.name] = ANACONDA_SCRIPT
-    return files | {f"prepare/{n}": IMAGE_FILES / PREPARE_FOLDER / n for n in PREPARE_FILES}
+        found[name] = store.verified(inputs.installer.sha256, inputs.installer.file)
+        found[ANACONDA_SCRIPT.name] = ANACONDA_SCRIPT
+    return found | {f"prepare/{n}": HERE.image_files / PREPARE_FOLDER / n for n in PREPARE_FILES}
 
 
 def program_of(wheel: Path, distribution: str, name: str, work: Path) -> Path:
@@ -46,12 +46,12 @@ def program_of(wheel: Path, distribution: str, name: str, work: Path) -> Path:
 
 def image_files(work: Path) -> Path:
     """image_files/ as a tar with the owners and modes of the table."""
-    return tarball.write(IMAGE_FILES, work / "image_files.tar", MODES_FILE)
+    return tarball.write(HERE.image_files, work / "image_files.tar", HERE.modes_file)
 
 
 def build_vm_files(work: Path) -> Path:
     """What is laid over the base's tree so that Packer gets into a VM on it, as a tar."""
-    return tarball.write(BUILD_VM_FILES, work / "build-vm.tar")
+    return tarball.write(HERE.build_vm_files, work / "build-vm.tar")
 
 
 def access(public_key: str, work: Path, *, of_cloud_image: bool) -> dict[str, Path]:
@@ -67,12 +67,12 @@ def access(public_key: str, work: Path, *, of_cloud_image: bool) -> dict[str, Pa
     return {name: work / name for name in content}
 
 
-def write_disc(files: dict[str, Path], work: Path) -> Path:
+def write_disc(content: dict[str, Path], work: Path) -> Path:
     """One ISO with these files, label cidata (cloud-init's NoCloud); only its owner may read it."""
     listing = work / "payload.list"
-    listing.write_text("".join(f"{name}={path.resolve()}\n" for name, path in files.items()))
+    listing.write_text("".join(f"{name}={path.resolve()}\n" for name, path in content.items()))
     disc = work / "payload.iso"
-    seed.write_private(disc, b"")
+    files.write_private(disc, b"")
     options = ["-quiet", "-volid", "cidata", "-rock", "-iso-level", "3", "-graft-points"]
     command.run([*seed.iso_tool(), *options, "-path-list", listing, "-output", disc])
     return disc

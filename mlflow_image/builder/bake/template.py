@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import jinja2
 
-from mlflow_image.paths import CHECKOUT
+from mlflow_image.paths import HERE
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def build_seed(public_key: str) -> str:
 def environment(folder: str) -> jinja2.Environment:
     """Jinja2 for the templates of a folder: [[ ]] and [% %], as {{ }} is Packer's own."""
     made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(CHECKOUT / folder),
+        loader=jinja2.FileSystemLoader(HERE.root / folder),
         undefined=jinja2.StrictUndefined,
         block_start_string="[%",
         block_end_string="%]",

@@ -14,7 +14,7 @@ from pathlib import Path
 from mlflow_image.builder.disk.tarball import files_of
 from mlflow_image.builder.disk.tree import SOURCE_DATE_EPOCH
 from mlflow_image.host import rootless
-from mlflow_image.paths import BUILD_VM_FILES
+from mlflow_image.paths import HERE
 
 #: Files and folders that go, as globs below the root; folders that must stay end in /*.
 REMOVED = (
@@ -106,7 +106,7 @@ def tree_filter(tree: Path) -> None:
 
 def seal(tree: Path) -> None:
     """Remove, empty and fix; called as root of the tree."""
-    take_away(BUILD_VM_FILES, tree)
+    take_away(HERE.build_vm_files, tree)
     for pattern in REMOVED:
         for found in tree.glob(pattern):
             if not found.parent.resolve().is_relative_to(tree.resolve()):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlflow_image import command
+from mlflow_image.files import hash_file
 from mlflow_image.host import rootless
 from mlflow_image.inputs.apt import Resolution
 from mlflow_image.inputs.operating_systems import OperatingSystem
-from mlflow_image.inputs.store import Store, hash_file
+from mlflow_image.inputs.store import Store
 from mlflow_image.progress import Step
 
 #: Seconds since 1970 that every file's time is clamped to: 2026-11-21.

@@ -12,7 +12,7 @@ from pathlib import Path
 from mlflow_image import command
 from mlflow_image.checks.bench.rate import Figure
 from mlflow_image.host import rootless
-from mlflow_image.paths import CHECKOUT, cache
+from mlflow_image.paths import HERE, cache
 from mlflow_image.progress import Step
 
 CHANGED = Path("image_files/usr/lib/systemd/system/mlflow-ready.service")
@@ -23,7 +23,7 @@ def measure(packages: str, step: Step) -> list[Figure]:
     """Build a copy of this checkout with an empty layer cache and the inputs in the store."""
     with tempfile.TemporaryDirectory(dir=cache()) as name:
         copy, cold = Path(name) / "checkout", Path(name) / "cache"
-        shutil.copytree(CHECKOUT, copy, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        shutil.copytree(HERE.root, copy, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
         cold.mkdir()
         for shared in ("store", "apt", "packer"):
             (cache() / shared).mkdir(parents=True, exist_ok=True)

@@ -176,7 +176,7 @@ def environment(
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "GIT_PYTHON_REFRESH": "quiet",
         "PYTHONPATH": os.pathsep.join(
-            filter(None, [str(paths.CHECKOUT), inherited.get("PYTHONPATH", "")])
+            filter(None, [str(paths.HERE.root), inherited.get("PYTHONPATH", "")])
         ),
         "TMPDIR": str(folder),
     }

@@ -13,6 +13,7 @@ import pytest
 from mlflow_image.builder import cache as layer_cache
 from mlflow_image.builder import layers
 from mlflow_image.builder.layers import Layer
+from mlflow_image.paths import Checkout
 
 DAY_S = 24 * 3600
 SIZE_BYTES = 1_000_000
@@ -21,8 +22,8 @@ SIZE_BYTES = 1_000_000
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The checkout's own state, away from the real one."""
-    monkeypatch.setattr(layer_cache, "STATE", tmp_path / "state")
-    return tmp_path / "state"
+    monkeypatch.setattr(layer_cache, "HERE", Checkout(tmp_path))
+    return tmp_path / ".mlflow-image"
 
 
 def aged(path: Path, days: float) -> Path:

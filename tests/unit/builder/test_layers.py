@@ -11,11 +11,11 @@ import pytest
 
 from mlflow_image.builder import layers
 from mlflow_image.builder.layers import RECORD_NAME, Layer
+from mlflow_image.files import hash_file
 from mlflow_image.inputs.cloud_image import CloudImage
 from mlflow_image.inputs.definition import Definition
 from mlflow_image.inputs.gather import Inputs
-from mlflow_image.inputs.store import hash_file
-from mlflow_image.paths import GUEST_SCRIPTS
+from mlflow_image.paths import HERE
 
 NAMES = ["base", "python", "image-files", "sealed"]
 UNIT = "image_files/usr/lib/systemd/system/mlflow-tracking.service"
@@ -222,7 +222,7 @@ def test_a_key_does_not_depend_on_the_order_of_its_parts() -> None:
 
 
 def test_every_step_belongs_to_exactly_one_layer() -> None:
-    steps = sorted(p.name for p in GUEST_SCRIPTS.glob("[0-9]*.sh"))
+    steps = sorted(p.name for p in HERE.guest_scripts.glob("[0-9]*.sh"))
     found = [p.name for name in NAMES for p in layers.scripts_of(name)]
     assert sorted(found) == steps
     assert len(steps) >= 3

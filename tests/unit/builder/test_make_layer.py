@@ -16,6 +16,7 @@ from mlflow_image.builder.layers import Layer
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import anaconda
 from mlflow_image.inputs.gather import Inputs
+from mlflow_image.paths import Checkout
 from mlflow_image.progress import Step
 
 MakeInputs = Callable[..., Inputs]
@@ -142,7 +143,7 @@ def test_the_sealed_disk_is_made_of_what_each_layer_handed_over(
 def test_a_layer_that_fails_is_named_and_its_logs_stay(
     make_inputs: MakeInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Program
 ) -> None:
-    monkeypatch.setattr(make_layer, "STATE", tmp_path / "state")
+    monkeypatch.setattr(make_layer, "HERE", Checkout(tmp_path))
     monkeypatch.setenv("MLFLOW_IMAGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(tree, "write_repository", lambda *_: None)
     program("mmdebstrap", "echo 'E: a package is broken' >&2; exit 25")

@@ -10,6 +10,7 @@ import pytest
 
 from mlflow_image.checks import record
 from mlflow_image.images import manifest
+from mlflow_image.paths import Checkout
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text(f"# us\n\n{record.BEGIN}\n{record.END}\n\nmore\n")
     for module in (manifest, record):
-        monkeypatch.setattr(module, "CHECKOUT", tmp_path)
+        monkeypatch.setattr(module, "HERE", Checkout(tmp_path))
     monkeypatch.setattr(record, "FILE", tmp_path / "docs" / "verified.json")
     monkeypatch.setattr(record, "README", tmp_path / "README.md")
     who = ("-c", "user.name=us", "-c", "user.email=us@example.org")

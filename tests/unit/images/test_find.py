@@ -8,6 +8,7 @@ import pytest
 
 from mlflow_image.errors import Refusal
 from mlflow_image.images import find
+from mlflow_image.paths import Checkout
 
 FIRST = "mlflow-ubuntu-22.04-x86_64-aaaa11112222"
 SECOND = "mlflow-debian-12-x86_64-aaaa33334444"
@@ -24,7 +25,7 @@ def dist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (image / find.SCHEMA_NAME).write_text("{}")
         (image / find.MANIFEST_NAME).write_text(f'{{"image": "{name}"}}')
     (folder / find.LATEST).symlink_to(SECOND)
-    monkeypatch.setattr(find, "DIST", folder)
+    monkeypatch.setattr(find, "HERE", Checkout(tmp_path))
     return folder
 
 
@@ -88,7 +89,7 @@ def test_a_bare_disk_has_neither_schema_nor_manifest(tmp_path: Path) -> None:
 def test_without_any_image_it_says_how_to_make_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
 ) -> None:
-    monkeypatch.setattr(find, "DIST", tmp_path / "dist")
+    monkeypatch.setattr(find, "HERE", Checkout(tmp_path))
     with pytest.raises(Refusal) as caught:
         find.resolve(name)
     assert "invoke build-image" in caught.value.remedy

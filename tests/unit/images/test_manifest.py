@@ -17,6 +17,7 @@ from mlflow_image.builder.layers import Layer
 from mlflow_image.images import manifest
 from mlflow_image.inputs.cloud_image import CloudImage
 from mlflow_image.inputs.gather import Inputs
+from mlflow_image.paths import Checkout
 from tests.unit.builder.test_layers import built
 
 MakeInputs = Callable[..., Inputs]
@@ -121,7 +122,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "file").write_text("one")
     command.run(["git", "-C", folder, "add", "file"])
     command.run(["git", "-C", folder, *identity, "commit", "-q", "-m", "one"])
-    monkeypatch.setattr(manifest, "CHECKOUT", folder)
+    monkeypatch.setattr(manifest, "HERE", Checkout(folder))
     return folder
 
 
@@ -136,7 +137,7 @@ def test_the_commit_is_named_and_whether_anything_differs_from_it(repository: Pa
 def test_sources_without_git_are_said_to_have_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifest, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(manifest, "HERE", Checkout(tmp_path))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert manifest.git() == {"commit": None, "clean": False}
 

@@ -11,6 +11,7 @@ from mlflow_image import command
 from mlflow_image.builder.layers import Layer
 from mlflow_image.images import find, manifest, promote
 from mlflow_image.images.manifest import Candidate
+from mlflow_image.paths import Checkout
 
 SEALED = Layer("sealed", "sealed disk", {"parent": "x"})
 IMAGE = f"mlflow-ubuntu-22.04-x86_64-{SEALED.key[:12]}"
@@ -20,7 +21,7 @@ IMAGE = f"mlflow-ubuntu-22.04-x86_64-{SEALED.key[:12]}"
 def dist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "dist"
     for module in (find, promote):
-        monkeypatch.setattr(module, "DIST", folder)
+        monkeypatch.setattr(module, "HERE", Checkout(tmp_path))
     return folder
 
 

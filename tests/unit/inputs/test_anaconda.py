@@ -54,7 +54,7 @@ def test_the_pin_is_complete_and_its_wheels_are_locked() -> None:
     assert PINNED.url.endswith("/" + PINNED.file)
     assert PINNED.version in PINNED.file
     assert 1e9 < PINNED.size_bytes < 1.2e9
-    assert (paths.LOCKS / f"image-{PINNED.python}.txt").is_file()
+    assert (paths.HERE.locks / f"image-{PINNED.python}.txt").is_file()
     assert PINNED.host == "repo.anaconda.com"
 
 
@@ -181,7 +181,7 @@ def install(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         (tmp_path / "payload").mkdir(exist_ok=True)
         shutil.copy(file, tmp_path / "payload" / anaconda.NAME_ON_DISC)
         return subprocess.run(
-            ["bash", paths.GUEST_SCRIPTS / "anaconda.sh"],
+            ["bash", paths.HERE.guest_scripts / "anaconda.sh"],
             env={
                 "PATH": os.environ["PATH"],
                 "HOME": str(tmp_path / "home"),

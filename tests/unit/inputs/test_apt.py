@@ -11,10 +11,11 @@ import pytest
 
 from mlflow_image import command
 from mlflow_image.errors import Failure, Refusals
+from mlflow_image.files import hash_file
 from mlflow_image.inputs import apt
 from mlflow_image.inputs.apt import Archive, Package, Resolution
 from mlflow_image.inputs.operating_systems import OPERATING_SYSTEMS
-from mlflow_image.inputs.store import Store, hash_file
+from mlflow_image.inputs.store import Store
 from mlflow_image.progress import Step
 from tests.unit.conftest import package
 

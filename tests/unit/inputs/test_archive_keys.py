@@ -10,9 +10,10 @@ import pytest
 
 from mlflow_image import command
 from mlflow_image.errors import Failure
+from mlflow_image.files import hash_file
 from mlflow_image.inputs import archive_keys
 from mlflow_image.inputs.operating_systems import OPERATING_SYSTEMS, OperatingSystem
-from mlflow_image.inputs.store import Store, hash_file
+from mlflow_image.inputs.store import Store
 from tests.unit.conftest import Served
 
 SYSTEM = OPERATING_SYSTEMS["ubuntu-22.04"]

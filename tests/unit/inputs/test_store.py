@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mlflow_image.errors import Failure
-from mlflow_image.inputs.store import Store, hash_file
+from mlflow_image.files import hash_file
+from mlflow_image.inputs.store import Store
 from tests.unit.conftest import Served
 
 CONTENT = b"what was pinned" * 1000

@@ -14,7 +14,7 @@ from mlflow_image.errors import Failure
 from mlflow_image.inputs import wheels
 from mlflow_image.inputs.store import Store
 from mlflow_image.inputs.wheels import Wheel
-from mlflow_image.paths import LOCKS
+from mlflow_image.paths import HERE
 from mlflow_image.progress import Step
 
 Python = Callable[[str], None]
@@ -22,7 +22,7 @@ CONTENT = b"a wheel"
 WHEEL = Wheel(
     "boto3", "1.40.0", hashlib.sha256(CONTENT).hexdigest(), "boto3-1.40.0-py3-none-any.whl", 7
 )
-LOCK_FILES = sorted(LOCKS.glob("image-*.txt"))
+LOCK_FILES = sorted(HERE.locks.glob("image-*.txt"))
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_full_set_is_everything_and_the_server_set_leaves_some_out() -> None
 
 def test_all_that_the_server_set_leaves_out_is_in_the_locks() -> None:
     names = {wheel.name for wheel in wheels.read_lock(LOCK_FILES[0])}
-    lines = (LOCKS / "server-leaves-out.txt").read_text().splitlines()
+    lines = (HERE.locks / "server-leaves-out.txt").read_text().splitlines()
     listed = {line for line in lines if line and not line.startswith("#")}
     assert listed <= names, "a name that is in no lock is misspelt"
 

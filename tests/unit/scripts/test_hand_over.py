@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image.paths import GUEST_SCRIPTS
+from mlflow_image.paths import HERE
 
 Program = Callable[[str, str], Path]
 
@@ -19,7 +19,7 @@ def test_a_boot_that_does_not_end_is_refused_with_its_state_and_jobs(
 ) -> None:
     program("systemctl", f'[ "$1" = list-jobs ] && echo "a job" || echo {state}; exit 1')
     program("mount", f"touch {tmp_path}/mounted")
-    words = ["bash", GUEST_SCRIPTS / "hand-over.sh", "."]
+    words = ["bash", HERE.guest_scripts / "hand-over.sh", "."]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"the system is {state or 'starting'}" in done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image.paths import CHECKOUT
+from mlflow_image.paths import HERE
 
 REAL = ("bash", "cat", "cut", "dirname", "env", "flock", "rm", "sha256sum", "touch")
 LOCK = "a==1\n"
@@ -24,7 +24,7 @@ class Host:
         (self.checkout / "scripts" / "host").mkdir(parents=True)
         (self.checkout / "locks").mkdir()
         self.bin.mkdir()
-        shutil.copy(CHECKOUT / "scripts" / "invoke", self.checkout / "scripts")
+        shutil.copy(HERE.root / "scripts" / "invoke", self.checkout / "scripts")
         (self.checkout / "locks" / "host.txt").write_text(LOCK)
         self.needs("")
         for name in REAL:

@@ -21,14 +21,14 @@ SMALL = Wish(memory_mib=512)
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(paths, "STATE", tmp_path / "state")
+    monkeypatch.setattr(paths, "HERE", paths.Checkout(tmp_path))
     monkeypatch.setattr(Machine, "start", lambda self: None)
     # Their own tests run these programs; here they would take 0.2 s a VM.
     monkeypatch.setattr(qemu, "check_disk", lambda spec: None)
     monkeypatch.setattr(qemu, "make_overlay", lambda directory, spec: None)
     monkeypatch.setattr(seed, "make_key", lambda directory: "ssh-ed25519 key")
     monkeypatch.setattr(seed, "write_iso", lambda directory, user_data, meta: None)
-    return tmp_path / "state"
+    return tmp_path / ".mlflow-image"
 
 
 @pytest.fixture

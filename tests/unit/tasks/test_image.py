@@ -11,7 +11,7 @@ from invoke.context import Context
 from mlflow_image.builder import layers
 from mlflow_image.errors import Refusal
 from mlflow_image.inputs.gather import Inputs
-from mlflow_image.paths import CHECKOUT
+from mlflow_image.paths import HERE
 from mlflow_image.tasks import image
 from mlflow_image.tasks.task import whole_number
 
@@ -45,7 +45,7 @@ def test_flags_that_contradict_each_other_are_refused(
 def test_the_mirror_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # Invoke takes from the environment only what a configuration file names already.
     monkeypatch.setenv("INVOKE_APT_MIRROR", "http://mirror.example/ubuntu")
-    config = Config(project_location=str(CHECKOUT))
+    config = Config(project_location=str(HERE.root))
     config.load_project()
     assert config["apt_mirror"] == ""
     config.load_shell_env()

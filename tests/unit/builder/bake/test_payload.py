@@ -18,6 +18,7 @@ from mlflow_image.builder.disk.tree import SOURCE_DATE_EPOCH
 from mlflow_image.errors import Failure
 from mlflow_image.inputs import anaconda
 from mlflow_image.inputs.gather import Inputs
+from mlflow_image.paths import Checkout
 from mlflow_image.vm import seed
 
 MakeInputs = Callable[..., Inputs]
@@ -85,8 +86,8 @@ def test_two_clones_give_the_same_bytes(
     two.mkdir()
     first = payload.image_files(one).read_bytes()
     other = tmp_path / "other-clone"
-    shutil.copytree(checkout / "image_files", other, symlinks=True, copy_function=shutil.copyfile)
-    monkeypatch.setattr(payload, "IMAGE_FILES", other)
+    shutil.copytree(checkout, other, symlinks=True, copy_function=shutil.copyfile)
+    monkeypatch.setattr(payload, "HERE", Checkout(other))
     assert payload.image_files(two).read_bytes() == first
 
 

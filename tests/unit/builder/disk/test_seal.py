@@ -9,7 +9,7 @@ import pytest
 
 from mlflow_image.builder.disk import seal
 from mlflow_image.builder.disk.tree import SOURCE_DATE_EPOCH
-from mlflow_image.paths import BUILD_VM_FILES
+from mlflow_image.paths import HERE
 
 #: What nothing may take away.
 KEPT = (
@@ -150,10 +150,10 @@ def test_a_link_among_the_folders_never_leads_to_the_host(tree: Path, tmp_path: 
 
 def test_what_a_build_vm_had_goes_links_too(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    shutil.copytree(BUILD_VM_FILES, tree, symlinks=True)
+    shutil.copytree(HERE.build_vm_files, tree, symlinks=True)
     laid = [path for path in tree.rglob("*") if path.is_symlink() or path.is_file()]
     assert any(path.is_symlink() for path in laid)
-    seal.take_away(BUILD_VM_FILES, tree)
+    seal.take_away(HERE.build_vm_files, tree)
     assert not [path for path in tree.rglob("*") if path.is_symlink() or path.is_file()]
 
 
@@ -163,5 +163,5 @@ def test_what_has_the_name_of_a_build_vm_s_file_and_is_another_stays(tmp_path: P
     (system / "default.target").symlink_to("/lib/systemd/system/rescue.target")
     (system / "timers.target").write_text("[Unit]\n")
     (system / "mlflow-image-build.service").symlink_to("/nowhere")
-    seal.take_away(BUILD_VM_FILES, tmp_path)
+    seal.take_away(HERE.build_vm_files, tmp_path)
     assert len(list(system.iterdir())) == 3

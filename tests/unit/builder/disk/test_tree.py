@@ -10,9 +10,10 @@ import pytest
 
 from mlflow_image.builder.disk import tree
 from mlflow_image.errors import Failure
+from mlflow_image.files import hash_file
 from mlflow_image.inputs.apt import Package, Resolution
 from mlflow_image.inputs.operating_systems import OPERATING_SYSTEMS
-from mlflow_image.inputs.store import Store, hash_file
+from mlflow_image.inputs.store import Store
 from tests.unit.conftest import package
 
 SYSTEM = OPERATING_SYSTEMS["debian-12"]
