@@ -50,12 +50,6 @@ def test_the_launcher_sees_early_what_the_default_settings_say() -> None:
     assert set(render.DEFAULTS) <= set(early)
 
 
-def test_the_ready_line_and_the_refusal_are_what_up_looks_for() -> None:
-    assert "mlflow-ready " in unit("mlflow-ready.service")
-    for name in ("mlflow-ready.service", "mlflow-configure.service"):
-        assert "StandardOutput=journal+console" in unit(name)
-
-
 def test_configure_does_not_start_cloud_init_where_it_is_switched_off() -> None:
     pulled = re.findall(r"^(?:Wants|Requires)=(.*)$", unit("mlflow-configure.service"), re.M)
     assert pulled == ["network-online.target"]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_settings import files
+from mlflow_settings import files, signals
 from mlflow_settings.document import Fault, Faults
 from mlflow_settings.render import render
 from mlflow_settings.settings import Server, Settings, check
@@ -137,8 +137,8 @@ def decide(root: Path) -> Verdict:
 
 
 def say(line: str) -> None:
-    """One line for the journal and the console. `invoke up` looks for its beginning."""
-    print(f"mlflow-configure: {line}", flush=True)
+    """Print one line for the journal and the console; the host reads it there (signals.py)."""
+    print(signals.configure_line(line), flush=True)
 
 
 def _fall_back(root: Path, faults: tuple[str, ...]) -> Verdict:
@@ -148,18 +148,18 @@ def _fall_back(root: Path, faults: tuple[str, ...]) -> Verdict:
         settings = check(_read(last_good), last_good.name)
         _refuse_lost_database(root, settings, last_good.name)
     except FileNotFoundError:
-        line = f"the server does not start: {count} in /{SETTINGS}, and no earlier good settings"
+        line = signals.no_server(f"{count} in /{SETTINGS}, and no earlier good settings")
         return Verdict(None, (line,), faults, exit_code=REFUSED)
     except Faults as refused:
         faults = (*faults, *(str(fault) for fault in refused.faults))
-        line = f"the server does not start: {count} in /{SETTINGS}, and the last good settings fail"
+        line = signals.no_server(f"{count} in /{SETTINGS}, and the last good settings fail")
         return Verdict(None, (line,), faults, exit_code=REFUSED)
     line = f"{count} in /{SETTINGS}: the last good settings stay in force"
     return Verdict(settings, (line,), faults, exit_code=STAYED)
 
 
 def _refuse_to_start(root: Path, why: str) -> None:
-    say(f"the server does not start: {why}")
+    say(signals.no_server(why))
     # Without this file the launcher would wait for settings until systemd loses patience.
     with contextlib.suppress(OSError):
         files.write_if_changed(root / RUN / "refused", f"{why}\n", 0o640, files.SERVICE_USER)

@@ -1,0 +1,42 @@
+"""The console lines by which a guest reports to its host: how to write and how to find them."""
+
+from __future__ import annotations
+
+import re
+
+# The host reads these lines from the serial console. A changed text breaks `invoke up` for
+# images that are already built, so keep the texts as they are.
+NO_SERVER = "the server does not start"
+# The journal puts a time, a unit name and a process id before each line.
+READY = re.compile(r"\bmlflow-ready (https?://\S+)")
+CONFIGURE = re.compile(r"^.*?\bmlflow-configure: (.*)$", re.MULTILINE)
+
+
+def ready_line(url: str) -> str:
+    """The line for a server that answers at `url`; mlflow-ready.service prints it."""
+    return f"mlflow-ready {url}"
+
+
+def configure_line(message: str) -> str:
+    """One line of mlflow-configure's report."""
+    return f"mlflow-configure: {message}"
+
+
+def no_server(reason: str) -> str:
+    """The message of mlflow-configure when no settings are in force."""
+    return f"{NO_SERVER}: {reason}"
+
+
+def ready_url(text: str) -> str | None:
+    """The last address that a ready line in the console text names, or None."""
+    found = READY.findall(text)
+    return str(found[-1]) if found else None
+
+
+def refused_settings(text: str) -> list[str]:
+    """mlflow-configure's messages if the server does not start because of them, else [].
+
+    Refused settings do not stop the server when earlier good ones stay in force.
+    """
+    lines = list(dict.fromkeys(CONFIGURE.findall(text)))
+    return lines if any(line.startswith(NO_SERVER) for line in lines) else []
