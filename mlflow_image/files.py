@@ -62,9 +62,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
-        for found in beside.rglob("*"):
-            if found.is_file() and not found.is_symlink():
-                _flush(found)
+        flush_folder(beside)
         beside.rename(path)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
@@ -82,6 +80,13 @@ def link(path: Path, target: str) -> None:
         beside.unlink(missing_ok=True)
         raise
     _flush(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Write every file of a folder to the disk, so that a power cut cannot shorten it."""
+    for found in folder.rglob("*"):
+        if found.is_file() and not found.is_symlink():
+            _flush(found)
 
 
 def temporary_name(path: Path) -> Path:

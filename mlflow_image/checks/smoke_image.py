@@ -12,6 +12,7 @@ from mlflow_image.checks.smoke.process import Patience
 from mlflow_image.checks.smoke.report import Report
 from mlflow_image.errors import Failure
 from mlflow_image.images.find import Image
+from mlflow_image.server import ready
 from mlflow_image.vm import throwaway
 from mlflow_image.vm.machine import Machine
 from mlflow_image.vm.qemu import Spec
@@ -33,14 +34,13 @@ def check_image(image: Image, logs: Path, on_step: Callable[[str], None]) -> Rep
     """
     spec = Spec(backing=image.disk, hostname="smoke", ssh_user=image.login, forwards={PORT: 0})
     waiting = Waiting(on_step)
-    with throwaway.booted(
-        spec, userdata.wrap(SETTINGS), until="ready", on_wait=waiting, logs=logs
-    ) as vm:
+    with throwaway.booted(spec, userdata.wrap(SETTINGS), until="started", logs=logs) as vm:
+        ready.wait(vm, waiting)
 
         def reboot() -> None:
             vm.wait_for_ssh(waiting)
             vm.reboot(waiting)
-            vm.wait_until_ready(waiting)
+            ready.wait(vm, waiting)
 
         report = check.check_server(
             f"http://{check.HOST_NAME}:{vm.forwarded[PORT]}",

@@ -1,24 +1,28 @@
-"""Programs that outlive us: start one detached, know it again by pid and start time, end it."""
+"""Processes by pid and start time: start one detached, recognise it later, end it."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mlflow_image import files
 from mlflow_image.errors import Failure
 
 POLL_S = 0.1
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+#: In a scratch folder: the process that it belongs to.
+OWNER_NAME = "owner.json"
 
 
 @dataclass(frozen=True)
 class Process:
-    """A pid and when it started; a pid alone may belong to somebody else by now.
+    """A pid and when it started; the kernel may give the pid alone to another program.
 
     started: the host's boot id and the start time in clock ticks since boot, field 22
     of proc_pid_stat(5); unlike a wall-clock time it does not move when the clock is set.
@@ -31,7 +35,7 @@ class Process:
 def start_detached(
     argv: Sequence[str | Path], *, cwd: Path, stderr: Path, dies_with_us: bool = False
 ) -> Process:
-    """Start a program in its own session, without a terminal; it goes on when we end.
+    """Start a program in its own session, without a terminal; it continues when we end.
 
     stderr is overwritten. With `dies_with_us` the kernel ends the program when this
     process dies in any way, kill -9 included (setpriv(1), PR_SET_PDEATHSIG). Raises
@@ -60,7 +64,7 @@ def start_detached(
 
 
 def start_time(pid: int) -> str | None:
-    """The `started` of a living process, or None when there is none (a zombie is none)."""
+    """The `started` of a running process; None when there is none, or only a zombie."""
     try:
         # The program's name may hold spaces and parentheses: count from the last one.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -71,12 +75,33 @@ def start_time(pid: int) -> str | None:
 
 
 def is_alive(process: Process) -> bool:
-    """Whether this very process still runs."""
+    """Whether this process still runs, and not another one with its pid."""
     child = _children.get(process.pid)
     if child is not None and child.poll() is not None:
         del _children[process.pid]
         return False
     return bool(process.started) and start_time(process.pid) == process.started
+
+
+def this_process() -> Process:
+    """The process that runs this code."""
+    return Process(os.getpid(), start_time(os.getpid()) or "")
+
+
+def make_owned_folder(folder: Path) -> None:
+    """Make a folder that belongs to this process, for `has_living_owner`; others cannot read it."""
+    with files.new_folder(folder) as beside:
+        beside.chmod(0o700)
+        files.write(beside / OWNER_NAME, json.dumps(asdict(this_process())))
+
+
+def has_living_owner(folder: Path) -> bool:
+    """Whether the process that made an owned folder still runs; False without a valid note."""
+    try:
+        owner = Process(**json.loads((folder / OWNER_NAME).read_text()))
+    except (OSError, ValueError, TypeError):
+        return False
+    return is_alive(owner)
 
 
 def wait_for_end(process: Process, timeout_s: float) -> bool:
@@ -90,7 +115,7 @@ def wait_for_end(process: Process, timeout_s: float) -> bool:
 
 
 def end(process: Process, *, patience_s: float = 5) -> None:
-    """End the process: SIGTERM, and SIGKILL when it does not go in time. Does nothing twice."""
+    """End the process: SIGTERM, then SIGKILL after `patience_s`. Does nothing when it has ended."""
     for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 10)):
         if not is_alive(process):
             return
@@ -100,8 +125,8 @@ def end(process: Process, *, patience_s: float = 5) -> None:
             return
         if wait_for_end(process, wait_s):
             return
-    raise Failure(f"process {process.pid} does not end, not even by SIGKILL")
+    raise Failure(f"process {process.pid} did not end after SIGKILL")
 
 
-#: Popen objects of our own children, so that an ended one is reaped and no zombie stays.
+#: Popen objects of our own children, so that ended ones are reaped and leave no zombie.
 _children: dict[int, subprocess.Popen[bytes]] = {}

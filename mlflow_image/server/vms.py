@@ -15,9 +15,11 @@ from filelock import FileLock, Timeout
 
 from mlflow_image import files, paths
 from mlflow_image.errors import Failure, Refusal
+from mlflow_image.host import qemu_img
 from mlflow_image.images.find import Image
+from mlflow_image.server import ready
 from mlflow_image.server.user_data import UserData
-from mlflow_image.vm import boot, machine, qemu
+from mlflow_image.vm import machine
 from mlflow_image.vm.boot import OnWait
 from mlflow_image.vm.machine import Machine
 from mlflow_image.vm.qemu import Spec
@@ -65,7 +67,7 @@ class Vm:
         """`stopped`, `running`, or `ready` when the server answers through its database."""
         if not self.machine.running:
             return "stopped"
-        answer = boot.probe(self.url + boot.MLFLOW_PROBE, timeout_s=5)
+        answer = ready.probe(self.url + ready.MLFLOW_PROBE, timeout_s=5)
         return "running" if answer else "ready"
 
 
@@ -126,7 +128,7 @@ def wait_until_ready(vm: Vm, on_wait: OnWait, timeout_s: float = machine.BOOT_TI
     Raises Failure with what the guest said, and how to look at the VM, which stays.
     """
     try:
-        return vm.machine.wait_until_ready(on_wait, timeout_s=timeout_s)
+        return ready.wait(vm.machine, on_wait, timeout_s=timeout_s)
     except Failure as failure:
         if not vm.machine.directory.exists():
             raise Failure(f"VM {vm.name} was removed while it booted") from failure
@@ -204,7 +206,7 @@ def backing_files() -> set[Path]:
     found: set[Path] = set()
     for directory in directories:
         try:
-            found |= set(qemu.backing_chain(machine.load(directory).spec.backing))
+            found |= set(qemu_img.backing_chain(machine.load(directory).spec.backing))
         except Failure:
             continue
     return found

@@ -14,10 +14,10 @@ from mlflow_image.errors import Refusal
 from mlflow_image.host import accelerator
 from mlflow_image.images import find
 from mlflow_image.paths import typed_path
-from mlflow_image.server import user_data, vms
+from mlflow_image.server import ready, user_data, vms
 from mlflow_image.server.vms import DEFAULT_NAME, Vm, Wish
 from mlflow_image.tasks.task import TerminalClosed, task, whole_number
-from mlflow_image.vm import boot, console, qemu
+from mlflow_image.vm import console, firmware
 
 NAME_HELP = {"name": f"which VM; default: {DEFAULT_NAME}"}
 
@@ -158,7 +158,7 @@ def follow(vm: Vm) -> None:
     """Wait until a VM's server is ready, show what is waited for, say how to use it."""
     with progress.step(f"waiting for VM {vm.name}") as step:
         inside = vms.wait_until_ready(vm, lambda at: step.update(f"the guest is at {at}"))
-    if boot.is_guest_loopback(inside):
+    if ready.is_guest_loopback(inside):
         progress.warn(f"the server of VM {vm.name} answers inside the VM only, at {inside}")
         progress.say(f"shell     {vms.typed('ssh', vm.name)}")
         return
@@ -202,9 +202,9 @@ def port_number(text: str) -> int:
 
 
 def firmware_name(text: str) -> str:
-    if text not in qemu.FIRMWARES:
+    if text not in firmware.FIRMWARES:
         raise Refusal(
-            f"--firmware {text!r} is unknown", remedy=f"one of {', '.join(qemu.FIRMWARES)}"
+            f"--firmware {text!r} is unknown", remedy=f"one of {', '.join(firmware.FIRMWARES)}"
         )
     return text
 

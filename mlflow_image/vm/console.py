@@ -1,4 +1,4 @@
-"""The guest's serial console: how far the boot has come, what went wrong, and a way to type."""
+"""The guest's serial console: how far the boot has come, what went wrong, an interactive mode."""
 
 from __future__ import annotations
 
@@ -21,24 +21,17 @@ from mlflow_image.vm.qemu import CONSOLE_LOG, CONSOLE_SOCKET
 FOLLOW_POLL_S = 0.5
 LEAVE = b"\x1d"  # Ctrl-]
 
-#: What a console shows when the boot enters a stage; the last stage found is where it is.
-STAGES = (
+#: (name, pattern): what a console shows when the boot enters a stage.
+Stages = tuple[tuple[str, str], ...]
+STAGES: Stages = (
     ("the firmware", r""),
     ("the boot loader", r"GRUB|Booting from Hard Disk|BdsDxe: starting"),
     ("the kernel", r"Linux version |\] Command line: |EFI stub: "),
     ("systemd", r"systemd\[1\]: |Welcome to .*!"),
     ("cloud-init", r"cloud-init\[\d+\]: |Cloud-init v"),
-    ("MLflow", r"mlflow-configure|mlflow-tracking|MLflow [Tt]racking"),
 )
 
-#: Both lines come through the journal, which puts a time, a name and a pid before them.
-READY = re.compile(r"\bmlflow-ready (https?://\S+)")
-CONFIGURE = re.compile(r"^.*?\bmlflow-configure: (.*)$", re.MULTILINE)
-
-#: How the image's configuration service begins its verdict when no settings are in force.
-NO_SERVER = "the server does not start"
-
-#: Endings of a boot from which the guest does not come back by itself.
+#: (what happened, pattern): a boot that shows one of these cannot continue by itself.
 DEAD_ENDS = (
     ("the guest's kernel panicked", r"Kernel panic - not syncing"),
     ("the guest's kernel panicked", r"end Kernel panic"),
@@ -57,14 +50,14 @@ _ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[A-Za-z=>])")
 
 @dataclass(frozen=True)
 class DeadEnd:
-    """A boot that cannot get ready any more: in a sentence, and the guest's own lines."""
+    """A boot that cannot continue: one sentence, and the guest's own lines."""
 
     what: str
     evidence: str
 
 
 def read(directory: Path, offset: int = 0) -> str:
-    """The console's text from a byte offset on, without escape sequences and carriage returns."""
+    """The console's text from a byte offset, without escape sequences and carriage returns."""
     try:
         with (directory / CONSOLE_LOG).open("rb") as file:
             file.seek(offset)
@@ -83,36 +76,21 @@ def size_bytes(directory: Path) -> int:
 
 
 def clean(text: str) -> str:
-    """Text as a person would have read it: no escape sequences, plain line ends."""
+    """Plain text: no escape sequences or colour codes, line feeds only. The only place for it."""
     return _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
 
 
-def stage(text: str) -> str:
-    """How far the boot has come, in words that follow "waiting for"."""
-    reached = STAGES[0][0]
-    for name, pattern in STAGES[1:]:
+def stage(text: str, stages: Stages = STAGES) -> str:
+    """How far the boot has come: the name of the last stage that the text shows."""
+    reached = stages[0][0]
+    for name, pattern in stages[1:]:
         if re.search(pattern, text):
             reached = name
     return reached
 
 
-def ready_url(text: str) -> str | None:
-    """The address that the guest says its server is ready at, or None."""
-    found = READY.findall(text)
-    return found[-1] if found else None
-
-
-def refused_settings(text: str) -> list[str]:
-    """The guest's lines when its settings keep the server from starting; empty when they do not.
-
-    Refused settings alone are no such case: with earlier good ones the server starts.
-    """
-    lines = list(dict.fromkeys(CONFIGURE.findall(text)))
-    return lines if any(line.startswith(NO_SERVER) for line in lines) else []
-
-
 def dead_end(text: str) -> DeadEnd | None:
-    """Why this boot will never get ready, with the guest's lines around the first sign of it."""
+    """Why this boot cannot continue, with the guest's lines around the first sign of it."""
     for what, pattern in DEAD_ENDS:
         if found := re.search(pattern, text, re.MULTILINE):
             before = text[: found.start()].splitlines()[-8:]
@@ -128,7 +106,7 @@ def last_lines(directory: Path, count: int = 20, offset: int = 0) -> str:
 
 
 def lines(directory: Path, go_on: Callable[[], bool]) -> Iterator[str]:
-    """The console's lines from the beginning, then those that come, while `go_on` says so."""
+    """The console's lines from the beginning, then new ones for as long as `go_on` returns True."""
     offset, rest = 0, ""
     while True:
         last = not go_on()
@@ -144,9 +122,9 @@ def lines(directory: Path, go_on: Callable[[], bool]) -> Iterator[str]:
 
 
 def attach(directory: Path) -> None:
-    """Join this terminal to the VM's serial console until Ctrl-] is typed or the VM ends.
+    """Connect this terminal to the VM's serial console until Ctrl-] is typed or the VM ends.
 
-    Raises Failure when the VM does not run or this is no terminal.
+    Raises Failure when the VM is not running or standard input is not a terminal.
     """
     if not sys.stdin.isatty():
         raise Failure(

@@ -1,6 +1,6 @@
-"""One VM: a QEMU process over an overlay, its console, its ssh, its snapshots.
+"""One VM: a QEMU process on an overlay disk, its console, its ssh, its snapshots.
 
-`throwaway` has those that do not outlive a test; `vms` keeps those with a name.
+`throwaway` makes VMs that do not outlive a test; `server.vms` keeps VMs with a name.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from pathlib import Path
 
 from mlflow_image.command import Completed
 from mlflow_image.errors import Failure, Refusal
-from mlflow_image.host import accelerator, processes
-from mlflow_image.vm import boot, console, monitor, ports, preflight, qemu, seed, ssh
-from mlflow_image.vm import state as vm_state
+from mlflow_image.host import accelerator, processes, qemu_img
+from mlflow_image.vm import boot, console, firmware, monitor, ports, preflight, qemu, seed, ssh
 from mlflow_image.vm.boot import OnWait
 from mlflow_image.vm.qemu import Spec
-from mlflow_image.vm.state import State
+from mlflow_image.vm.state import State, load_state, save_state
 
 QEMU_LOG = "qemu.log"
 MONITOR_TIMEOUT_S = 30.0
@@ -32,14 +31,14 @@ RESUME_TIMEOUT_S = 120.0
 
 
 def silent(_: str) -> None:
-    """The OnWait of those who do not want to know."""
+    """An OnWait that reports nothing."""
 
 
 def create(directory: Path, spec: Spec, user_data: bytes) -> Machine:
-    """Make a VM's directory (0700): key, seed, overlay, UEFI variables. Nothing runs yet.
+    """Make a VM's directory (0700): key, seed, overlay, UEFI variables. Starts nothing.
 
-    The user-data goes to the guest byte for byte. The directory must not exist. Raises
-    Refusals for what cannot work here; nothing is left behind then.
+    The guest gets the user-data byte for byte. The directory must not exist. Raises
+    Refusals when the VM cannot work here; the directory is removed after any error.
     """
     preflight.check(spec, directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -47,8 +46,13 @@ def create(directory: Path, spec: Spec, user_data: bytes) -> Machine:
     try:
         public_key = seed.make_key(directory)
         seed.write_iso(directory, user_data, seed.meta_data(spec.hostname, public_key))
-        qemu.make_overlay(directory, spec)
-        qemu.make_variables(directory, spec.firmware)
+        qemu_img.overlay(
+            spec.backing,
+            directory / qemu.OVERLAY_NAME,
+            backing_format=spec.backing_format,
+            size_bytes=spec.disk_bytes,
+        )
+        firmware.make_variables(directory, spec.firmware)
         machine = Machine(directory, replace(spec, backing=spec.backing.resolve()), State())
         machine.save()
     except BaseException:
@@ -58,8 +62,8 @@ def create(directory: Path, spec: Spec, user_data: bytes) -> Machine:
 
 
 def load(directory: Path) -> Machine:
-    """The VM that was made in this directory; raises Failure when there is none."""
-    return Machine(directory, *vm_state.read(directory))
+    """The VM of a directory; raises Failure when there is none."""
+    return Machine(directory, *load_state(directory))
 
 
 class Machine:
@@ -78,7 +82,7 @@ class Machine:
 
     @property
     def forwarded(self) -> Mapping[int, int]:
-        """Guest port -> port on 127.0.0.1; of the last start when the VM does not run."""
+        """Guest port -> port on 127.0.0.1, as of the last start."""
         return self.state.ports
 
     @property
@@ -91,30 +95,34 @@ class Machine:
 
     @property
     def console_text(self) -> str:
-        """What the guest has printed on its serial console since its present boot began."""
+        """What the guest has printed on its serial console in the present boot."""
         return console.read(self.directory, self.state.console_from)
+
+    @property
+    def present_boot(self) -> boot.Boot:
+        """The present boot, for `boot.follow`."""
+        return boot.Boot(self.directory, self.state.console_from, lambda: self.running)
 
     def start(self, *, snapshot: str | None = None) -> None:
         """Power on, or resume a snapshot; returns as soon as QEMU runs.
 
-        Ports stay those of the last start where they are free. Raises Refusal for a wished
-        port that is in use or a VM that runs already, Failure with QEMU's own words when it
-        does not start.
+        Reuses the ports of the last start that are free. Raises Refusal when a wanted port is
+        in use or the VM is already running, and Failure with QEMU's output when it fails.
         """
         if self.running:
             raise Refusal(
-                f"VM {self.spec.hostname} runs already",
-                remedy="`invoke status` shows where it answers",
+                f"VM {self.spec.hostname} is already running",
+                remedy="`invoke status` shows its address",
             )
         if not self.spec.backing.exists():
             raise Failure(
-                f"the image that VM {self.spec.hostname} stands on is gone: {self.spec.backing}",
-                remedy="bring the file back; without it the VM's disk cannot be read",
+                f"the image below VM {self.spec.hostname} does not exist: {self.spec.backing}",
+                remedy="restore the file; the VM's disk cannot be read without it",
             )
-        preflight.check_room(self.spec, self.directory)
-        wished = ports.choose({22: 0, **self.spec.forwards}, last=self.state.ports)
-        words = qemu.argv(self.spec, accelerator.choose(), wished, snapshot=snapshot)
-        # A resumed guest goes on in the boot that it was kept in, with what it has said so far.
+        preflight.check_resources(self.spec, self.directory)
+        wanted = ports.choose({22: 0, **self.spec.forwards}, last=self.state.ports)
+        words = qemu.argv(self.spec, accelerator.choose(), wanted, snapshot=snapshot)
+        # A resumed guest continues the boot of its snapshot, with the console text of that boot.
         size = console.size_bytes(self.directory)
         beginning = self.state.console_from if snapshot else size
         process = processes.start_detached(
@@ -125,7 +133,7 @@ class Machine:
         )
         self.state = State(process, {22: 0, **self.spec.forwards}, beginning)
         self.save()
-        self.state = replace(self.state, ports=self._forwarded_by_qemu(wished))
+        self.state = replace(self.state, ports=self._forwarded_by_qemu(wanted))
         self.save()
         if snapshot:
             self._after_resume()
@@ -133,41 +141,32 @@ class Machine:
     def run(
         self, line: str, *, stdin: str | None = None, check: bool = True, timeout_s: float = 300
     ) -> Completed:
-        """Run a shell line in the guest as its default user (who may `sudo`); see `ssh.Shell`."""
+        """Run a shell line in the guest as its default user, who has sudo; see `ssh.Shell`."""
         return self._shell_now().run(line, stdin=stdin, check=check, timeout_s=timeout_s)
 
     def shell_answers(self) -> bool:
-        """Whether a command runs in the guest just now."""
+        """Whether the guest runs a command now."""
         return self._shell_now().answers()
 
     def ssh_argv(self, line: str | None = None) -> list[str]:
-        """The words for ssh(1) to this VM: interactive, or for one shell line."""
+        """The arguments of ssh(1) for this VM: interactive, or for one shell line."""
         return ssh.argv(self.directory, self.ssh_port, self.spec.ssh_user, line)
 
     def wait_for_ssh(self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """Wait until a command runs in the guest; raises Failure with what the guest said."""
-        boot.follow(self._boot(), "ssh", lambda _: self.shell_answers() or None, on_wait, timeout_s)
-
-    def wait_until_ready(
-        self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S
-    ) -> str:
-        """Wait until the MLflow server answers through its database, seen from the host.
-
-        Returns the address that the guest gives for itself. Raises Failure with what the
-        guest said, at once when it says that its settings are bad.
-        """
-        reached = boot.mlflow_ready(self.forwarded.get)
-        return boot.follow(self._boot(), "the MLflow server", reached, on_wait, timeout_s)
+        """Wait until the guest runs commands; raises Failure with its console lines."""
+        boot.follow(
+            self.present_boot, "ssh", lambda _: self.shell_answers() or None, on_wait, timeout_s
+        )
 
     def reboot(self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """Reboot from inside the guest; returns when ssh is there again in the new boot."""
+        """Reboot from inside the guest; returns when ssh answers in the new boot."""
         before = self._boot_id()
         self.state = replace(self.state, console_from=console.size_bytes(self.directory))
         self.save()
         self.run("sudo systemctl --no-block reboot")
         self._close_shell()
         boot.follow(
-            self._boot(),
+            self.present_boot,
             "ssh after the reboot",
             lambda _: self._boot_id() not in ("", before) or None,
             on_wait,
@@ -175,9 +174,9 @@ class Machine:
         )
 
     def power_off(self, *, timeout_s: float = POWER_OFF_TIMEOUT_S) -> bool:
-        """Press the power button and wait; returns whether the guest went by itself.
+        """Press the power button and wait; returns whether the guest shut down by itself.
 
-        After the time QEMU is told to quit, which is like pulling the plug.
+        When the time is over QEMU is ended, which is like pulling the plug.
         """
         process = self.state.process
         if process is None or not self.running:
@@ -188,7 +187,7 @@ class Machine:
             try:
                 monitor.execute(self.directory, "system_powerdown")
             except Failure:
-                # QEMU may have ended between the look and the press.
+                # QEMU may have ended after the check of `running`.
                 if self.running:
                     raise
             if processes.wait_for_end(process, PRESS_AGAIN_S):
@@ -197,34 +196,31 @@ class Machine:
         return False
 
     def kill(self) -> None:
-        """End QEMU at once, as if the plug was pulled; does nothing when it does not run."""
+        """End QEMU at once, as if the plug was pulled; does nothing when it is not running."""
         self._close_shell()
         if self.state.process is not None:
             processes.end(self.state.process)
 
     def snapshot(self, name: str) -> None:
-        """Keep memory, devices and disks of the running VM under a name inside its overlay."""
+        """Save memory, devices and disks of the running VM under a name, inside its overlay."""
         self._human(f"savevm {name}")
 
     def revert(self, name: str) -> None:
-        """Put the running VM back to a snapshot; returns when its shell answers again."""
+        """Return the running VM to a snapshot; returns when its shell answers again."""
         self._close_shell()
         self._human(f"loadvm {name}")
         self._after_resume()
 
     def copy_logs(self, target: Path) -> None:
-        """Copy what the guest and QEMU have printed into a directory."""
+        """Copy the logs of console and QEMU into a directory."""
         target.mkdir(parents=True, exist_ok=True)
         for name in (qemu.CONSOLE_LOG, QEMU_LOG):
             if (self.directory / name).exists():
                 shutil.copyfile(self.directory / name, target / name)
 
     def save(self) -> None:
-        """Write down what another process needs to find this VM again."""
-        vm_state.write(self.directory, self.spec, self.state)
-
-    def _boot(self) -> boot.Boot:
-        return boot.Boot(self.directory, self.state.console_from, lambda: self.running)
+        """Write the state file, so that another process can find this VM."""
+        save_state(self.directory, self.spec, self.state)
 
     def _boot_id(self) -> str:
         try:
@@ -248,12 +244,12 @@ class Machine:
             raise Failure(f"QEMU refused `{line}`: {problem}")
 
     def _after_resume(self) -> None:
-        """The guest's clock stands where the snapshot was taken: set it."""
+        """Set the guest's clock, which still shows the time of the snapshot."""
         self.wait_for_ssh(timeout_s=RESUME_TIMEOUT_S)
         self.run("sudo date --utc --set @$(cat)", stdin=f"{time.time():.2f}")
 
     def _forwarded_by_qemu(self, expected: Mapping[int, int]) -> dict[int, int]:
-        """Wait for QEMU's monitor and ask it for the ports; raises Failure with qemu.log."""
+        """Wait for QEMU's monitor and read the ports; raises Failure with qemu.log."""
         deadline = time.monotonic() + MONITOR_TIMEOUT_S
         while True:
             alive = self.running
@@ -266,5 +262,5 @@ class Machine:
                     time.sleep(processes.POLL_S)
                     continue
             self.kill()
-            said = (self.directory / QEMU_LOG).read_text(errors="replace")
-            raise Failure("QEMU did not start", evidence=said or "(QEMU said nothing)")
+            printed = (self.directory / QEMU_LOG).read_text(errors="replace")
+            raise Failure("QEMU did not start", evidence=printed or "(QEMU printed nothing)")

@@ -1,4 +1,4 @@
-"""A VM's state file: what another process needs to find this VM and its QEMU again."""
+"""A VM's state file, by which another process finds the VM and its QEMU."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ STATE_NAME = "machine.json"
 class State:
     """What changes with every start.
 
-    ports: guest port -> port on 127.0.0.1. console_from: where in the console's log the
-    present boot begins, in bytes.
+    ports: guest port -> port on 127.0.0.1. console_from: byte offset in the console's log
+    where the present boot begins.
     """
 
     process: Process | None = None
@@ -28,15 +28,15 @@ class State:
     console_from: int = 0
 
 
-def write(directory: Path, spec: Spec, state: State) -> None:
+def save_state(directory: Path, spec: Spec, state: State) -> None:
     """Write the state file, whole or not at all; only its owner may read it."""
     plain = {**asdict(spec), "backing": str(spec.backing)}
     content = json.dumps({"spec": plain, "state": asdict(state)}, indent=1)
     files.write_private(directory / STATE_NAME, content)
 
 
-def read(directory: Path) -> tuple[Spec, State]:
-    """The VM that was made in a directory; raises Failure when there is none."""
+def load_state(directory: Path) -> tuple[Spec, State]:
+    """Specification and state of a directory's VM; raises Failure when there is none."""
     try:
         data = json.loads((directory / STATE_NAME).read_text())
         spec, state = data["spec"], data["state"]
@@ -56,7 +56,7 @@ def read(directory: Path) -> tuple[Spec, State]:
             ),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Failure(f"{directory} holds no VM: {error}") from error
+        raise Failure(f"there is no VM in {directory}: {error}") from error
 
 
 def _with_int_keys(mapping: Mapping[str, int]) -> dict[int, int]:

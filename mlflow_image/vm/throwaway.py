@@ -1,4 +1,4 @@
-"""VMs that are thrown away: for verification, smoke tests and scenarios."""
+"""Throwaway VMs: for verification, smoke tests and system tests."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def booted(
     spec: Spec,
     user_data: bytes,
     *,
-    until: Literal["started", "ssh", "ready"] = "ssh",
+    until: Literal["started", "ssh"] = "ssh",
     on_wait: OnWait = machine.silent,
     timeout_s: float = machine.BOOT_TIMEOUT_S,
     logs: Path | None = None,
 ) -> Iterator[Machine]:
-    """A throwaway VM; it and its directory are gone at the end, also after Ctrl-C or kill -9.
+    """A throwaway VM; it and its directory are removed at the end, also after Ctrl-C or kill -9.
 
-    until: what is waited for before the body runs: nothing, a shell, or the MLflow server. logs: a
-    directory that receives console.log and qemu.log at the end. Raises Failure with what
-    the guest said when it never gets there.
+    until: what to wait for before the body runs: nothing, or ssh. logs: a directory that
+    receives console.log and qemu.log at the end. Raises Failure with the guest's console lines
+    when ssh does not come.
     """
     place = paths.cache() / "machines"
     place.mkdir(parents=True, exist_ok=True)
@@ -45,8 +45,6 @@ def booted(
         vm.start()
         if until == "ssh":
             vm.wait_for_ssh(on_wait, timeout_s=timeout_s)
-        elif until == "ready":
-            vm.wait_until_ready(on_wait, timeout_s=timeout_s)
         yield vm
     finally:
         if vm is not None:
@@ -57,12 +55,12 @@ def booted(
 
 
 def _sweep(place: Path) -> None:
-    """Remove what throwaway VMs left whose process was killed; QEMU died with it."""
+    """Remove the folders of throwaway VMs whose process was killed; QEMU died with it."""
     for parent in place.iterdir():
         try:
             left = not machine.load(parent / "vm").running
         except Failure:
-            # Perhaps one that is being made just now.
+            # Another process may be creating this one.
             left = time.time() - parent.stat().st_mtime > 3600
         if left:
             shutil.rmtree(parent, ignore_errors=True)

@@ -15,6 +15,7 @@ from mlflow_image.checks.bench.rate import Figure, calls_a_second
 from mlflow_image.errors import Failure
 from mlflow_image.images.find import Image
 from mlflow_image.progress import Step
+from mlflow_image.server import ready
 from mlflow_image.server.local import answers
 from mlflow_image.vm import machine, qemu, throwaway
 from mlflow_image.vm.machine import Machine
@@ -51,7 +52,7 @@ def measure(image: Image, rounds: int, step: Step) -> list[Figure]:
             bare.append(to_login(plain, image))
             step.update(f"round {number + 1} of {rounds}: power-on to a logged run")
             with booting(image.disk, image) as (vm, started):
-                vm.wait_until_ready()
+                ready.wait(vm)
                 log_a_run(f"http://127.0.0.1:{vm.forwarded[8000]}")
                 logged.append(time.monotonic() - started)
                 if number == rounds - 1:

@@ -14,6 +14,7 @@ from mlflow_image.checks.smoke import check as smoke_check
 from mlflow_image.checks.smoke.report import Report, Row
 from mlflow_image.command import Completed
 from mlflow_image.images.find import Image
+from mlflow_image.server import ready
 from mlflow_settings import settings, userdata
 
 IMAGE = Image("mlflow-test", Path("/dist/x"), Path("/dist/x/disk.qcow2"), None)
@@ -35,9 +36,6 @@ class Guest:
         on_wait("the kernel")
         self.done.append("reboot")
 
-    def wait_until_ready(self, on_wait: Callable[[str], None]) -> None:
-        self.done.append("ready")
-
     def run(self, line: str, *, check: bool) -> Completed:
         assert "journalctl" in line
         self.done.append("journal")
@@ -51,13 +49,14 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
     @contextmanager
     def booted(spec: Any, user_data: bytes, **options: Any) -> Iterator[Guest]:
         assert spec.backing == IMAGE.disk
-        assert options["until"] == "ready"
+        assert options["until"] == "started"
         found = userdata.read(user_data, "user-data")
         assert found.settings == smoke_image.SETTINGS
         yield it
         it.done.append("gone")
 
     monkeypatch.setattr("mlflow_image.vm.throwaway.booted", booted)
+    monkeypatch.setattr(ready, "wait", lambda vm, _: vm.done.append("ready"))
     return it
 
 
@@ -83,7 +82,7 @@ def test_the_vm_is_reached_by_name_rebooted_and_thrown_away(
     assert given["url"] == "http://mlflow.smoke.test:34567"
     assert given["resolve"] == {"mlflow.smoke.test": "127.0.0.1"}
     assert given["anonymous"]
-    assert guest.done == ["ssh", "reboot", "ready", "gone"]
+    assert guest.done == ["ready", "ssh", "reboot", "ready", "gone"]
     assert steps == ["the VM boots: the kernel"]
     assert report == Report(given["url"], (GOOD,), 1.0, ())
     assert not (tmp_path / "logs").exists()
@@ -96,4 +95,4 @@ def test_when_something_differs_the_server_s_journal_is_kept_before_the_vm_goes(
     monkeypatch.setattr(smoke_check, "check_server", lambda url, **_: Report(url, (bad,), 1.0, ()))
     assert not smoke_image.check_image(IMAGE, tmp_path / "logs", lambda _: None).ok
     assert (tmp_path / "logs" / "journal.log").read_text() == "mlflow-launch: ready\n"
-    assert guest.done == ["journal", "gone"]
+    assert guest.done == ["ready", "journal", "gone"]

@@ -15,7 +15,7 @@ import pytest
 
 from mlflow_image.errors import Refusal
 from mlflow_image.host import namespace, rootless
-from tests.unit.test_command import gone
+from tests.unit.samples import gone
 
 Program = Callable[[str, str], Path]
 ordinary = pytest.mark.skipif(

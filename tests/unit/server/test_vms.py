@@ -9,8 +9,9 @@ import pytest
 
 from mlflow_image import paths
 from mlflow_image.errors import Failure, Refusal
+from mlflow_image.host import qemu_img
 from mlflow_image.images.find import Image
-from mlflow_image.server import vms
+from mlflow_image.server import ready, vms
 from mlflow_image.server.user_data import UserData
 from mlflow_image.server.vms import Wish
 from mlflow_image.vm import qemu, seed
@@ -25,7 +26,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(Machine, "start", lambda self: None)
     # Their own tests run these programs; here they would take 0.2 s a VM.
     monkeypatch.setattr(qemu, "check_disk", lambda spec: None)
-    monkeypatch.setattr(qemu, "make_overlay", lambda directory, spec: None)
+    monkeypatch.setattr(qemu_img, "overlay", lambda *_, **__: None)
     monkeypatch.setattr(seed, "make_key", lambda directory: "ssh-ed25519 key")
     monkeypatch.setattr(seed, "write_iso", lambda directory, user_data, meta: None)
     return tmp_path / ".mlflow-image"
@@ -115,7 +116,7 @@ def test_a_server_that_never_comes_says_how_to_look(
     def never(self: Machine, *_: object, **__: object) -> str:
         raise Failure("the guest's kernel panicked", evidence="the last words")
 
-    monkeypatch.setattr(Machine, "wait_until_ready", never)
+    monkeypatch.setattr(ready, "wait", never)
     vm = vms.make("left", image, UserData(b"x"), SMALL)
     with pytest.raises(Failure, match="VM left: the guest's kernel panicked") as failure:
         vms.wait_until_ready(vm, lambda _: None)

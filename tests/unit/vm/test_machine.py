@@ -62,9 +62,9 @@ def test_a_refused_machine_leaves_no_directory(spec: Spec, tmp_path: Path) -> No
     assert not (tmp_path / "vm").exists()
 
 
-def test_a_directory_without_a_machine_is_told(tmp_path: Path) -> None:
+def test_a_directory_without_a_machine_is_refused(tmp_path: Path) -> None:
     (tmp_path / state.STATE_NAME).write_text("{}")
-    with pytest.raises(Failure, match="holds no VM"):
+    with pytest.raises(Failure, match="there is no VM in"):
         machine.load(tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_a_throwaway_machine_leaves_its_logs_and_nothing_else(spec: Spec, tmp_pa
 def test_a_running_machine_is_not_started_again(spec: Spec, tmp_path: Path) -> None:
     made = machine.create(tmp_path / "vm", spec, b"")
     made.state = State(Process(os.getpid(), processes.start_time(os.getpid()) or ""))
-    with pytest.raises(Refusal, match="runs already"):
+    with pytest.raises(Refusal, match="is already running"):
         made.start()
 
 

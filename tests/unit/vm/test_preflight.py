@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
 import pytest
 
 from mlflow_image.errors import Refusals
@@ -23,25 +22,24 @@ def faults(spec: Spec, place: Path) -> list[str]:
     return refusal.value.faults
 
 
-def test_a_sound_vm_is_let_through(tmp_path: Path) -> None:
+def test_a_sound_vm_is_accepted(tmp_path: Path) -> None:
     preflight.check(Spec(Path("/image"), memory_mib=512), tmp_path / "not" / "there")
 
 
-def test_too_little_memory_is_told_with_numbers(tmp_path: Path) -> None:
+def test_too_little_memory_is_refused_with_numbers(tmp_path: Path) -> None:
     (fault,) = faults(Spec(Path("/image"), memory_mib=10**8), tmp_path)
-    free_mib = psutil.virtual_memory().available // 2**20
-    assert "100000000 MiB" in fault
-    assert str(free_mib)[:1] in fault
+    assert "100000256 MiB are needed" in fault
+    assert "--memory" in fault
 
 
-def test_too_little_disk_is_told_with_numbers(
+def test_too_little_disk_is_refused_with_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "LEAST_DISK_MIB", 10**12)
     (fault,) = faults(Spec(Path("/image")), tmp_path)
-    assert f"below {tmp_path}" in fault
+    assert f"in {tmp_path}" in fault
     with pytest.raises(Refusals):
-        preflight.check_room(Spec(Path("/image")), tmp_path)
+        preflight.check_resources(Spec(Path("/image")), tmp_path)
 
 
 def test_all_faults_come_at_once(tmp_path: Path) -> None:
