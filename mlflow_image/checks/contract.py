@@ -6,11 +6,12 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from mlflow_image import command, progress
 from mlflow_image.errors import Failure
+from mlflow_image.images.manifest import Verification
 from mlflow_image.paths import HERE
+from mlflow_image.server import ready
 from mlflow_image.vm import machine, throwaway
 from mlflow_image.vm.qemu import Spec
 
@@ -18,11 +19,10 @@ SUITE = HERE.root / "tests" / "image"
 USER_DATA = HERE.root / "cloud-init" / "sqlite.yaml"
 
 
-def run(disk: Path, logs: Path, login: str = "ubuntu") -> dict[str, Any]:
-    """Boot the disk with cloud-init/sqlite.yaml and run tests/image; returns the result's record.
+def run(disk: Path, logs: Path, login: str = "ubuntu") -> Verification:
+    """Boot the disk with cloud-init/sqlite.yaml and run tests/image; returns the result.
 
-    The record: result (passed, failed), tests, seconds, at, summary. A VM that never gets
-    ready has failed; what the guest said is printed.
+    A VM that does not get ready has failed; its console lines are printed.
     """
     started = time.monotonic()
     logs.mkdir(parents=True, exist_ok=True)
@@ -33,11 +33,11 @@ def run(disk: Path, logs: Path, login: str = "ubuntu") -> dict[str, Any]:
             throwaway.booted(
                 spec,
                 USER_DATA.read_bytes(),
-                until="ready",
-                on_wait=lambda at: step.phase_once(f"the guest is at {at}"),
+                until="started",
                 logs=logs,
             ) as vm,
         ):
+            ready.wait(vm, lambda at: step.phase_once(f"the guest is at {at}"))
             vm.wait_for_ssh(step.update)
             step.phase("running Testinfra")
             summary = testinfra(vm, logs, step)
@@ -46,13 +46,13 @@ def run(disk: Path, logs: Path, login: str = "ubuntu") -> dict[str, Any]:
         summary = f"the VM did not get ready: {failure.what}"
     passed = re.search(r"(\d+) passed", summary)
     good = bool(passed) and not re.search(r"(failed|error|did not)", summary)
-    return {
-        "result": "passed" if good else "failed",
-        "tests": int(passed[1]) if passed else 0,
-        "summary": summary,
-        "seconds": round(time.monotonic() - started, 1),
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    return Verification(
+        result="passed" if good else "failed",
+        tests=int(passed[1]) if passed else 0,
+        summary=summary,
+        seconds=round(time.monotonic() - started, 1),
+        at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
 
 
 def testinfra(vm: machine.Machine, logs: Path, step: progress.Step) -> str:
@@ -79,10 +79,9 @@ def testinfra(vm: machine.Machine, logs: Path, step: progress.Step) -> str:
     return last[-1] if last else "no output"
 
 
-def refuse_unverified(record: dict[str, Any], logs: Path) -> None:
-    """Raise Failure when the verification did not pass."""
-    if record["result"] != "passed":
+def require_passed(verification: Verification, logs: Path) -> None:
+    """Raise Failure when the contract did not pass."""
+    if not verification.passed:
         raise Failure(
-            f"the image does not keep its contract: {record['summary']}",
-            remedy=f"full logs: {logs}",
+            f"the image breaks its contract: {verification.summary}", remedy=f"full logs: {logs}"
         )

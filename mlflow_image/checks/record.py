@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from mlflow_image.host import accelerator
-from mlflow_image.images import manifest
+from mlflow_image.images import provenance
 from mlflow_image.paths import HERE
 
 FILE = HERE.root / "docs" / "verified.json"
@@ -21,8 +21,10 @@ BEGIN, END = "<!-- verified: begin -->", "<!-- verified: end -->"
 
 def commit() -> str:
     """What the checkout stands on, with a + when anything but this module's files differs."""
-    git = manifest.git(tuple(str(path.relative_to(HERE.root)) for path in (FILE, README)))
-    return (git["commit"] or "")[:12] + ("" if git["clean"] else "+")
+    git = provenance.git(
+        apart_from=tuple(str(path.relative_to(HERE.root)) for path in (FILE, README))
+    )
+    return (git.commit or "")[:12] + ("" if git.clean else "+")
 
 
 def update(seen: Iterable[Mapping[str, Any]], commit: str) -> None:

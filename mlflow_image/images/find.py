@@ -1,20 +1,20 @@
-"""Which images exist: folders of dist/, the newest, and single disks that a user names."""
+"""Which images exist: folders of dist/, the newest, and single disk files that a user names."""
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlflow_image.errors import Refusal
-from mlflow_image.paths import HERE, typed_path
+from mlflow_image.images import manifest
+from mlflow_image.images.manifest import DISK_NAME, MANIFEST_NAME, ImageId, Manifest
+from mlflow_image.paths import HERE, Checkout, typed_path
 
 LATEST = "latest"
-DISK_NAME = "disk.qcow2"
 SCHEMA_NAME = "settings-schema.json"
-MANIFEST_NAME = "manifest.json"
+#: Of a bare disk file, about which nothing else is known.
+DEFAULT_LOGIN = "ubuntu"
 
 
 @dataclass(frozen=True)
@@ -27,35 +27,27 @@ class Image:
     schema: Path | None
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """What is known of the image; empty for a bare disk."""
-        file = self.directory / MANIFEST_NAME
-        if self.schema is None or not file.is_file():
-            return {}
-        loaded: dict[str, Any] = json.loads(file.read_text())
-        return loaded
+    def manifest(self) -> Manifest | None:
+        """What is known of the image; None for a bare disk. Raises Refusal for a broken file."""
+        return manifest.read(self.directory) if self.schema else None
 
     @property
     def login(self) -> str:
-        """The user that the image's cloud-init makes."""
-        return login_of(self.manifest)
+        """The user that the image's cloud-init creates."""
+        known = self.manifest
+        return known.login if known else DEFAULT_LOGIN
 
 
-def login_of(manifest: dict[str, Any]) -> str:
-    """The user that cloud-init makes, named like the distribution; `ubuntu` if unknown."""
-    return "debian" if str(manifest.get("os", "")).startswith("debian") else "ubuntu"
+def resolve(name: str | None = None, checkout: Checkout = HERE) -> Image:
+    """The image that a user means: an id or a unique beginning of its build, a folder, a file.
 
-
-def resolve(name: str | None = None) -> Image:
-    """The image that a user means: an id or a unique beginning of one, a folder, a disk file.
-
-    Without a name: the newest. Raises Refusal when there is none or more than one.
+    Without a name: the newest. Raises Refusal when no image or several images match.
     """
     if name is None:
-        latest = HERE.dist / LATEST
+        latest = checkout.dist / LATEST
         if not latest.exists():
             raise Refusal(
-                "there is no image yet", remedy="`invoke build-image` makes one, or name --image"
+                "there is no image yet", remedy="run `invoke build-image`, or name --image"
             )
         return in_folder(latest.resolve())
     path = typed_path(name)
@@ -63,28 +55,33 @@ def resolve(name: str | None = None) -> Image:
         return in_folder(path.resolve())
     if os.path.isfile(path):  # noqa: PTH113
         return Image(path.name, path.resolve().parent, path.resolve(), None)
-    # A promotion that is under way, or was killed, has a folder with a dot.
-    folders = sorted(file.parent for file in HERE.dist.glob("[!.]*/" + MANIFEST_NAME))
-    found = [folder for folder in folders if matches(folder.name, name)]
+    known = every(checkout)
+    found = [folder for image, folder in known.items() if image.matches(name)]
     if len(found) == 1:
         return in_folder(found[0])
-    known = ", ".join(folder.name for folder in folders if folder.name != LATEST)
+    choices = ", ".join(map(str, known))
     raise Refusal(
-        f"--image {name}: {'several images are' if found else 'no image or file is'} called so",
-        remedy=f"one of: {known}" if known else "`invoke build-image` makes one",
+        f"--image {name} matches {'several images' if found else 'no image and no file'}",
+        remedy=f"use one of: {choices}" if choices else "run `invoke build-image`",
     )
 
 
-def matches(folder: str, name: str) -> bool:
-    """Whether a folder of dist/ is meant: its whole name, or how its build id begins."""
-    return folder != LATEST and (folder == name or folder.rpartition("-")[2].startswith(name))
+def every(checkout: Checkout = HERE) -> dict[ImageId, Path]:
+    """Id -> folder of every image in dist/; other folders there are ignored."""
+    found = {}
+    for file in sorted(checkout.dist.glob(f"*/{MANIFEST_NAME}")):
+        try:
+            found[ImageId.parse(file.parent.name)] = file.parent
+        except ValueError:  # `latest`, or a folder that is not complete yet
+            continue
+    return found
 
 
 def in_folder(folder: Path) -> Image:
-    """The image of a folder of dist/; raises Refusal when it holds none."""
+    """The image in a folder; raises Refusal when it has no disk."""
     disk, schema = folder / DISK_NAME, folder / SCHEMA_NAME
     if not disk.is_file():
         raise Refusal(
-            f"{folder} holds no {DISK_NAME}", remedy="name a folder of dist/, an id or a disk file"
+            f"{folder} has no {DISK_NAME}", remedy="name a folder of dist/, an id or a disk file"
         )
     return Image(folder.name, folder, disk, schema if schema.is_file() else None)

@@ -1,171 +1,223 @@
-"""What an image is: versions, hashes, git commit, timings; for dist/ and for the image itself."""
+"""What an image is: a typed manifest, with a JSON Schema for the file that stores it."""
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mlflow_image import command
-from mlflow_image.builder import layers
-from mlflow_image.builder.bake.packer import Packer
-from mlflow_image.builder.layers import Layer
-from mlflow_image.host import accelerator
-from mlflow_image.images.find import DISK_NAME, MANIFEST_NAME
-from mlflow_image.inputs.gather import Inputs
-from mlflow_image.paths import HERE
+import jsonschema
 
-MANIFEST_VERSION = 1
-#: Beside a sealed disk: the sha256 of its bytes before they were compressed.
-RAW_SUM_NAME = "raw.sha256"
+from mlflow_image import files
+from mlflow_image.errors import Failure, Refusal
+from mlflow_image.images.provenance import Commit
+
+VERSION = 2
+DISK_NAME = "disk.qcow2"
+MANIFEST_NAME = "manifest.json"
+SCHEMA_FILE = Path(__file__).with_name("manifest.schema.json")
+ARCHITECTURE = "x86_64"
+BUILD_CHARACTERS = 12
+
+
+@dataclass(frozen=True)
+class ImageId:
+    """The name of an image's folder: <name>-<os>-<architecture>-<build>.
+
+    build: the first 12 hex digits of the sha256 of the uncompressed disk. Other bytes are
+    another image, even when every input is the same.
+    """
+
+    name: str
+    os: str
+    build: str
+    architecture: str = ARCHITECTURE
+
+    _FORM = re.compile(
+        r"(?P<name>[a-z][a-z0-9-]*)-(?P<os>[a-z]+-[0-9.]+)-(?P<architecture>x86_64)"
+        rf"-(?P<build>[0-9a-f]{{{BUILD_CHARACTERS}}})"
+    )
+
+    @classmethod
+    def of_disk(cls, name: str, os: str, raw_sha256: str) -> ImageId:
+        """The id of a disk. raw_sha256: of the bytes before they were compressed."""
+        return cls(name, os, raw_sha256[:BUILD_CHARACTERS])
+
+    @classmethod
+    def parse(cls, text: str) -> ImageId:
+        """The id in a text; raises ValueError when it is not one."""
+        found = cls._FORM.fullmatch(text)
+        if not found:
+            raise ValueError(f"{text!r} is not an image id (<name>-<os>-x86_64-<12 hex digits>)")
+        return cls(**found.groupdict())
+
+    def matches(self, text: str) -> bool:
+        """Whether a user means this image: by its whole id, or by how its build begins."""
+        return bool(text) and (text == str(self) or self.build.startswith(text))
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.os}-{self.architecture}-{self.build}"
+
+
+@dataclass(frozen=True)
+class Python:
+    """The Python of /opt/mlflow. terms: what its vendor asks of its users; may be empty."""
+
+    distribution: str
+    version: str
+    reason: str
+    terms: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an image contains; /etc/mlflow-image.json in the image holds the same fields."""
+
+    definition: Mapping[str, Any]
+    os: str
+    #: The user that cloud-init creates in the guest.
+    login: str
+    kernel: tuple[str, ...]
+    python: Python
+    mlflow: str
+    packages: Mapping[str, str]
+    settings_schema_version: int
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk's file. bytes: its size; virtual_mib: of the disk in it."""
+
+    format: str
+    bytes: int
+    virtual_mib: int
+    raw_sha256: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The result of the image's contract: `passed`, `failed` or `not run`."""
+
+    result: str = "not run"
+    tests: int | None = None
+    summary: str | None = None
+    seconds: float | None = None
+    at: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.result == "passed"
+
+
+@dataclass(frozen=True)
+class Manifest(Description):
+    """Everything that is known of an image; manifest.json in its folder.
+
+    keys: layer -> key. seconds: layer -> {total, phases: [[title, seconds]]}. inputs: kind ->
+    {name: sha256}.
+    """
+
+    image: ImageId
+    built_at: str
+    git: Commit
+    built_with: Mapping[str, str]
+    keys: Mapping[str, str]
+    seconds: Mapping[str, Mapping[str, Any]]
+    disk: Disk
+    inputs: Mapping[str, Mapping[str, Any]]
+    verification: Verification = field(default_factory=Verification)
+
+    def document(self) -> dict[str, Any]:
+        """The manifest as its file stores it."""
+        found = asdict(self) | {"image": str(self.image)}
+        found["verification"] = without_none(found["verification"])
+        return {"manifest_version": VERSION, **json.loads(json.dumps(found))}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sealed disk that may become an image: where it is and what is known of it."""
+    """A sealed disk that may become an image. documents: further files for its folder."""
 
     directory: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
+    documents: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def disk(self) -> Path:
         return self.directory / DISK_NAME
 
-    @property
-    def verified(self) -> bool:
-        return bool(self.manifest["verification"]["result"] == "passed")
 
+def read(directory: Path) -> Manifest | None:
+    """The manifest in a folder; None when there is none.
 
-def complete(stack: list[Layer], wanted: Inputs, with_packer: Packer) -> Candidate:
-    """The manifest of a sealed layer, written beside its disk; an earlier verification stays."""
-    sealed = stack[-1]
-    records = {layer.name: layers.read_record(layer.directory) or {} for layer in stack}
-    earlier = read(sealed.directory)
-    found = {
-        "manifest_version": MANIFEST_VERSION,
-        "image": image_id(sealed, wanted),
-        "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **about(sealed, wanted),
-        "built_with": built_with(with_packer),
-        "keys": {layer.name: layer.key for layer in stack},
-        "seconds": {
-            name: {"total": record.get("seconds"), "phases": record.get("phases")}
-            for name, record in records.items()
-        },
-        "disk": {
-            "format": "qcow2",
-            "bytes": (sealed.directory / DISK_NAME).stat().st_size,
-            "virtual_mib": wanted.disk_mib,
-            "raw_sha256": raw_sha256(sealed),
-        },
-        "inputs": {
-            "apt": {p.label: p.sha256 for p in wanted.apt_packages},
-            **({"cloud_image": asdict(wanted.cloud_image)} if wanted.cloud_image else {}),
-            "wheels": {w.filename: w.sha256 for w in wanted.wheels},
-            "tools": {w.filename: w.sha256 for w in wanted.tools},
-            "installers": {i.file: i.sha256 for i in (wanted.installer,) if i},
-            "cloud_images": {i.file: i.sha256 for i in (wanted.cloud_image,) if i},
-        },
-        "verification": earlier.get("verification", {"result": "not run"}),
-    }
-    candidate = Candidate(sealed.directory, found)
-    write(candidate.directory, found)
-    return candidate
-
-
-def about(layer: Layer, wanted: Inputs) -> dict[str, Any]:
-    """What the image is, as /etc/mlflow-image.json and the manifest say it alike."""
-    versions = {wheel.name: wheel.version for wheel in wanted.wheels}
-    return {
-        "definition": wanted.definition.as_data(),
-        "os": wanted.definition.os,
-        "kernel": [p.version for p in wanted.apt_packages if p.name.startswith("linux-image")],
-        "python": {
-            "distribution": wanted.distribution,
-            "version": wanted.python,
-            "reason": wanted.decision.reason,
-            "terms": wanted.decision.terms,
-        },
-        "mlflow": versions["mlflow"],
-        "packages": versions,
-        "settings_schema_version": settings_schema()["properties"]["schema_version"]["const"],
-        "git": git(),
-        "layer_key": layer.key,
-    }
-
-
-def image_id(sealed: Layer, wanted: Inputs) -> str:
-    """Name of the image's folder: <name>-<os>-<arch>-<build id>; the sealed layer must be there.
-
-    The build id begins the sha256 of the uncompressed disk: what was baked again with other
-    bytes is another image, though every input is the same.
+    Raises Refusal, naming file, place and value, when the file is not a valid manifest.
     """
-    definition = wanted.definition
-    return f"{definition.name}-{definition.os}-x86_64-{raw_sha256(sealed)[:12]}"
-
-
-def raw_sha256(sealed: Layer) -> str:
-    """The sha256 of the sealed layer's disk before it was compressed."""
-    return (sealed.directory / RAW_SUM_NAME).read_text().strip()
-
-
-def git(apart_from: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The commit that the checkout stands on, and whether anything differs from it.
-
-    apart_from: files that may differ, relative to the checkout.
-    """
-    if not shutil.which("git"):
-        return {"commit": None, "clean": False}
-    done = command.run(["git", "-C", HERE.root, "rev-parse", "HEAD"], check=False)
-    places = [".", *(f":(exclude){name}" for name in apart_from)]
-    changes = command.run(
-        ["git", "-C", HERE.root, "status", "--porcelain", "--", *places], check=False
-    )
-    if done.returncode != 0:
-        return {"commit": None, "clean": False}
-    return {"commit": done.stdout.strip(), "clean": not changes.stdout.strip()}
-
-
-def built_with(with_packer: Packer) -> dict[str, str]:
-    """The versions of the programs that made the image."""
-
-    def first_version(*argv: str) -> str:
-        match = re.search(r"\d+(\.\d+)+", command.run(argv, check=False).stdout)
-        return match[0] if match else "unknown"
-
-    return {
-        "packer": with_packer.version_text,
-        "qemu": first_version("qemu-system-x86_64", "--version"),
-        "mmdebstrap": first_version("mmdebstrap", "--version"),
-        "accelerator": accelerator.choose().name,
-    }
-
-
-def settings_schema() -> dict[str, Any]:
-    """The JSON Schema of the server settings that this checkout's images carry."""
-    import mlflow_settings
-
-    loaded: dict[str, Any] = json.loads(
-        Path(mlflow_settings.__file__).with_name("schema.json").read_text()
-    )
-    return loaded
-
-
-def read(directory: Path) -> dict[str, Any]:
-    """The manifest in a folder, or {}."""
+    file = directory / MANIFEST_NAME
     try:
-        loaded: dict[str, Any] = json.loads((directory / MANIFEST_NAME).read_text())
-    except (OSError, ValueError):
-        return {}
+        return parse(json.loads(file.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise Refusal(
+            f"{file} is not a valid manifest: {error}",
+            remedy="restore the file, or remove its folder and build the image again",
+        ) from error
+
+
+def write(directory: Path, manifest: Manifest) -> None:
+    """Write a manifest into a folder, whole or not at all."""
+    document = manifest.document()
+    if faults := schema_faults(document):
+        raise Failure(f"the manifest of {manifest.image} breaks its schema: {faults[0]}")
+    files.write(directory / MANIFEST_NAME, json.dumps(document, indent=1) + "\n")
+
+
+def parse(document: Any) -> Manifest:
+    """A manifest from its document; raises ValueError with the first fault."""
+    if isinstance(document, dict) and document.get("manifest_version") == 1:
+        document = from_version_1(document)
+    if faults := schema_faults(document):
+        raise ValueError(faults[0])
+    found = {name: value for name, value in document.items() if name != "manifest_version"}
+    return Manifest(
+        **found
+        | {
+            "image": ImageId.parse(found["image"]),
+            "kernel": tuple(found["kernel"]),
+            "python": Python(**found["python"]),
+            "git": Commit(**found["git"]),
+            "disk": Disk(**found["disk"]),
+            "verification": Verification(**found["verification"]),
+        }
+    )
+
+
+def from_version_1(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest of the first version, which had no login: it followed from the system."""
+    found = {name: value for name, value in document.items() if name != "layer_key"}
+    login = "debian" if str(found.get("os", "")).startswith("debian") else "ubuntu"
+    return {**found, "manifest_version": VERSION, "login": login}
+
+
+def schema_faults(document: Any) -> list[str]:
+    """`path: message` for each place where a document breaks the schema."""
+    errors = jsonschema.Draft7Validator(schema()).iter_errors(document)
+    return [
+        f"{'.'.join(map(str, error.absolute_path)) or 'the document'}: {error.message[:200]}"
+        for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path)))
+    ]
+
+
+@lru_cache(maxsize=1)
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 7) of manifest.json."""
+    loaded: dict[str, Any] = json.loads(SCHEMA_FILE.read_text())
     return loaded
 
 
-def write(directory: Path, content: dict[str, Any]) -> None:
-    """Write a manifest beside its place and rename it into it."""
-    beside = directory / f".{MANIFEST_NAME}.new"
-    beside.write_text(json.dumps(content, indent=1) + "\n")
-    beside.replace(directory / MANIFEST_NAME)
+def without_none(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if value is not None}

@@ -38,6 +38,8 @@ class OperatingSystem:
     grub_efi: str
     #: Directory below /EFI in which the signed GRUB looks for its grub.cfg.
     efi_vendor: str
+    #: The user that cloud-init creates in the guest.
+    login: str
     #: End of the vendor's free security support.
     support_ends: date
 
@@ -98,6 +100,7 @@ OPERATING_SYSTEMS = {
             shim=("usr/lib/shim/shimx64.efi.signed.latest", "usr/lib/shim/shimx64.efi.signed"),
             grub_efi="usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
             efi_vendor="ubuntu",
+            login="ubuntu",
             support_ends=date(2027, 4, 1),
             keyring=UBUNTU_KEYRING,
         ),
@@ -112,6 +115,7 @@ OPERATING_SYSTEMS = {
             shim=("usr/lib/shim/shimx64.efi.signed.latest", "usr/lib/shim/shimx64.efi.signed"),
             grub_efi="usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
             efi_vendor="ubuntu",
+            login="ubuntu",
             support_ends=date(2029, 4, 1),
             keyring=UBUNTU_KEYRING,
         ),
@@ -130,6 +134,7 @@ OPERATING_SYSTEMS = {
             shim=("usr/lib/shim/shimx64.efi.signed",),
             grub_efi="usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
             efi_vendor="debian",
+            login="debian",
             support_ends=date(2028, 6, 30),
         ),
     )

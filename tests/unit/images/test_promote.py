@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mlflow_image import command
-from mlflow_image.builder.layers import Layer
 from mlflow_image.images import find, manifest, promote
-from mlflow_image.images.manifest import Candidate
+from mlflow_image.images.manifest import DISK_NAME, Candidate, ImageId, Verification
 from mlflow_image.paths import Checkout
+from tests.unit import samples
 
-SEALED = Layer("sealed", "sealed disk", {"parent": "x"})
-IMAGE = f"mlflow-ubuntu-22.04-x86_64-{SEALED.key[:12]}"
+FIRST = samples.IMAGE
+SECOND = ImageId("mlflow", "debian-12", "a" * 12)
+PASSED = Verification("passed", tests=49)
 
 
 @pytest.fixture
-def dist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "dist"
-    for module in (find, promote):
-        monkeypatch.setattr(module, "HERE", Checkout(tmp_path))
-    return folder
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path / "checkout")
 
 
-def candidate(tmp_path: Path, result: str = "passed", **more: Any) -> Candidate:
+def candidate(
+    tmp_path: Path,
+    image: ImageId = FIRST,
+    verification: Verification = PASSED,
+    built_at: str = "2026-11-21T00:00:00Z",
+) -> Candidate:
     folder = tmp_path / "sealed"
     folder.mkdir(exist_ok=True)
-    (folder / find.DISK_NAME).write_bytes(b"a disk")
-    content = {
-        "image": IMAGE,
-        "python": {"distribution": "system", "version": "3.10"},
-        "verification": {"result": result},
-        **more,
-    }
-    return Candidate(folder, content)
+    (folder / DISK_NAME).write_bytes(b"a disk")
+    lock = tmp_path / "image-3.10.txt"
+    lock.write_text("mlflow==3.17.2\n")
+    made = replace(samples.manifest(image, verification), built_at=built_at)
+    return Candidate(folder, made, {find.SCHEMA_NAME: lock, lock.name: lock})
 
 
 def logs(tmp_path: Path) -> dict[str, Path]:
@@ -51,109 +51,108 @@ def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(p.relative_to(folder)): (p.stat().st_ino, p.read_bytes()) for p in files}
 
 
-def test_an_image_comes_with_everything_that_describes_it(dist: Path, tmp_path: Path) -> None:
-    image = promote.into_dist(candidate(tmp_path), logs(tmp_path))
-    assert (image.id, image.directory) == (IMAGE, dist / IMAGE)
-    assert sorted(contents(dist / IMAGE)) == [
+def test_an_image_comes_with_everything_that_describes_it(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    image = promote.into_dist(candidate(tmp_path), logs(tmp_path), checkout)
+    assert (image.id, image.directory) == (str(FIRST), checkout.dist / str(FIRST))
+    assert set(contents(image.directory)) == {
         "SHA256SUMS",
         "disk.qcow2",
         "image-3.10.txt",
         "logs/base/packer.log",
         "manifest.json",
         "settings-schema.json",
-    ]
+    }
     assert image.disk.read_bytes() == b"a disk"
-    assert image.manifest["image"] == IMAGE
+    assert image.manifest == candidate(tmp_path).manifest
 
 
-def test_its_sums_are_what_sha256sum_finds(dist: Path, tmp_path: Path) -> None:
-    promote.into_dist(candidate(tmp_path), {})
-    done = command.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=dist / IMAGE)
-    assert done.stdout.splitlines() == [
+def test_its_sums_are_what_sha256sum_finds(checkout: Checkout, tmp_path: Path) -> None:
+    folder = promote.into_dist(candidate(tmp_path), {}, checkout).directory
+    done = command.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder)
+    assert set(done.stdout.splitlines()) == {
         "disk.qcow2: OK",
         "image-3.10.txt: OK",
         "manifest.json: OK",
         "settings-schema.json: OK",
-    ]
-    (dist / IMAGE / "image-3.10.txt").write_text("altered")
-    again = command.run(["sha256sum", "--check", "SHA256SUMS"], cwd=dist / IMAGE, check=False)
+    }
+    (folder / "image-3.10.txt").write_text("altered")
+    again = command.run(["sha256sum", "--check", "SHA256SUMS"], cwd=folder, check=False)
     assert again.returncode != 0
 
 
-def test_latest_leads_to_what_was_promoted_last(dist: Path, tmp_path: Path) -> None:
-    promote.into_dist(candidate(tmp_path), {})
-    promote.into_dist(candidate(tmp_path, image="mlflow-debian-12-x86_64-other"), {})
-    link = dist / find.LATEST
-    assert str(link.readlink()) == "mlflow-debian-12-x86_64-other"
-    promote.into_dist(candidate(tmp_path), {})
-    assert str(link.readlink()) == IMAGE
-    assert sorted(path.name for path in dist.iterdir()) == [
+def test_latest_leads_to_what_was_promoted_last(checkout: Checkout, tmp_path: Path) -> None:
+    link = checkout.dist / find.LATEST
+    for image in (FIRST, SECOND, FIRST):
+        promote.into_dist(candidate(tmp_path, image), {}, checkout)
+        assert str(link.readlink()) == str(image)
+    assert {path.name for path in checkout.dist.iterdir()} == {
         find.LATEST,
-        "mlflow-debian-12-x86_64-other",
-        IMAGE,
-    ]
-
-
-def test_a_folder_that_is_there_is_never_rewritten(dist: Path, tmp_path: Path) -> None:
-    promote.into_dist(candidate(tmp_path), logs(tmp_path))
-    before = contents(dist / IMAGE)
-    (tmp_path / "sealed" / find.DISK_NAME).unlink()
-    other = candidate(tmp_path, built_at="later")
-    promote.into_dist(other, logs(tmp_path))
-    assert contents(dist / IMAGE) == before
-
-
-def test_a_later_verification_is_recorded_and_nothing_else(dist: Path, tmp_path: Path) -> None:
-    promote.into_dist(candidate(tmp_path, "not run", built_at="first"), {})
-    before = contents(dist / IMAGE)
-    promote.into_dist(candidate(tmp_path, "passed", built_at="second"), {})
-    said = manifest.read(dist / IMAGE)
-    assert (said["verification"], said["built_at"]) == ({"result": "passed"}, "first")
-    after = contents(dist / IMAGE)
-    assert {name for name in after if after[name] != before[name]} == {
-        "manifest.json",
-        "SHA256SUMS",
+        str(FIRST),
+        str(SECOND),
     }
-    command.run(["sha256sum", "--check", "SHA256SUMS"], cwd=dist / IMAGE)
 
 
-def test_a_build_that_was_not_verified_forgets_no_verification(dist: Path, tmp_path: Path) -> None:
-    promote.into_dist(candidate(tmp_path, "passed"), {})
-    promote.into_dist(candidate(tmp_path, "not run"), {})
-    assert manifest.read(dist / IMAGE)["verification"] == {"result": "passed"}
+def test_an_existing_folder_is_never_rewritten(checkout: Checkout, tmp_path: Path) -> None:
+    folder = promote.into_dist(candidate(tmp_path), logs(tmp_path), checkout).directory
+    before = contents(folder)
+    (tmp_path / "sealed" / DISK_NAME).unlink()
+    later = candidate(tmp_path, built_at="2026-12-01T00:00:00Z")
+    promote.into_dist(later, logs(tmp_path), checkout)
+    assert contents(folder) == before
 
 
-def test_a_promotion_that_fails_leaves_nothing(
-    dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_later_verification_is_recorded_and_nothing_else(
+    checkout: Checkout, tmp_path: Path
 ) -> None:
-    def fail(_: Path) -> None:
-        raise OSError("no space left")
+    unverified = candidate(tmp_path, verification=Verification())
+    folder = promote.into_dist(unverified, {}, checkout).directory
+    before = contents(folder)
+    later = candidate(tmp_path, built_at="2026-12-01T00:00:00Z")
+    promote.into_dist(later, {}, checkout)
+    assert manifest.read(folder) == replace(unverified.manifest, verification=PASSED)
+    after = contents(folder)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"manifest.json", "SHA256SUMS"}
+    command.run(["sha256sum", "--check", "SHA256SUMS"], cwd=folder)
 
-    monkeypatch.setattr(promote, "write_sums", fail)
-    with pytest.raises(OSError, match="no space left"):
-        promote.into_dist(candidate(tmp_path), logs(tmp_path))
-    assert list(dist.iterdir()) == []
 
-
-def test_what_a_sealed_layer_has_become_is_found_and_made_the_newest(
-    dist: Path, tmp_path: Path
+def test_a_build_without_verification_keeps_the_earlier_one(
+    checkout: Checkout, tmp_path: Path
 ) -> None:
-    promote.into_dist(candidate(tmp_path), {})
-    promote.into_dist(candidate(tmp_path, image="mlflow-debian-12-x86_64-other"), {})
-    found = promote.existing(IMAGE, must_be_verified=True)
-    assert found and found.id == IMAGE
-    assert str((dist / find.LATEST).readlink()) == IMAGE
+    promote.into_dist(candidate(tmp_path), {}, checkout)
+    again = promote.into_dist(candidate(tmp_path, verification=Verification()), {}, checkout)
+    assert again.manifest and again.manifest.verification == PASSED
+
+
+def test_a_promotion_that_fails_leaves_nothing(checkout: Checkout, tmp_path: Path) -> None:
+    broken = candidate(tmp_path)
+    with pytest.raises(OSError, match="No such file"):
+        promote.into_dist(replace(broken, documents={"x": tmp_path / "missing"}), {}, checkout)
+    assert list(checkout.dist.iterdir()) == []
+
+
+def test_an_existing_image_is_found_and_becomes_the_newest(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    for image in (FIRST, SECOND):
+        promote.into_dist(candidate(tmp_path, image), {}, checkout)
+    found = promote.existing(FIRST, must_have_passed=True, checkout=checkout)
+    assert found and found.id == str(FIRST)
+    assert str((checkout.dist / find.LATEST).readlink()) == str(FIRST)
 
 
 def test_an_image_that_was_not_verified_is_found_only_when_that_is_enough(
-    dist: Path, tmp_path: Path
+    checkout: Checkout, tmp_path: Path
 ) -> None:
-    promote.into_dist(candidate(tmp_path, "not run"), {})
-    assert promote.existing(IMAGE, must_be_verified=True) is None
-    found = promote.existing(IMAGE, must_be_verified=False)
-    assert found and found.id == IMAGE
+    promote.into_dist(candidate(tmp_path, verification=Verification()), {}, checkout)
+    assert promote.existing(FIRST, must_have_passed=True, checkout=checkout) is None
+    found = promote.existing(FIRST, must_have_passed=False, checkout=checkout)
+    assert found and found.id == str(FIRST)
 
 
-def test_a_layer_that_became_no_image_is_not_found(dist: Path, tmp_path: Path) -> None:
-    promote.into_dist(candidate(tmp_path), {})
-    assert promote.existing(f"renamed-{IMAGE}", must_be_verified=False) is None
+def test_an_image_of_another_name_is_not_found(checkout: Checkout, tmp_path: Path) -> None:
+    promote.into_dist(candidate(tmp_path), {}, checkout)
+    other = replace(FIRST, name="renamed")
+    assert promote.existing(other, must_have_passed=False, checkout=checkout) is None
