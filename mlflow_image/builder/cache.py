@@ -1,4 +1,4 @@
-"""Keeps the cache bounded: removes what is old or too much, never what something stands on."""
+"""Bounds the cache: removes old and excess entries, never one that a VM or a build uses."""
 
 from __future__ import annotations
 
@@ -12,33 +12,40 @@ from pathlib import Path
 
 import psutil
 
+from mlflow_image import files
 from mlflow_image.builder import layers
+from mlflow_image.builder.place import scratch
 from mlflow_image.host import processes, rootless
-from mlflow_image.paths import HERE, cache
+from mlflow_image.paths import HERE, Checkout, cache
 
 LIMIT_BYTES = 30 * 10**9
 MAX_AGE_S = 60 * 24 * 3600
-LOG_AGE_S = 14 * 24 * 3600
+DAY_S = 24 * 3600
+LOG_AGE_S = 14 * DAY_S
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Something that can be removed: a layer, a stored file, programs that were built here."""
+    """A removable entry: a layer, a stored file, or programs that were built here."""
 
     path: Path
     bytes: int
     used_at: float
 
 
-def collect(
-    keep: Iterable[Path], *, limit_bytes: int = LIMIT_BYTES, max_age_s: float = MAX_AGE_S
+def bound(
+    keep: Iterable[Path],
+    *,
+    limit_bytes: int = LIMIT_BYTES,
+    max_age_s: float = MAX_AGE_S,
+    checkout: Checkout = HERE,
 ) -> list[Entry]:
     """Remove what crashed builds left, then old entries, then the least recently used ones.
 
-    keep: files that must stay, with every layer below them; a file that is also linked
-    into dist/ costs nothing twice and is counted once. Returns what was removed.
+    keep: files that must stay, with every layer below them. A file that is linked into dist/
+    too takes its space once and is counted once. Returns the removed entries.
     """
-    remove_leftovers()
+    remove_leftovers(checkout)
     kept = with_parents({path.resolve() for path in keep} | claimed())
     entries = sorted(all_entries(), key=lambda entry: entry.used_at)
     total = sum(entry.bytes for entry in entries)
@@ -58,10 +65,10 @@ def all_entries() -> list[Entry]:
     """Every layer and stored file of the cache, and every program that was built into it."""
     kinds = ("layers", "native", "packer")
     folders = [p for kind in kinds for p in (cache() / kind).glob("*") if p.is_dir()]
-    files = (cache() / "store" / "sha256").glob("*/*")
+    stored = (cache() / "store" / "sha256").glob("*/*")
     found = []
-    for path in (*folders, *files):
-        with contextlib.suppress(FileNotFoundError):  # another command removed it just now
+    for path in (*folders, *stored):
+        with contextlib.suppress(FileNotFoundError):  # another command has removed it
             found.append(entry_of(path))
     return found
 
@@ -69,8 +76,8 @@ def all_entries() -> list[Entry]:
 def entry_of(path: Path) -> Entry:
     """Size on disk and last use, which is when a build last claimed it.
 
-    Access times say nothing: every plan reads the records of all layers, and a file
-    system may not keep any.
+    Access times are useless here: every plan reads the records of all layers, and a file
+    system may not store access times.
     """
     stat = path.lstat()
     if path.is_file():
@@ -80,15 +87,15 @@ def entry_of(path: Path) -> Entry:
     return Entry(path.resolve(), size_bytes, max(stat.st_mtime for stat in stats))
 
 
-def with_parents(files: set[Path]) -> set[Path]:
-    """The files, and the records of all layers below those that they belong to."""
+def with_parents(paths: set[Path]) -> set[Path]:
+    """The files, and the records of all layers below the layers that they belong to."""
     by_key = {
         record["key"]: folder
         for folder in (cache() / "layers").glob("*")
         if (record := layers.read_record(folder))
     }
-    found = set(files)
-    for file in files:
+    found = set(paths)
+    for file in paths:
         record = layers.read_record(file.parent)
         while record and (parent := by_key.get(record["parts"].get("parent", ""))):
             found.add((parent / layers.RECORD_NAME).resolve())
@@ -96,46 +103,47 @@ def with_parents(files: set[Path]) -> set[Path]:
     return found
 
 
-def remove_leftovers() -> None:
-    """Scratch folders of builds that are no more, half downloads, old logs."""
-    for folder in (cache() / "work").glob("*-*"):
-        pid = folder.name.rpartition("-")[2]
-        if not (pid.isdigit() and psutil.pid_exists(int(pid))) and not stood_on(folder):
+def remove_leftovers(checkout: Checkout = HERE) -> None:
+    """Remove scratch folders of ended builds, unfinished downloads and images, old logs."""
+    for folder in scratch().glob("[!.]*"):
+        if not (processes.has_living_owner(folder) or is_used_by_vm(folder)):
             rootless.remove(folder)
-    old = time.time() - LOG_AGE_S
-    for place in ((cache() / "store" / "incoming"), HERE.state / "logs"):
-        for path in place.glob("*"):
-            age = 24 * 3600 if place.name == "incoming" else LOG_AGE_S
-            with contextlib.suppress(FileNotFoundError):  # a download has ended just now
-                if path.lstat().st_mtime < max(old, time.time() - age):
-                    rootless.remove(path)
+    remove_older(scratch().glob(".*"), DAY_S)
+    remove_older((cache() / "store" / "incoming").glob("*"), DAY_S)
+    remove_older(checkout.dist.glob(f".*{files.SUFFIX}"), DAY_S)
+    remove_older((checkout.state / "logs").glob("*"), LOG_AGE_S)
 
 
-def stood_on(folder: Path) -> bool:
-    """Whether the VM of a failed bake, kept by --on-error=abort, still runs in a folder."""
+def remove_older(paths: Iterable[Path], age_s: float) -> None:
+    """Remove what was not written for so long."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # another command has removed it
+            if time.time() - path.lstat().st_mtime > age_s:
+                rootless.remove(path)
+
+
+def is_used_by_vm(folder: Path) -> bool:
+    """Whether the VM of a failed build, kept by --on-error=abort, still runs in a folder."""
     place = f"{folder}/"
-    processes = psutil.process_iter(["cmdline"])
-    return any(place in word for process in processes for word in process.info["cmdline"] or ())
+    running = psutil.process_iter(["cmdline"])
+    return any(place in word for process in running for word in process.info["cmdline"] or ())
 
 
 @contextlib.contextmanager
 def claim(paths: Iterable[Path]) -> Iterator[None]:
-    """Note that these files are used now; until the end no other command removes them.
+    """Keep other commands from removing these files until the end.
 
-    Some may not be there yet. A claim ends with its process, however that ends.
+    The files may not exist yet. A claim ends with its process, even after kill -9.
     """
     wanted = [path.resolve() for path in paths]
     for path in wanted:
         with contextlib.suppress(FileNotFoundError):
             os.utime(path)
-    here = processes.Process(os.getpid(), processes.start_time(os.getpid()) or "")
+    here = processes.this_process()
     note = cache() / "claims" / f"{here.pid}.json"
     note.parent.mkdir(parents=True, exist_ok=True)
-    beside = note.with_suffix(".new")
-    beside.write_text(
-        json.dumps({"started": here.started, "paths": [str(path) for path in wanted]})
-    )
-    beside.replace(note)
+    content = {"started": here.started, "paths": [str(path) for path in wanted]}
+    files.write(note, json.dumps(content))
     try:
         yield
     finally:
@@ -143,12 +151,12 @@ def claim(paths: Iterable[Path]) -> Iterator[None]:
 
 
 def claimed() -> set[Path]:
-    """What the running builds have claimed; the notes of ended ones are removed."""
+    """The files that running builds have claimed; removes the notes of ended builds."""
     found: set[Path] = set()
     for note in (cache() / "claims").glob("*.json"):
         try:
             known = json.loads(note.read_text())
-        except FileNotFoundError:  # its build ended just now
+        except FileNotFoundError:  # its build has ended
             continue
         if processes.is_alive(processes.Process(int(note.stem), known["started"])):
             found |= {Path(path) for path in known["paths"]}

@@ -1,4 +1,4 @@
-"""What this host can do, as rows: tools and versions, accelerator, disk, memory, network, cache."""
+"""What this host can do: tools and versions, accelerator, disk, memory, network, cache."""
 
 from __future__ import annotations
 
@@ -8,38 +8,37 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from rich.table import Table
 
 from mlflow_image import command
-from mlflow_image.builder import cache as layer_cache
-from mlflow_image.builder import recipe
+from mlflow_image.builder import requirements
 from mlflow_image.builder.bake import packer
+from mlflow_image.builder.cache import all_entries
 from mlflow_image.errors import Failure, as_typed
-from mlflow_image.host import accelerator, rootless
+from mlflow_image.host import accelerator, resources, rootless
 from mlflow_image.inputs import anaconda
-from mlflow_image.paths import HERE, cache
+from mlflow_image.paths import HERE
 from mlflow_image.progress import human_bytes
 
 PACKAGES_FILE = HERE.root / "scripts" / "host" / "packages.txt"
-#: Programs that say their version in other words than --version.
+#: Programs that print their version with another option than --version.
 VERSION_WORDS = {"ssh": "-V", "mke2fs": "-V", "packer": "version", "newuidmap": "", "mcopy": "-V"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
     found: str
     ok: bool
     needed: bool = True
-    #: What the user can do about it, said when it is not ok.
+    #: What the user can do about it, shown when `ok` is False.
     remedy: str = ""
 
 
 def examine() -> list[Row]:
-    """Look at everything; nothing is changed."""
+    """Run every check; changes nothing."""
     rows = [Row("python", sys.version.split()[0], (3, 10) <= sys.version_info < (3, 14))]
     rows += [tool for tool in tools() if tool.what != "packer"]
     return [*rows, packer_row(), namespaces(), accelerator_row(), *room(), *network()]
@@ -61,7 +60,7 @@ def tools() -> list[Row]:
 
 
 def where(name: str) -> str | None:
-    """The path of a program or file, if it is there."""
+    """The path of a program or file, or None."""
     return (name if Path(name).exists() else None) if name.startswith("/") else shutil.which(name)
 
 
@@ -79,7 +78,7 @@ def version(path: str) -> str:
 def packer_row() -> Row:
     if not shutil.which("packer"):
         go = shutil.which("go")
-        how = f"will be built with {go}" if go else "missing, and Go to build it too"
+        how = f"will be built with {go}" if go else "missing, and so is Go to build it"
         return Row("packer", how, bool(go))
     try:
         return Row("packer", str(packer.find()), True)
@@ -92,7 +91,7 @@ def namespaces() -> Row:
         rootless.require()
     except Failure as failure:
         return Row("user namespaces", str(failure).replace("\n", "; "), False)
-    return Row("user namespaces", "a root tree can be unpacked by this user", True)
+    return Row("user namespaces", "this user can unpack a root tree", True)
 
 
 def accelerator_row() -> Row:
@@ -101,41 +100,39 @@ def accelerator_row() -> Row:
 
 
 def room() -> list[Row]:
-    """Memory, disk, and what the cache takes."""
-    place = cache()
-    place.mkdir(parents=True, exist_ok=True)
-    disk = shutil.disk_usage(place)
-    memory = psutil.virtual_memory()
-    used = sum(entry.bytes for entry in layer_cache.all_entries())
+    """Memory, disk, and the size of the cache."""
+    needed = requirements.of_build()
+    memory_mib = resources.free_memory_mib()
+    disk_mib = resources.free_disk_mib(needed.folder)
+    used = sum(entry.bytes for entry in all_entries())
     return [
         Row(
             "memory",
-            f"{human_bytes(memory.available)} free of {human_bytes(memory.total)}, "
-            f"{human_bytes(recipe.NEEDED_MEMORY_MIB << 20)} needed",
-            memory.available >= recipe.NEEDED_MEMORY_MIB << 20,
-            remedy="stop a VM, or other programs",
+            f"{human_bytes(memory_mib << 20)} free, {human_bytes(needed.memory_mib << 20)} needed",
+            memory_mib >= needed.memory_mib,
+            remedy=requirements.MEMORY_REMEDY,
         ),
         Row(
             "disk",
-            f"{human_bytes(disk.free)} free in {place}, "
-            f"{human_bytes(recipe.NEEDED_DISK_MIB << 20)} needed",
-            disk.free >= recipe.NEEDED_DISK_MIB << 20,
-            remedy="`invoke clean`, or another place with MLFLOW_IMAGE_CACHE",
+            f"{human_bytes(disk_mib << 20)} free in {needed.folder}, "
+            f"{human_bytes(needed.disk_mib << 20)} needed",
+            disk_mib >= needed.disk_mib,
+            remedy=requirements.DISK_REMEDY,
         ),
-        Row("cache", f"{human_bytes(used)} in {place}", True),
+        Row("cache", f"{human_bytes(used)} in {needed.folder}", True),
     ]
 
 
 def network() -> list[Row]:
-    """Whether Anaconda can be fetched; nothing is needed once `invoke fetch` has run."""
+    """Whether Anaconda can be fetched; a build needs no network after `invoke fetch`."""
     installer = anaconda.read_installer()
     why = anaconda.why_not_fetched(installer.url)
-    said = f"{installer.host} {why}: no Anaconda" if why else f"{installer.host} offers Anaconda"
-    return [Row("network", said, not why, False)]
+    found = f"{installer.host} {why}: no Anaconda" if why else f"{installer.host} offers Anaconda"
+    return [Row("network", found, not why, needed=False)]
 
 
 def table(rows: list[Row]) -> Table:
-    """The rows as people read them."""
+    """The rows as a table for the terminal."""
     shown = Table(box=None, pad_edge=False)
     for heading in ("", "what", "found"):
         shown.add_column(heading, overflow="fold")

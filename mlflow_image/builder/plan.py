@@ -1,7 +1,8 @@
-"""What a build would do: each layer cached or stale, what made it so, and the expected time."""
+"""What a build will do: each layer cached or stale, the reasons, and the expected time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlflow_image.builder import layers
@@ -13,7 +14,7 @@ MAX_REASONS = 6
 
 @dataclass(frozen=True)
 class Row:
-    """One layer's fate."""
+    """What happens to one layer. expected_s: None when no such layer was made before."""
 
     layer: Layer
     cached: bool
@@ -21,23 +22,23 @@ class Row:
     expected_s: float | None
 
 
-def make(of: list[Layer], rebuild: str = "") -> list[Row]:
-    """The fate of each layer; `rebuild` names one that is made anew with all above it."""
+def decide(stack: Sequence[Layer], rebuild: str = "") -> list[Row]:
+    """What happens to each layer; `rebuild` names one that is made again, with all above it."""
     rows: list[Row] = []
     forced = False
-    for layer in of:
+    for layer in stack:
         forced = forced or layer.name == rebuild
         cached = layer.built and not forced
         why = () if cached else tuple(layers.reasons(layer))
         if forced and layer.built:
-            why = ("asked for",)
+            why = ("requested by --rebuild",)
         expected = None if cached else layers.expected_seconds(layer)
         rows.append(Row(layer, cached, why, expected))
     return rows
 
 
 def table(rows: list[Row]) -> str:
-    """The plan as people read it: a line a layer, and below a stale one what made it so."""
+    """The plan as text: one line for each layer, and the reasons below a stale one."""
     lines = ["Plan"]
     for row in rows:
         expected = human_seconds(row.expected_s) if row.expected_s is not None else "unknown"
@@ -50,13 +51,13 @@ def table(rows: list[Row]) -> str:
 
 
 def outlook(rows: list[Row]) -> str:
-    """How long it will take, in one line, as far as past builds tell."""
+    """The expected time in one line, from earlier builds."""
     stale = [row for row in rows if not row.cached]
     if not stale:
-        return "every layer is there: nothing is to be made"
+        return "every layer is in the cache"
     unknown = [row.layer.name for row in stale if row.expected_s is None]
     known = human_seconds(sum(row.expected_s or 0 for row in stale))
     if not unknown:
-        return f"expected: {known}, and the verification"
-    more = "" if len(unknown) == len(stale) else f"{known}, and "
-    return f"expected: {more}what was never built here ({', '.join(unknown)})"
+        return f"expected: {known}, then the verification"
+    more = "" if len(unknown) == len(stale) else f"{known}, then "
+    return f"expected: {more}layers that were never built here ({', '.join(unknown)})"

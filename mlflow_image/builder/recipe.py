@@ -1,166 +1,157 @@
-"""The recipe: from a definition to a sealed, verified image in dist/."""
+"""The order of a build: from a definition to a sealed, verified image in dist/."""
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
 from mlflow_image import progress
-from mlflow_image.builder import cache as layer_cache
-from mlflow_image.builder import layers, make_layer, plan
+from mlflow_image.builder import cache, describe, keys, layers, make_layer, plan, requirements
 from mlflow_image.builder.bake import packer
+from mlflow_image.builder.bake.in_vm import How
 from mlflow_image.builder.layers import Layer
+from mlflow_image.builder.place import logs_folder
 from mlflow_image.checks import contract
-from mlflow_image.errors import Failure, Refusals
-from mlflow_image.host import accelerator, rootless
+from mlflow_image.errors import Failure
 from mlflow_image.images import manifest, promote
-from mlflow_image.images.find import Image, login_of
+from mlflow_image.images.find import Image
 from mlflow_image.images.manifest import Candidate
 from mlflow_image.inputs import gather
-from mlflow_image.inputs.anaconda import Installer
 from mlflow_image.inputs.definition import Definition
 from mlflow_image.inputs.gather import Freshness, Inputs
 from mlflow_image.inputs.operating_systems import support_warning
-from mlflow_image.paths import cache
+from mlflow_image.paths import HERE, Checkout
 from mlflow_image.server import vms
-
-#: What a cold build writes beside the store: trees, their tars, disks.
-NEEDED_DISK_MIB = 12_000
-#: How often such a build has Anaconda's files at once: disks, trees, tars (counted, not measured).
-ANACONDA_COPIES = 4
-NEEDED_MEMORY_MIB = 2_000
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a build is run; none of it changes what the image is."""
+    """How a build runs; nothing here changes what the image is.
+
+    rebuild: name of a layer that is made again, with all layers above it.
+    """
 
     freshness: Freshness = field(default_factory=Freshness)
     packer: str = ""
     firmware: str = "bios"
     keep_on_error: bool = False
     verify: bool = True
-    #: Name of a layer that is made anew, with all above it.
     rebuild: str = ""
     apt_mirror: str = ""
+    checkout: Checkout = field(default=HERE)
 
 
 def build_image(definition: Definition, options: Options) -> Image:
-    """Make what is stale, seal, verify, promote; returns the image in dist/.
+    """Make the stale layers, seal, verify, promote; returns the image in dist/.
 
-    Raises Refusal before anything is started, Failure when the work fails; either way
-    nothing half-made is left and nothing runs.
+    Raises Refusal before anything is started, Failure when the work fails; after either,
+    nothing incomplete is left and nothing runs.
     """
     warn_of_support(definition)
-    wanted = gather.gather(definition, options.freshness, options.apt_mirror)
-    stack = layers.of(wanted)
-    used = {layer.directory / layers.RECORD_NAME for layer in stack} | wanted.files
-    with layer_cache.claim(used):
-        return make(stack, wanted, options)
-
-
-def make(stack: list[Layer], wanted: Inputs, options: Options) -> Image:
-    """Make the stale layers, verify what comes out, promote it; returns the image in dist/."""
-    rows = plan.make(stack, options.rebuild)
-    progress.say(plan.table(rows))
-    progress.say(plan.outlook(rows))
-    stale = [row.layer for row in rows if not row.cached]
-    if not stale:
-        name = manifest.image_id(stack[-1], wanted)
-        if image := promote.existing(name, options.verify):
-            progress.say(f"nothing changed: {image.directory} is up to date")
+    inputs = gather.gather(definition, options.freshness, options.apt_mirror)
+    stack = keys.of(inputs, options.checkout)
+    used = {layer.directory / layers.RECORD_NAME for layer in stack} | inputs.files
+    with cache.claim(used):
+        rows = plan.decide(stack, options.rebuild)
+        progress.say(plan.table(rows))
+        progress.say(plan.outlook(rows))
+        stale = [row.layer for row in rows if not row.cached]
+        if not stale and (image := up_to_date(stack, inputs, options)):
             return image
-    else:
-        require_host(wanted.installer)
-    with_packer = packer.find(options.packer, offline=options.freshness.offline)
+        candidate = make(stack, stale, inputs, options)
+        return verify_and_promote(candidate, stack, options)
+
+
+def up_to_date(stack: Sequence[Layer], inputs: Inputs, options: Options) -> Image | None:
+    """The image that these layers became already, if it is still in dist/."""
+    found = promote.existing(
+        describe.image_id(stack[-1], inputs),
+        must_have_passed=options.verify,
+        checkout=options.checkout,
+    )
+    if found:
+        progress.say(f"nothing changed: {found.directory} is up to date")
+    return found
+
+
+def make(
+    stack: Sequence[Layer], stale: Sequence[Layer], inputs: Inputs, options: Options
+) -> Candidate:
+    """Fetch what is missing, make the stale layers, describe the sealed disk."""
+    offline = options.freshness.offline
+    if stale:
+        requirements.require_host(inputs.installer)
+    with_packer = packer.find(options.packer, offline=offline)
     if stale:
         progress.say(f"using {with_packer}")
-        offline = options.freshness.offline
-        needed = gather.needed_by({layer.name for layer in stale}, wanted, offline=offline)
+        needed = gather.needed_by({layer.name for layer in stale}, inputs, offline=offline)
         gather.fetch(needed, offline=offline, mirror=options.apt_mirror)
-    how = make_layer.How(with_packer, options.firmware, options.keep_on_error)
+    how = How(with_packer, options.firmware, options.keep_on_error)
     for layer in stale:
-        make_layer.make_layer(layer, stack, wanted, how, remake=layer.built)
-    candidate = manifest.complete(stack, wanted, with_packer)
-    logs = make_layer.logs_folder("verify")
+        below = stack[: stack.index(layer)]
+        job = make_layer.Job(layer, below, inputs, how, options.checkout)
+        make_layer.make_layer(job, remake=layer.built)
+    return describe.complete(stack, inputs, with_packer, options.checkout)
+
+
+def verify_and_promote(candidate: Candidate, stack: Sequence[Layer], options: Options) -> Image:
+    """Check the image's contract if asked to, move the image into dist/, bound the cache.
+
+    Raises Failure, and leaves dist/ as it is, when the contract does not pass.
+    """
+    logs = logs_folder("verify", options.checkout)
     if options.verify:
-        candidate = verified(candidate, logs)
+        candidate = verify(candidate, logs)
     kept = {layer.name: layer.directory / "logs" for layer in stack}
-    image = promote.into_dist(candidate, {**kept, "verify": logs})
-    layer_cache.collect(vms.backing_files())
+    image = promote.into_dist(candidate, {**kept, "verify": logs}, options.checkout)
+    cache.bound(vms.backing_files(), checkout=options.checkout)
     return image
 
 
-def verified(candidate: Candidate, logs: Path) -> Candidate:
-    """Run the image's contract; returns the candidate marked, raises Failure if it fails."""
-    record = contract.run(candidate.disk, logs, login_of(candidate.manifest))
-    content = {**candidate.manifest, "verification": record}
-    manifest.write(candidate.directory, content)
+def verify(candidate: Candidate, logs: Path) -> Candidate:
+    """Run the image's contract and record its result; raises Failure when it does not pass."""
+    known = candidate.manifest
+    checked = replace(known, verification=contract.run(candidate.disk, logs, known.login))
+    manifest.write(candidate.directory, checked)
     try:
-        contract.refuse_unverified(record, logs)
+        contract.require_passed(checked.verification, logs)
     except Failure as failure:
-        failure.add_remedy("the image is not promoted into dist/")
+        failure.add_remedy("the image was not promoted into dist/")
         raise
-    return Candidate(candidate.directory, content)
-
-
-def require_host(installer: Installer | None = None) -> None:
-    """Refuse early what would fail late, all at once: disk, memory, user namespaces.
-
-    Says once how the guest's processor is run.
-    """
-    rootless.require()
-    place = cache()
-    place.mkdir(parents=True, exist_ok=True)
-    anaconda_bytes = installer.installed_bytes if installer else 0
-    needed_disk = NEEDED_DISK_MIB + (ANACONDA_COPIES * anaconda_bytes >> 20)
-    free_disk = shutil.disk_usage(place).free >> 20
-    free_memory = packer.free_memory_mib()
-    faults = []
-    if free_disk < needed_disk:
-        faults.append(
-            f"not enough disk: {needed_disk} MiB are needed in {place}, {free_disk} MiB are "
-            "free; `invoke clean`, or put the cache elsewhere with MLFLOW_IMAGE_CACHE"
-        )
-    if free_memory < NEEDED_MEMORY_MIB:
-        faults.append(
-            f"not enough memory: {NEEDED_MEMORY_MIB} MiB are needed, {free_memory} MiB are free; "
-            "stop a VM (`invoke status`), or other programs"
-        )
-    if faults:
-        raise Refusals("this host cannot build an image now:", faults)
-    progress.say(str(accelerator.choose()))
+    return replace(candidate, manifest=checked)
 
 
 def warn_of_support(definition: Definition) -> None:
-    """Say it when the operating system is near the end of its support."""
+    """Warn when the operating system is near the end of its support."""
     if warning := support_warning(definition.system, date.today()):
         progress.warn(warning)
 
 
-def tell(image: Image) -> None:
-    """What was made, how large, how long each step took, what to type next."""
+def report(image: Image) -> None:
+    """Print what was made, its size, how long each step took, what to type next."""
     known = image.manifest
-    size = progress.human_bytes(known["disk"]["bytes"])
+    if known is None:
+        return
+    size = progress.human_bytes(known.disk.bytes)
     times = ", ".join(
         f"{name} {progress.human_seconds(taken['total'])}"
-        for name, taken in known["seconds"].items()
+        for name, taken in known.seconds.items()
         if taken["total"] is not None
     )
-    check = known["verification"]
+    check = known.verification
+    checks = f", {check.tests} checks in {check.seconds:.0f} s" if check.seconds else ""
     lines = [
         "",
         f"image     {image.id}",
-        f"disk      {image.disk} ({size}, grows from {known['disk']['virtual_mib']} MiB)",
-        f"holds     {known['os']}, {known['python']['distribution']} Python "
-        f"{known['python']['version']}, mlflow {known['mlflow']}",
+        f"disk      {image.disk} ({size}, grows from {known.disk.virtual_mib} MiB)",
+        f"contents  {known.os}, {known.python.distribution} Python "
+        f"{known.python.version}, mlflow {known.mlflow}",
         f"times     {times}",
-        f"verified  {check['result']}"
-        + (f", {check['tests']} checks in {check['seconds']:.0f} s" if "tests" in check else ""),
+        f"verified  {check.result}{checks}",
         "",
-        "next: `invoke up` (a VM to try it), or `invoke smoke-test`",
+        "next: `invoke up` starts a VM; `invoke smoke-test` tests the image",
     ]
     for line in lines:
         progress.say(line)

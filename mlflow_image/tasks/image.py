@@ -1,4 +1,4 @@
-"""Tasks that make images: plan, fetch, build-image."""
+"""Tasks that make images: plan, fetch, build-image, verify-image."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 from invoke.context import Context
 
 from mlflow_image import progress
-from mlflow_image.builder import layers, make_layer, recipe
-from mlflow_image.builder import plan as plans
+from mlflow_image.builder import keys, recipe
 from mlflow_image.builder.bake import packer
+from mlflow_image.builder.place import logs_folder
+from mlflow_image.builder.plan import decide, outlook, table
 from mlflow_image.builder.recipe import Options
 from mlflow_image.checks import contract
 from mlflow_image.errors import Failure, Refusal
@@ -18,26 +19,24 @@ from mlflow_image.inputs import definition, gather
 from mlflow_image.inputs.definition import Definition
 from mlflow_image.inputs.gather import Freshness
 from mlflow_image.tasks.task import refuse_unknown, task
-from mlflow_image.vm import qemu
+from mlflow_image.vm.firmware import ovmf_files
 
 DEFINITION_HELP = {
     "definition": "the image definition; default: image.yaml",
     "os": "override: ubuntu-22.04, ubuntu-24.04 or debian-12",
     "python": "override: anaconda, system or auto",
     "packages": "override: full or server",
-    "offline": "use no network: everything must be in the store",
+    "offline": "use no network; every input must be in the store",
     "refresh": "resolve the apt packages again",
-    "no-refresh": "keep the list of apt packages, however old",
+    "no-refresh": "keep the list of apt packages, even an old one",
 }
 
 
-#: What --rebuild may name.
-LAYERS = ("base", "python", "image-files", "sealed")
 BUILD_FIRMWARES = ("bios", "uefi")
 
 
 def freshness(offline: bool, refresh: bool, no_refresh: bool) -> Freshness:
-    """What the flags about the network mean; raises Refusal when they contradict each other."""
+    """The flags about the network; raises Refusal when they contradict each other."""
     if refresh and (no_refresh or offline):
         raise Refusal("--refresh contradicts --no-refresh and --offline", remedy="give one of them")
     return Freshness(offline, True if refresh else False if no_refresh else None)
@@ -56,9 +55,9 @@ def mirror(context: Context) -> str:
         **DEFINITION_HELP,
         "packer": "the Packer program to use; default: the one on PATH, else one built with Go",
         "no-verify": "do not boot and check the sealed image",
-        "on-error": "cleanup, or abort: keep the VM of a failed bake for a look",
+        "on-error": "cleanup, or abort: keep the VM of a failed layer running for inspection",
         "firmware": "firmware of the build VM: bios or uefi",
-        "rebuild": "make this layer and all above it anew: base, python, image-files or sealed",
+        "rebuild": "make this layer and all above it again: base, python, image-files or sealed",
     }
 )
 def build_image(
@@ -76,12 +75,12 @@ def build_image(
     firmware: str = "bios",
     rebuild: str = "",
 ) -> None:
-    """Bake, seal and verify the image, as far as it changed."""
+    """Build the image: make stale layers, seal, verify, promote."""
     refuse_unknown("on-error", on_error, ("cleanup", "abort"))
     refuse_unknown("firmware", firmware, BUILD_FIRMWARES)
     if firmware != "bios":
-        qemu.ovmf_files(firmware)
-    refuse_unknown("rebuild", rebuild, ("", *LAYERS))
+        ovmf_files(firmware)
+    refuse_unknown("rebuild", rebuild, ("", *keys.NAMES))
     options = Options(
         freshness=freshness(offline, refresh, no_refresh),
         packer=packer,
@@ -92,22 +91,22 @@ def build_image(
         apt_mirror=mirror(context),
     )
     image = recipe.build_image(read_definition(definition, os, python, packages), options)
-    recipe.tell(image)
+    recipe.report(image)
 
 
 @task(help={"image": "id, folder or disk file; default: the newest"})
 def verify_image(context: Context, image: str = "") -> None:
     """Boot an image and check its contract with Testinfra.
 
-    The result goes into the image's manifest.
+    Records the result in the image's manifest.
     """
     found = find.resolve(image or None)
-    logs = make_layer.logs_folder("verify")
-    record = contract.run(found.disk, logs, found.login)
+    logs = logs_folder("verify")
+    result = contract.run(found.disk, logs, found.login)
     if found.manifest:
-        promote.record_verification(found.directory, record)
-    progress.say(f"{found.id}: {record['summary']}")
-    contract.refuse_unverified(record, logs)
+        promote.add_verification(found.directory, result)
+    progress.say(f"{found.id}: {result.summary}")
+    contract.require_passed(result, logs)
 
 
 @task(help=DEFINITION_HELP)
@@ -127,9 +126,9 @@ def plan(
         freshness(offline, refresh, no_refresh),
         mirror(context),
     )
-    rows = plans.make(layers.of(wanted))
-    progress.say(plans.table(rows))
-    progress.say(plans.outlook(rows))
+    rows = decide(keys.of(wanted))
+    progress.say(table(rows))
+    progress.say(outlook(rows))
 
 
 @task(help={key: DEFINITION_HELP[key] for key in DEFINITION_HELP if key != "offline"})
@@ -144,7 +143,7 @@ def fetch(
 ) -> None:
     """Fetch every input, for `build-image --offline`.
 
-    Where the host has no Packer, that is built as well.
+    Builds Packer as well where the host has none.
     """
     wanted = gather.gather(
         read_definition(definition, os, python, packages),
@@ -154,6 +153,6 @@ def fetch(
     gather.fetch(wanted, offline=False, mirror=mirror(context))
     try:
         progress.say(f"builds will use {packer.find()}")
-    except Failure as failure:  # perhaps it is another host that will build
+    except Failure as failure:  # another host may do the build
         progress.warn(str(failure))
-    progress.say("everything that this build needs is in the store")
+    progress.say("every input of this build is in the store")

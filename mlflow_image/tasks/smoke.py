@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from invoke.context import Context
 
 from mlflow_image import progress
-from mlflow_image.builder import make_layer
+from mlflow_image.builder.place import logs_folder
 from mlflow_image.checks import smoke_image
 from mlflow_image.checks.smoke import check
 from mlflow_image.checks.smoke.report import Report
@@ -44,7 +44,7 @@ def smoke_test(
             progress.say(f"what was deleted lies in the bin of {server} until `mlflow gc` there")
     else:
         booted = find.resolve(image or None)
-        logs = make_layer.logs_folder("smoke-test")
+        logs = logs_folder("smoke-test")
         try:
             with shown(f"smoke test of {booted.id}", json) as on_step:
                 report = smoke_image.check_image(booted, logs, on_step)

@@ -12,16 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image.builder import layers
-from mlflow_image.builder.bake import payload
 from mlflow_image.inputs.anaconda import Decision
-from mlflow_image.inputs.apt import Package, Resolution
+from mlflow_image.inputs.apt import Resolution
 from mlflow_image.inputs.definition import Definition
 from mlflow_image.inputs.gather import Inputs
 from mlflow_image.inputs.store import Store
 from mlflow_image.inputs.wheels import Wheel
 from mlflow_image.paths import HERE, Checkout
 from mlflow_image.progress import Step
+from tests.unit.samples import package
 
 #: When the lists of the small inputs were made.
 RESOLVED_AT = 1_700_000_000.0
@@ -67,12 +66,6 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
     return make
 
 
-def package(name: str, version: str = "1.0", sha256: str = "") -> Package:
-    """A small .deb's row."""
-    found = sha256 or f"{abs(hash((name, version))):064x}"[-64:]
-    return Package(name, version, "amd64", found, 1000, f"Package: {name}\nVersion: {version}")
-
-
 @pytest.fixture
 def make_inputs(store: Store) -> Callable[..., Inputs]:
     """Makes small inputs: make_inputs(mlflow="3.18.0", apt={"bash": "5.2"}, disk_mib=8192)."""
@@ -104,16 +97,14 @@ def make_inputs(store: Store) -> Callable[..., Inputs]:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of image_files/ and scripts/guest/ that a test may change."""
+def checkout(tmp_path: Path) -> Checkout:
+    """A checkout whose files a test may change; its code is ours."""
     folder = tmp_path / "checkout"
     ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(HERE.image_files, folder / "image_files", symlinks=True, ignore=ignore)
-    shutil.copytree(HERE.guest_scripts, folder / "scripts" / "guest", symlinks=True, ignore=ignore)
+    for name in ("image_files", "scripts/guest", "packer", "cloud-init"):
+        shutil.copytree(HERE.root / name, folder / name, symlinks=True, ignore=ignore)
     (folder / "mlflow_image").symlink_to(HERE.code)
-    for module in (layers, payload):
-        monkeypatch.setattr(module, "HERE", Checkout(folder))
-    return folder
+    return Checkout(folder)
 
 
 @dataclass

@@ -13,6 +13,7 @@ import pytest
 
 from mlflow_image import command
 from mlflow_image.errors import Failure
+from tests.unit.samples import gone
 
 #: Starts a child that would live for a minute, names it, and waits.
 WITH_CHILD = "sleep 60 >/dev/null 2>&1 & echo $!; wait"
@@ -31,19 +32,6 @@ def ctrl_c(after_s: float = 0) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGALRM, before)
-
-
-def gone(pid: int, within_s: float = 5.0) -> bool:
-    """Whether a process ends (a zombie has ended) within some seconds."""
-    until = time.monotonic() + within_s
-    while time.monotonic() < until:
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_run_returns_both_streams_the_exit_code_and_the_time() -> None:

@@ -1,4 +1,4 @@
-"""The guest's packages as a root folder of this host, where their Python runs natively."""
+"""A chroot of the guest's packages on this host, where the guest's Python runs natively."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mlflow_image.errors import Failure
 from mlflow_image.host import rootless
 from mlflow_image.inputs.gather import Inputs
 
-#: Where the guest has its disc.
+#: Where the steps find the payload.
 PAYLOAD = "/run/payload"
 
-#: $1: the root; the others: .debs. Where /usr is merged, libc6 relies on links of base-files.
+#: $1: the root; the others: .debs. libc6 of a merged /usr needs the links of base-files.
 UNPACK = """set -eu
 root=$1
 shift
@@ -30,7 +30,7 @@ done
 rm "$root/data.tar"
 """
 
-#: Run in the root: what of the packages' own scripts a Python may see. ctypes looks for
+#: Run in the root: the parts of the packages' scripts that Python needs. ctypes finds
 #: libraries in ldconfig's list.
 SET_UP = """set -eu
 cp /usr/share/base-passwd/passwd.master /etc/passwd
@@ -38,10 +38,10 @@ cp /usr/share/base-passwd/group.master /etc/group
 ldconfig
 """
 
-#: $1: the root; $2: `bind` where another /proc than a new one will do; the others: the command.
-#: It gets what Python expects of a running system, a place for semaphores among it. It gets no
-#: network, as in the build VM, nothing of this host's processes, and no capability: wheels run
-#: code. A user namespace may not mount /proc in a container that hides a part of its own.
+#: $1: the root; $2: `bind` allows the host's /proc if a new one cannot be mounted; the others:
+#: the command. The chroot has what Python expects of a running system, such as /dev/shm for
+#: semaphores. Wheels run code, so it has no network, no host processes and no capability.
+#: A user namespace cannot mount /proc in a container that hides a part of its own /proc.
 RUN = """set -eu
 root=$1
 may_bind=$2
@@ -62,14 +62,14 @@ exec unshare --net --ipc --uts -- chroot "$root" \\
   /usr/bin/setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
 """
 
-#: Nothing else of the caller's environment, secrets among it, is there.
+#: The whole environment; the caller's variables, which may hold secrets, are not passed on.
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
 }
 
-#: Says whether the guest's Python can do here what will be asked of it. A module of its own
-#: that cannot be imported would be missing from the list of modules without a word.
+#: Tests that the guest's Python works here. A standard module that cannot be imported would
+#: otherwise be missing from the module list without an error.
 PROBE = """
 import importlib, multiprocessing, pkgutil, sys
 multiprocessing.Lock()
@@ -81,14 +81,14 @@ for module in pkgutil.iter_modules(own):
 
 
 def unpack_packages(inputs: Inputs, root: Path) -> None:
-    """The base's packages, as far as a Python needs them.
+    """Unpack the base's packages, except the kernel's.
 
-    All of them but the kernel's: a module that lacks a library is missing from the list without
-    a word. That takes 6 s; those alone that Python depends on would take 2 s. Raises Failure
-    when they cannot be had or their Python does not run here.
+    All of them, because a module without its library would be missing from the module list
+    without an error. This takes 6 s; only Python's dependencies would take 2 s. Raises Failure
+    when a package is missing or the guest's Python does not work here.
     """
     if not inputs.apt_packages:
-        raise Failure("the base's packages are not known")
+        raise Failure("a cloud image has no list of packages")
     wanted = [p for p in inputs.apt_packages if not p.name.startswith("linux-")]
     debs = [inputs.store.verified(package.sha256, package.label) for package in wanted]
     root.mkdir()
@@ -97,12 +97,12 @@ def unpack_packages(inputs: Inputs, root: Path) -> None:
         if done.returncode == 0:
             done = rootless.run(inside(root, words), check=False)
     if done.returncode != 0:
-        said = command.last_lines(done.stderr, 1)
-        raise Failure(f"its Python {inputs.python} does not run on this host: {said}")
+        last = command.last_lines(done.stderr, 1)
+        raise Failure(f"the guest's Python {inputs.python} does not run on this host: {last}")
 
 
 def put_payload(files: Mapping[str, Path], root: Path) -> None:
-    """Copies of what the guest finds on its disc, where it has that disc."""
+    """Copy the payload to the place where the steps find it."""
     for name, path in files.items():
         target = root / PAYLOAD.lstrip("/") / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,14 +112,14 @@ def put_payload(files: Mapping[str, Path], root: Path) -> None:
 def stream(
     root: Path, words: list[str], on_line: Callable[[str], None], variables: Mapping[str, str]
 ) -> None:
-    """`command.stream` as root of the folder, in surroundings that go with it."""
+    """`command.stream` as root of the chroot."""
     command.stream([*rootless.prefix(), *inside(root, words, variables)], on_line)
 
 
 def inside(
     root: Path, words: list[str], variables: Mapping[str, str] | None = None
 ) -> list[str | Path]:
-    """A command's words as they are in the root, for whoever is root of the folder."""
+    """The words that run a command in the chroot; the caller must be root of the folder."""
     may_bind = "new" if os.geteuid() == 0 else "bind"
     environment = [
         f"{name}={value}" for name, value in {**ENVIRONMENT, **(variables or {})}.items()

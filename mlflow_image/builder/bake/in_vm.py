@@ -1,125 +1,168 @@
-"""A layer is baked: a VM on the base's disk, its steps run by Packer, its result taken out."""
+"""Makes a layer in a VM: boots the base's disk, runs the steps by Packer, takes the tar."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow_image.builder.bake import chroot, packer, payload
+from mlflow_image.builder.bake import chroot, packer, payload, steps
 from mlflow_image.builder.bake.packer import Packer
-from mlflow_image.builder.bake.template import Bake
-from mlflow_image.builder.disk import raw
-from mlflow_image.builder.disk.tree import SOURCE_DATE_EPOCH
-from mlflow_image.builder.layers import Layer, scripts_of
-from mlflow_image.host import accelerator
-from mlflow_image.progress import Step
-from mlflow_image.vm import qemu, seed
+from mlflow_image.builder.bake.template import PackerBuild
+from mlflow_image.builder.disk.epoch import SOURCE_DATE_EPOCH
+from mlflow_image.builder.place import Place
+from mlflow_image.host import accelerator, qemu_img, resources
+from mlflow_image.paths import HERE, Checkout
+from mlflow_image.vm import seed
+from mlflow_image.vm.firmware import firmware_args, make_variables
 
 CPUS = 2
-#: Room for the tar that a layer hands over; a sparse file that takes what the tar takes.
+#: Room for the tar that a layer hands over; a sparse file that takes only what the tar takes.
 HANDOVER_MIB = 32768
 
 
-def run(
-    layer: Layer,
-    base_disk: Path,
-    files: dict[str, Path],
-    settings: dict[str, str],
-    work: Path,
-    logs: Path,
-    *,
-    with_packer: Packer,
-    step: Step,
-    opt: Path | None = None,
-    firmware: str = "bios",
-    keep_on_error: bool = False,
-    of_cloud_image: bool = False,
-) -> Path:
-    """Bake one layer in a VM on the base's disk; returns the tar of what it made.
+@dataclass(frozen=True)
+class How:
+    """How build VMs run; nothing here changes what a layer is.
 
-    files: the payload, name -> path. settings: environment of the steps; no secrets.
-    opt: a file system that is /opt there, and that nothing can write to.
-    The guest has no network but Packer's own ssh, forwarded from the host's loopback.
+    keep_on_error: keep the VM of a failed step running, for inspection.
     """
-    step.phase("preparing the build VM")
+
+    packer: Packer
+    firmware: str = "bios"
+    keep_on_error: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One layer to make in a VM.
+
+    files: the payload, name -> file. settings: environment of the steps; no secrets.
+    opt: a file system that the guest mounts at /opt, read-only.
+    """
+
+    layer: str
+    base_disk: Path
+    files: Mapping[str, Path]
+    settings: Mapping[str, str]
+    place: Place
+    how: How
+    opt: Path | None = None
+    of_cloud_image: bool = False
+    checkout: Checkout = field(default=HERE)
+
+
+@dataclass(frozen=True)
+class Disks:
+    """The files behind the build VM's disks."""
+
+    main: Path
+    payload: Path
+    handover: Path
+    opt: Path | None = None
+
+
+def run(job: Job) -> Path:
+    """Make one layer in a VM on the base's disk; returns the tar of its result.
+
+    The guest has no network except Packer's ssh, forwarded from the host's loopback.
+    Raises Failure with the step, its output and the guest's console.
+    """
+    place, work = job.place, job.place.work
+    place.step.phase("preparing the build VM")
     public_key = seed.make_key(work)
-    access = payload.access(public_key, work, of_cloud_image=of_cloud_image)
-    disc = payload.write_disc(access | files, work)
-    overlay = work / "overlay.qcow2"
-    raw.overlay(base_disk, overlay)
-    handover = work / "handover.raw"
-    with handover.open("wb") as file:
-        file.truncate(HANDOVER_MIB << 20)
-    qemu.make_variables(work, firmware)
+    access = payload.access(public_key, work, of_cloud_image=job.of_cloud_image)
     output = work / "output"
-    place = chroot.PAYLOAD
-    mounts = ("udevadm settle", f"mkdir -p {place}", f"mount -o ro LABEL=cidata {place}")
-    environment = {
-        **settings,
+    disks = Disks(
+        main=output / "disk.qcow2",
+        payload=payload.write_disc({**access, **job.files}, work),
+        handover=sparse(work / "handover.raw"),
+        opt=job.opt,
+    )
+    overlay = work / "overlay.qcow2"
+    qemu_img.overlay(job.base_disk, overlay)
+    make_variables(work, job.how.firmware)
+    build = PackerBuild(
+        vm_name=disks.main.name,
+        output=str(output),
+        overlay=str(overlay),
+        key=str(work / seed.KEY_NAME),
+        qemu_args=qemu_args(disks, place, job.how.firmware),
+        scripts=tuple(map(str, steps.scripts_of(job.layer, job.checkout))),
+        environment=tuple(f"{name}={value}" for name, value in environment(job).items()),
+        # The disk is thrown away, so no service needs to stop.
+        shutdown_command="systemctl poweroff -ff",
+        ssh_timeout="15m",
+        mounts=mounts(disks),
+    )
+    packer.run(job.how.packer, build, place, keep_on_error=job.how.keep_on_error)
+    disks.main.unlink(missing_ok=True)
+    cut_after_data(disks.handover)
+    return disks.handover
+
+
+def environment(job: Job) -> dict[str, str]:
+    """The environment of the steps."""
+    return {
+        **job.settings,
         "PAYLOAD": chroot.PAYLOAD,
         "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
         "HANDOVER": "/dev/disk/by-id/virtio-handover",
     }
-    plan = Bake(
-        vm_name="disk.qcow2",
-        output=str(output),
-        overlay=str(overlay),
-        key=str(work / seed.KEY_NAME),
-        qemu_args=qemu_args(work, output / "disk.qcow2", disc, handover, opt, logs, firmware),
-        scripts=tuple(map(str, scripts_of(layer.name))),
-        environment=tuple(f"{name}={value}" for name, value in environment.items()),
-        # The disk is thrown away: no service need stop.
-        shutdown_command="systemctl poweroff -ff",
-        ssh_timeout="15m",
-        mounts=(*mounts, "mount -o ro /dev/disk/by-id/virtio-opt /opt") if opt else mounts,
+
+
+def mounts(disks: Disks) -> tuple[str, ...]:
+    """The commands that give the steps their payload, and /opt if it is a disk."""
+    payload_at = chroot.PAYLOAD
+    found = (
+        "udevadm settle",
+        f"mkdir -p {payload_at}",
+        f"mount -o ro LABEL=cidata {payload_at}",
     )
-    packer.bake(with_packer, plan, work, logs, step, keep_on_error=keep_on_error)
-    (output / plan.vm_name).unlink(missing_ok=True)
-    cut_after_data(handover)
-    return handover
+    return (*found, "mount -o ro /dev/disk/by-id/virtio-opt /opt") if disks.opt else found
 
 
-def qemu_args(
-    work: Path,
-    main: Path,
-    disc: Path,
-    handover: Path,
-    opt: Path | None,
-    logs: Path,
-    firmware: str,
-) -> tuple[tuple[str, ...], ...]:
-    """QEMU's switches, all of them: naming one replaces every one that Packer would give."""
+def qemu_args(disks: Disks, place: Place, firmware: str) -> tuple[tuple[str, ...], ...]:
+    """All of QEMU's switches: naming one replaces every switch that Packer would give."""
     blk = "virtio-blk-pci"
     # {{ .SSHHostPort }} is Packer's; naming the address keeps the build VM off the network.
     network = "user,id=user.0,restrict=on,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"
     words = [
         *accelerator.choose().qemu_args,
-        *("-m", f"{packer.memory_mib()}M", "-smp", str(CPUS), "-display", "none"),
-        *qemu.firmware_args(firmware, work),
-        *("-drive", f"if=none,id=main,file={main},format=qcow2,cache=unsafe,discard=unmap"),
-        *("-drive", f"if=none,id=payload,file={disc},format=raw,readonly=on"),
-        *("-drive", f"if=none,id=handover,file={handover},format=raw,cache=unsafe"),
+        *("-m", f"{resources.memory_mib()}M", "-smp", str(CPUS), "-display", "none"),
+        *firmware_args(firmware, place.work),
+        *("-drive", f"if=none,id=main,file={disks.main},format=qcow2,cache=unsafe,discard=unmap"),
+        *("-drive", f"if=none,id=payload,file={disks.payload},format=raw,readonly=on"),
+        *("-drive", f"if=none,id=handover,file={disks.handover},format=raw,cache=unsafe"),
         *("-device", f"{blk},drive=main,bootindex=0", "-device", f"{blk},drive=payload"),
         *("-device", f"{blk},drive=handover,serial=handover"),
-        *opt_args(opt),
+        *opt_args(disks.opt),
         *("-netdev", network, "-device", "virtio-net-pci,netdev=user.0"),
         *("-object", "rng-random,id=rng,filename=/dev/urandom"),
         *("-device", "virtio-rng-pci,rng=rng"),
-        *("-serial", f"file:{logs / packer.CONSOLE_LOG}"),
+        *("-serial", f"file:{place.logs / packer.CONSOLE_LOG}"),
     ]
     return tuple(zip(words[::2], words[1::2], strict=True))
 
 
 def opt_args(opt: Path | None) -> tuple[str, ...]:
-    """QEMU's switches for the file system that is /opt in the guest."""
+    """QEMU's switches for the disk that the guest mounts at /opt."""
     if not opt:
         return ()
     drive = f"if=none,id=opt,file={opt},format=raw,readonly=on"
     return ("-drive", drive, "-device", "virtio-blk-pci,drive=opt,serial=opt")
 
 
+def sparse(disc: Path) -> Path:
+    """An empty disc for the guest's tar."""
+    with disc.open("wb") as file:
+        file.truncate(HANDOVER_MIB << 20)
+    return disc
+
+
 def cut_after_data(disc: Path) -> None:
-    """Shorten a sparse disc to its last written block: what follows reads as endless zeros."""
+    """Shorten a sparse disc to its last written block; the rest reads as zeros."""
     with disc.open("r+b") as file:
         end, size = 0, os.fstat(file.fileno()).st_size
         while end < size:

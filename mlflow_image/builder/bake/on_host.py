@@ -1,6 +1,6 @@
-"""/opt/mlflow, made on this host by the guest's own Python and the guest's own step, as a tar.
+"""Makes /opt/mlflow in a chroot on this host, with the guest's own Python and script, as a tar.
 
-Natively in a chroot where the guest is emulated: a minute instead of six, with the same bytes.
+Runs natively: one minute, where an emulated guest takes six. The bytes are the same.
 """
 
 from __future__ import annotations
@@ -10,34 +10,36 @@ from pathlib import Path
 
 from mlflow_image import command, progress
 from mlflow_image.builder.bake import chroot
-from mlflow_image.builder.disk.tree import SOURCE_DATE_EPOCH
+from mlflow_image.builder.bake.steps import ENVIRONMENT_SCRIPT
+from mlflow_image.builder.disk.epoch import SOURCE_DATE_EPOCH
+from mlflow_image.builder.place import Place
 from mlflow_image.errors import Failure
 from mlflow_image.host import rootless
 from mlflow_image.inputs.gather import Inputs
-from mlflow_image.paths import HERE
 from mlflow_image.progress import Step
 
-ENVIRONMENT_SCRIPT = HERE.guest_scripts / "environment.sh"
 #: The environment's folder, relative to the root.
 PREFIX = Path("opt/mlflow")
 
 
-def environment(inputs: Inputs, files: Mapping[str, Path], work: Path, step: Step) -> Path | None:
-    """`work/opt-mlflow.tar`, relative to /; None when the guest is to make it.
+def environment(inputs: Inputs, files: Mapping[str, Path], place: Place) -> Path | None:
+    """`opt-mlflow.tar`, relative to /; None when a VM must make it instead.
 
-    files: what the guest would find on its disc: name -> file. Whatever keeps the guest's Python
-    from running here, or from coming to its end, is said in one line: the guest has the last word.
+    files: the payload, name -> file. Any failure here is reported in one line, and the VM
+    makes the environment.
     """
+    step = place.step
     step.phase("unpacking the guest's packages on this host")
-    root = work / "guest-root"
+    root = place.work / "guest-root"
     try:
         chroot.unpack_packages(inputs, root)
         chroot.put_payload(files, root)
         run_script(inputs.distribution, root, step)
-        step.phase("gathering what was made on this host")
-        return write_tar(root, work / "opt-mlflow.tar")
+        step.phase("packing /opt/mlflow on this host")
+        return write_tar(root, place.work / "opt-mlflow.tar")
     except (Failure, OSError) as error:
-        progress.say(f"/opt/mlflow is made in the guest: {reason_of(error)}")
+        reason = reason_of(error)
+        progress.say(f"/opt/mlflow will be made in a VM, because the chroot failed: {reason}")
         return None
     finally:
         rootless.remove(root)
@@ -47,29 +49,29 @@ def reason_of(error: Failure | OSError) -> str:
     """What went wrong, in one line."""
     if not isinstance(error, Failure):
         return str(error)
-    said = command.last_lines(error.evidence, 1).strip()
-    return f"{error.what}: {said}" if said else error.what
+    last = command.last_lines(error.evidence, 1).strip()
+    return f"{error.what}: {last}" if last else error.what
 
 
 def run_script(distribution: str, root: Path, step: Step) -> None:
-    """The guest's own step; raises Failure with its last lines when it fails."""
+    """Run the guest's own script; raises Failure with its last lines."""
 
     def on_line(line: str) -> None:
         if line.startswith(":: "):
             step.phase(f"{line.removeprefix(':: ')}, on this host")
 
     variables = {"PAYLOAD": chroot.PAYLOAD, "PYTHON_DISTRIBUTION": distribution}
-    script = f"{chroot.PAYLOAD}/{ENVIRONMENT_SCRIPT.name}"
+    script = f"{chroot.PAYLOAD}/{ENVIRONMENT_SCRIPT}"
     try:
         chroot.stream(root, ["/bin/bash", script], on_line, variables)
     except Failure as failure:
         raise Failure(
-            f"{ENVIRONMENT_SCRIPT.name} failed on this host", evidence=failure.evidence
+            f"{ENVIRONMENT_SCRIPT} failed on this host", evidence=failure.evidence
         ) from failure
 
 
 def write_tar(root: Path, target: Path) -> Path:
-    """The environment below the root, with nothing of this host's owners, modes and times."""
+    """Pack the environment; owners, modes and times do not depend on this host."""
     same = ["--sort=name", "--format=gnu", "--owner=root:0", "--group=root:0"]
     same += ["--mode=u=rwX,go=rX", f"--mtime=@{SOURCE_DATE_EPOCH}"]
     command.run(["tar", "-C", root, *same, "-cf", target, PREFIX])

@@ -1,4 +1,4 @@
-"""One Packer invocation: which Packer, its plugin, progress, errors with the guest's console."""
+"""Runs Packer: which program, its plugin, its progress, errors with the guest's console."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from pathlib import Path
 
 import psutil
 
-from mlflow_image import command
-from mlflow_image.builder.bake.template import Bake, Plugin, image_template
+from mlflow_image import command, files
+from mlflow_image.builder.bake.template import PackerBuild, Plugin, image_template
+from mlflow_image.builder.place import Place
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.progress import Step
+from mlflow_image.vm import console
 
-#: The oldest that our template renders for; apt has it on Debian 12 and Ubuntu 22.04.
+#: The oldest version that the template works with; apt has it on Debian 12 and Ubuntu 22.04.
 OLDEST = (1, 6, 6)
-#: From here on the qemu builder is a plugin, and `required_plugins` names it.
+#: From this version the qemu builder is a plugin, and `required_plugins` names it.
 FIRST_WITH_PLUGINS = (1, 10, 0)
 QEMU_PLUGIN = Plugin("qemu", "github.com/hashicorp/qemu", ">= 1.0.9")
 CONSOLE_LINES = 15
@@ -26,7 +28,7 @@ CONSOLE_LOG = "console.log"
 
 @dataclass(frozen=True)
 class Packer:
-    """A Packer program on this host, and where its plugins are if not in the usual place."""
+    """A Packer program on this host. plugin_dir: of its plugins, if not the usual one."""
 
     binary: Path
     version: tuple[int, int, int]
@@ -45,7 +47,7 @@ class Packer:
         return f"Packer {self.version_text} ({self.how}: {self.binary})"
 
     def environment(self, work: Path) -> dict[str, str]:
-        """Its settings: nothing is asked of the network, nothing is left outside `work`."""
+        """Its environment: no call over the network, no file outside `work`."""
         found = {
             "CHECKPOINT_DISABLE": "1",
             "PACKER_CACHE_DIR": str(work / "packer_cache"),
@@ -60,15 +62,15 @@ class Packer:
 def find(chosen: str = "", *, offline: bool = False) -> Packer:
     """The Packer to use: `chosen`, else the one on PATH, else one built with Go.
 
-    Raises Refusal when it is none, is too old, or lacks the qemu plugin that it needs, and when it
-    is still to be built and there is to be no network.
+    Raises Refusal when the program is not Packer, is too old or has no qemu plugin, and when
+    it would have to be built although `offline` is set.
     """
     if chosen:
         path = shutil.which(chosen)
         if not path:
             raise Refusal(
-                f"--packer {chosen}: there is no such program",
-                remedy="name one by its path, or leave it out for the one on PATH",
+                f"--packer {chosen}: this program was not found",
+                remedy="give its path, or leave --packer out to use the one on PATH",
             )
         return usable(Path(path), "--packer")
     if path := shutil.which("packer"):
@@ -77,20 +79,20 @@ def find(chosen: str = "", *, offline: bool = False) -> Packer:
 
 
 def built_with_go(*, offline: bool) -> Packer:
-    """The pinned Packer and qemu plugin, built from source on this host and kept in the cache."""
+    """The pinned Packer and qemu plugin, built from source on this host, then cached."""
     from mlflow_image.builder.bake import packer_from_go
 
     if offline and not packer_from_go.is_built():
         raise Refusal(
-            "--offline, and there is no Packer on this host: building it takes a network",
-            remedy="run `invoke fetch` once with a network, or name one with --packer",
+            "--offline, and this host has no Packer: building it needs a network",
+            remedy="run `invoke fetch` once with a network, or name a Packer with --packer",
         )
     built = packer_from_go.ensure()
     return usable(built.binary, "built with Go", built.plugin_dir)
 
 
 def usable(binary: Path, how: str, plugin_dir: Path | None = None) -> Packer:
-    """A Packer program, after a look at its version and plugin."""
+    """A Packer program whose version and plugin are good; raises Refusal otherwise."""
     env = {"CHECKPOINT_DISABLE": "1"}
     if plugin_dir:
         env["PACKER_PLUGIN_PATH"] = str(plugin_dir)
@@ -98,8 +100,8 @@ def usable(binary: Path, how: str, plugin_dir: Path | None = None) -> Packer:
     match = re.match(r"Packer v(\d+)\.(\d+)\.(\d+)", done.stdout)
     if not match:
         raise Refusal(
-            f"{binary} does not say which Packer it is",
-            remedy="another program of that name may come first on PATH; name one with --packer",
+            f"{binary} is not HashiCorp Packer: `packer version` prints no version",
+            remedy="another program of that name may come first on PATH; use --packer",
         )
     version = (int(match[1]), int(match[2]), int(match[3]))
     if version < OLDEST:
@@ -121,16 +123,16 @@ def usable(binary: Path, how: str, plugin_dir: Path | None = None) -> Packer:
 
 @dataclass
 class Run:
-    """What is known of a Packer run while it goes on; the source of its error message."""
+    """The progress of one Packer run, and its last output for an error message."""
 
     step: Step
     phase: str = "starting Packer"
     output: list[str] = field(default_factory=list)
 
     def on_line(self, line: str) -> None:
-        """Follow Packer's plain output: its own milestones and the `::` lines of our scripts."""
+        """Follow Packer's output: its own milestones and the `::` lines of our scripts."""
         text = re.sub(r"^\s*(==> )?qemu\.layer: ?", "", line).rstrip()
-        # With -on-error=abort there are fifteen such lines, where one looks for the last output.
+        # -on-error=abort prints fifteen such lines after the output that matters.
         if not text or text.startswith("aborted: skipping cleanup of step"):
             return
         self.output = [*self.output[-60:], text]
@@ -148,25 +150,24 @@ class Run:
         self.step.phase(phase)
 
 
-def bake(
-    packer: Packer, plan: Bake, work: Path, logs: Path, step: Step, *, keep_on_error: bool
-) -> None:
-    """Render, validate and run one bake in `work`; its results are where `plan` says.
+def run(packer: Packer, build: PackerBuild, place: Place, *, keep_on_error: bool) -> None:
+    """Render, validate and run one Packer build in the scratch space of `place`.
 
-    Raises Failure with the step, the last output, the console's last lines and where the
-    logs are. With keep_on_error the VM of a failed bake stays up for a look.
+    Raises Failure with the step, the last output, the console's last lines and the paths of
+    the logs. keep_on_error: the VM of a failed build keeps running, for inspection.
     """
+    work, logs = place.work, place.logs
     template = work / "image.pkr.hcl"
-    template.write_text(image_template(plan, packer.plugins))
+    files.write(template, image_template(build, packer.plugins))
     env = packer.environment(work)
     shutil.copyfile(template, logs / template.name)
     command.run([packer.binary, "validate", template], env=env, cwd=work)
-    run = Run(step)
+    progress = Run(place.step)
     on_error = "abort" if keep_on_error else "cleanup"
     try:
         command.stream(
             [packer.binary, "build", "-color=false", f"-on-error={on_error}", template],
-            run.on_line,
+            progress.on_line,
             env=env,
             cwd=work,
             log=logs / PACKER_LOG,
@@ -174,26 +175,26 @@ def bake(
         )
     except Failure as failure:
         raise Failure(
-            f"the bake failed while {run.phase}",
-            evidence=evidence(run, logs),
+            f"Packer failed while {progress.phase}",
+            evidence=evidence(progress, logs),
             remedy=f"full logs: {logs / PACKER_LOG} and {logs / CONSOLE_LOG}"
-            + (how_to_look(plan, work) if keep_on_error else "; --on-error=abort keeps the VM"),
+            + (how_to_look(build, work) if keep_on_error else "; --on-error=abort keeps the VM"),
         ) from failure
 
 
 def evidence(run: Run, logs: Path) -> str:
-    """The last command's output and the guest's console, as one would ask for them."""
+    """The last output of the steps and the last lines of the guest's console."""
     lines = ["last output:", *(f"  {line}" for line in run.output[-command.LAST_LINES :])]
-    console = logs / CONSOLE_LOG
-    if console.is_file():
-        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", console.read_text(errors="replace"))
+    log = logs / CONSOLE_LOG
+    if log.is_file():
+        text = console.clean(log.read_text(errors="replace"))
         lines += ["", "guest's console:"]
         lines += [f"  {line}" for line in command.last_lines(text, CONSOLE_LINES).splitlines()]
     return "\n".join(lines)
 
 
-def how_to_look(plan: Bake, work: Path) -> str:
-    """How to log into the VM that a failed bake left, and how to end it."""
+def how_to_look(build: PackerBuild, work: Path) -> str:
+    """How to log into the VM of a failed build, and how to end it."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = " ".join(process.info["cmdline"] or ())
@@ -203,15 +204,5 @@ def how_to_look(plan: Bake, work: Path) -> str:
     if not found:
         return "; the VM is already gone"
     pid, port_number = found[0]
-    ssh = f"ssh -i {plan.key} -p {port_number} -o StrictHostKeyChecking=no root@127.0.0.1"
+    ssh = f"ssh -i {build.key} -p {port_number} -o StrictHostKeyChecking=no root@127.0.0.1"
     return f"\nThe VM still runs: {ssh}\nEnd it with: kill {pid}; rm -r {work}"
-
-
-def free_memory_mib() -> int:
-    """Memory that a new process may take without swapping."""
-    return int(psutil.virtual_memory().available) >> 20
-
-
-def memory_mib() -> int:
-    """Memory for a build VM: a third of what is free now, 1536 to 4096 MiB."""
-    return max(1536, min(4096, free_memory_mib() // 3))

@@ -1,4 +1,4 @@
-"""Jinja2 templates become the text of a Packer template; nothing is run here."""
+"""Renders the Jinja2 templates of the Packer template and of the build VM's user-data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlflow_image.paths import HERE
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry of `required_plugins`, for a Packer that does not carry the builder itself."""
+    """One entry of `required_plugins`, for a Packer without a built-in qemu builder."""
 
     name: str
     source: str
@@ -20,21 +20,21 @@ class Plugin:
 
 
 @dataclass(frozen=True)
-class Bake:
-    """What one Packer run is told: where things are, what QEMU gets, which steps run."""
+class PackerBuild:
+    """The variables of the Packer template: paths, QEMU's switches, the steps to run."""
 
     vm_name: str
     output: str
     overlay: str
     key: str
-    #: Switches of QEMU, each a list of words; they replace Packer's own.
+    #: QEMU's switches, each a list of words; they replace Packer's own.
     qemu_args: tuple[tuple[str, ...], ...]
     scripts: tuple[str, ...]
     #: NAME=value for every step; no secrets.
     environment: tuple[str, ...]
     shutdown_command: str
     ssh_timeout: str
-    #: Commands that come before the scripts, in one shell.
+    #: Commands to run before the scripts, in one shell.
     mounts: tuple[str, ...]
 
 
@@ -43,18 +43,20 @@ def hcl(value: str | tuple[str, ...] | list[str]) -> str:
     return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
 
 
-def image_template(bake: Bake, plugins: tuple[Plugin, ...] = ()) -> str:
-    """The text of packer/image.pkr.hcl.j2 for one bake."""
-    return environment("packer").get_template("image.pkr.hcl.j2").render(bake=bake, plugins=plugins)
+def image_template(build: PackerBuild, plugins: tuple[Plugin, ...] = ()) -> str:
+    """The text of packer/image.pkr.hcl.j2 for one build VM."""
+    return (
+        environment("packer").get_template("image.pkr.hcl.j2").render(build=build, plugins=plugins)
+    )
 
 
 def build_seed(public_key: str) -> str:
-    """The user-data of a build VM on a vendor's image, with the one key that may log in."""
+    """The user-data of a build VM on a vendor's image, with the key that may log in."""
     return environment("cloud-init").get_template("build.yaml.j2").render(public_key=public_key)
 
 
 def environment(folder: str) -> jinja2.Environment:
-    """Jinja2 for the templates of a folder: [[ ]] and [% %], as {{ }} is Packer's own."""
+    """Jinja2 for the templates of a folder: [[ ]] and [% %], because {{ }} is Packer's."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE.root / folder),
         undefined=jinja2.StrictUndefined,

@@ -28,14 +28,14 @@ chroot . /usr/bin/grub-mkimage -O i386-pc -o /boot/grub/i386-pc/core.img \
 rm boot/grub/early.cfg
 """
 
-#: What update-grub does, by the tree's own tools and settings: the same bytes. There is no disk
-#: yet, so grub-probe's answers are those that the guest will get. Run as root of the tree, in it,
-#: in a mount namespace that ends with it. $1: root UUID.
+#: Does what update-grub does, with the tree's own tools and settings, and gives the same bytes.
+#: There is no disk yet, so a stand-in for grub-probe gives the answers of the finished guest.
+#: Run as root of the tree, in it, in a mount namespace of its own. $1: root UUID.
 MAKE_MENU = r"""
 set -eu
 umask 022
 mkdir -p dev
-# Not sticky, as a tmpfs is by itself: there /dev/null, another user's, could not be written to.
+# Not sticky, the default of a tmpfs: writing to another user's /dev/null would be denied.
 mount -t tmpfs -o mode=0755 boot-menu dev
 mkdir -p dev/disk/by-uuid
 : > "dev/disk/by-uuid/$1"
@@ -56,7 +56,7 @@ esac
 END
 chmod 0755 dev/grub-probe
 mount --bind dev/grub-probe usr/sbin/grub-probe
-# Nothing of this host's environment has a say.
+# Run with a clean environment: the host's variables must not change the bytes.
 chroot . /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \
   /usr/sbin/grub-mkconfig -o /boot/grub/grub.cfg
 """

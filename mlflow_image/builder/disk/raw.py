@@ -1,29 +1,27 @@
-"""`build` makes a disk from a tree: GPT, both boot loaders, ext4 root, fixed ids and times.
+"""Makes a disk from a tree: GPT partition table, both boot loaders, ext4 root, fixed ids and times.
 
-It serves for the base and for the sealed disk. The same tree gives the same bytes: ids
-are constants, times are clamped, free blocks are holes.
+Makes the base and the sealed disk. The same tree gives the same bytes: ids are constants,
+times are clamped, free blocks are holes.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mlflow_image import command
 from mlflow_image.builder.disk import bootloaders
-from mlflow_image.builder.disk.tree import SOURCE_DATE_EPOCH
-from mlflow_image.errors import Failure
+from mlflow_image.builder.disk.epoch import SOURCE_DATE_EPOCH
+from mlflow_image.builder.place import Place
 from mlflow_image.host import rootless
+from mlflow_image.host.qemu_img import MIB
 from mlflow_image.inputs.operating_systems import OperatingSystem
-from mlflow_image.progress import Step
 
 ROOT_UUID = "6d0e2a52-0a5a-4c1e-9d6c-3b5f0e1a7c01"
 HASH_SEED = "6d0e2a52-0a5a-4c1e-9d6c-3b5f0e1a7c02"
 DISK_ID = "6D0E2A52-0A5A-4C1E-9D6C-3B5F0E1A7C03"
 
-MIB = 1 << 20
 #: Partitions in sectors of 512 B: numbers and order as in the official cloud images.
 BIOS_BOOT_LBA, BIOS_BOOT_SECTORS = 2048, 2048
 ESP_LBA, ESP_SECTORS = 4096, bootloaders.ESP_MIB * 2048
@@ -44,21 +42,21 @@ def build(
     tree_tars: Iterable[Path],
     system: OperatingSystem,
     disk_mib: int,
-    work: Path,
-    step: Step,
+    place: Place,
     tree_filter: Filter | None = None,
 ) -> Path:
-    """Make `work/disk.raw` of `disk_mib` MiB from a tree in one or more tars; returns its path.
+    """Make `disk.raw` of `disk_mib` MiB from a tree in one or more tars; returns its path.
 
     `tree_filter` is applied to the unpacked tree. Needs no root and no loop device.
     Raises Failure when a tool fails or the tree does not fit.
     """
+    work, step = place.work, place.step
     tree, disk = work / "tree", work / "disk.raw"
     step.update("unpacking the tree")
     unpack(tree_tars, tree)
     try:
         if tree_filter:
-            step.update("taking out what the build left")
+            step.update("removing what the build left")
             tree_filter(tree)
         step.update("boot loaders")
         rootless.run(["sh", "-c", FSTAB, "sh", tree, ROOT_UUID])
@@ -98,7 +96,7 @@ def unpack(tree_tars: Iterable[Path], tree: Path) -> None:
         "--numeric-owner",
         "-p",
     ]
-    # A device node needs real root; the guest's /dev is a tmpfs at boot anyway.
+    # Only real root can make device nodes; the guest mounts its own /dev at boot.
     tar += ["--exclude=./dev/*", "--warning=no-timestamp"]
     for tree_tar in tree_tars:
         rootless.run([*tar, "-xf", tree_tar])
@@ -139,7 +137,7 @@ def write_at(source: Path, disk: Path, offset: int) -> None:
 
 
 def make_root(tree: Path, disk: Path, disk_mib: int, work: Path) -> None:
-    """The ext4 root file system with everything of the tree, at its place in the disk."""
+    """Write the ext4 root file system with the whole tree into its partition."""
     size_kib = (disk_mib - ROOT_MIB - 1) * 1024
     options = (
         f"offset={ROOT_MIB * MIB},hash_seed={HASH_SEED},lazy_itable_init=0,lazy_journal_init=0"
@@ -150,15 +148,15 @@ def make_root(tree: Path, disk: Path, disk_mib: int, work: Path) -> None:
         [*fixed, *mke2fs, "-E", options, "-d", tree, disk, f"{size_kib}k"],
         remedy="if the tree did not fit, give the image a larger disk_mib",
     )
-    mend_times(disk, work)
+    clamp_inode_times(disk, work)
 
 
 def file_system(tree_tar: Path, folder: str, target: Path, work: Path) -> Path:
-    """An ext4 file system of one folder of a tree, for a build VM to read; returns `target`."""
+    """Make an ext4 file system of one folder of a tree, for a build VM; returns `target`."""
     tree = work / "tree"
     unpack([tree_tar], tree)
     try:
-        # Beside the files: inodes (one per 8 KiB), last blocks that are not full, folders.
+        # More than the files: inodes (one per 8 KiB), partly filled last blocks, folders.
         size_kib = (tree_tar.stat().st_size >> 10) * 5 // 4 + (64 << 10)
         options = ["-O", "^has_journal", "-i", "8192", "-m", "0"]
         mke2fs: list[str | Path] = ["mke2fs", "-q", "-t", "ext4", *options, "-d", tree / folder]
@@ -168,10 +166,10 @@ def file_system(tree_tar: Path, folder: str, target: Path, work: Path) -> Path:
     return target
 
 
-def mend_times(disk: Path, work: Path) -> None:
-    """Set every inode's access and change time: e2fsprogs < 1.47.1 copies the source's.
+def clamp_inode_times(disk: Path, work: Path) -> None:
+    """Set the access and change times of every inode; e2fsprogs < 1.47.1 copies the source's.
 
-    Through debugfs, which is a no-op in bytes where mke2fs did it right by itself.
+    debugfs changes no byte where mke2fs has set them correctly.
     """
     device = f"{disk}?offset={ROOT_MIB * MIB}"
     env = {"E2FSPROGS_FAKE_TIME": str(SOURCE_DATE_EPOCH), "LC_ALL": "C"}
@@ -188,35 +186,3 @@ def mend_times(disk: Path, work: Path) -> None:
     fields = ("atime", "ctime", "crtime")
     script.write_text("".join(f"sif <{n}> {field} {at}\n" for n in used for field in fields))
     command.run(["debugfs", "-w", "-f", script, device], env=env)
-
-
-def to_qcow2(raw: Path, target: Path, *, compress: bool) -> None:
-    """Convert a raw disk; compressed ones use zstd (QEMU >= 5.1), five times as fast as zlib."""
-    options = ["-c", "-o", "compression_type=zstd"] if compress else []
-    beside = target.with_suffix(".new")
-    command.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, raw, beside])
-    beside.replace(target)
-
-
-def from_image(image: Path, target: Path, disk_mib: int) -> None:
-    """A vendor's qcow2 as a disk of `disk_mib` MiB; its root grows into the rest when it boots.
-
-    Raises Failure when the image's own disk is larger.
-    """
-    told = command.run(["qemu-img", "info", "-f", "qcow2", "--output", "json", image]).stdout
-    own_mib = -(-json.loads(told)["virtual-size"] // MIB)
-    if own_mib > disk_mib:
-        raise Failure(
-            f"the cloud image has a disk of {own_mib} MiB, which {disk_mib} MiB cannot hold",
-            remedy=f"set disk_mib to {own_mib} or more",
-        )
-    beside = target.with_suffix(".new")
-    command.run(["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", image, beside])
-    command.run(["qemu-img", "resize", "-q", "-f", "qcow2", beside, f"{disk_mib}M"])
-    beside.replace(target)
-
-
-def overlay(backing: Path, target: Path) -> None:
-    """A qcow2 that holds only what differs from `backing`, named by its absolute path."""
-    backing = backing.absolute()
-    command.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "qcow2", target])

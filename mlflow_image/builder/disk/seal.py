@@ -1,7 +1,7 @@
-"""The only door out of the layers: takes out of a tree what a build leaves behind.
+"""Removes from a tree what a build leaves behind; every image passes through here.
 
-`python -m mlflow_image.builder.disk.seal TREE` runs as root of the unpacked tree;
-`tree_filter` calls it that way. What a list names and a tree lacks is no fault.
+`python -m mlflow_image.builder.disk.seal TREE BUILD_VM_FILES` runs as root of the unpacked
+tree; `tree_filter` calls it. Listed paths that do not exist are ignored.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import shutil
 import sys
 from pathlib import Path
 
+from mlflow_image.builder.disk.epoch import SOURCE_DATE_EPOCH
 from mlflow_image.builder.disk.tarball import files_of
-from mlflow_image.builder.disk.tree import SOURCE_DATE_EPOCH
 from mlflow_image.host import rootless
-from mlflow_image.paths import HERE
 
-#: Files and folders that go, as globs below the root; folders that must stay end in /*.
+#: Files and folders to remove, as globs below the root; /* keeps the folder itself.
 REMOVED = (
     # The build's own identity and access.
     "root/.ssh",
@@ -35,7 +34,7 @@ REMOVED = (
     "etc/netplan/50-cloud-init.yaml",
     "var/lib/dhcp/*",
     "var/lib/NetworkManager",
-    # What cloud-init learnt: it really runs again on the clone.
+    # Cloud-init's state: it must run again on the clone.
     "var/lib/cloud/*",
     "etc/cloud/cloud.cfg.d/90-installer-network.cfg",
     # The host's way to the network.
@@ -46,7 +45,7 @@ REMOVED = (
     "root/.netrc",
     "root/.pip",
     "usr/local/share/ca-certificates/*",
-    # Logs, rotated ones, journals; what packages own is emptied below.
+    # Logs, rotated logs, journals; logs that packages own are emptied below.
     "var/log/journal/*",
     "var/log/cloud-init*",
     "var/log/apt/*",
@@ -89,7 +88,7 @@ REMOVED = (
     "var/lib/mlflow-image/*",
 )
 
-#: Folders that must be there, with these modes.
+#: Folders that must exist, with these modes.
 KEPT_FOLDERS = {
     "var/lib/apt/lists/partial": 0o700,
     "var/cache/apt/archives/partial": 0o700,
@@ -99,18 +98,21 @@ KEPT_FOLDERS = {
 }
 
 
-def tree_filter(tree: Path) -> None:
-    """Seal an unpacked tree in place; see REMOVED."""
-    rootless.run([sys.executable, "-m", "mlflow_image.builder.disk.seal", tree])
+def tree_filter(tree: Path, build_vm_files: Path) -> None:
+    """Seal an unpacked tree in place; see REMOVED.
+
+    build_vm_files: the folder of files that only a build VM has.
+    """
+    rootless.run([sys.executable, "-m", "mlflow_image.builder.disk.seal", tree, build_vm_files])
 
 
-def seal(tree: Path) -> None:
+def seal(tree: Path, build_vm_files: Path) -> None:
     """Remove, empty and fix; called as root of the tree."""
-    take_away(HERE.build_vm_files, tree)
+    remove_laid(build_vm_files, tree)
     for pattern in REMOVED:
         for found in tree.glob(pattern):
             if not found.parent.resolve().is_relative_to(tree.resolve()):
-                continue  # behind a link that means the host's own folder
+                continue  # behind a link that leads to the host's own folder
             if found.is_dir() and not found.is_symlink():
                 shutil.rmtree(found)
             else:
@@ -118,15 +120,15 @@ def seal(tree: Path) -> None:
     for name, mode in KEPT_FOLDERS.items():
         (tree / name).mkdir(parents=True, exist_ok=True)
         (tree / name).chmod(mode)
-    # Empty, not absent: systemd makes a new id without treating the boot as the very first.
+    # Empty, not absent: then systemd makes a new id without treating the boot as a first boot.
     (tree / "etc/machine-id").write_text("")
     (tree / "etc/hostname").write_text("localhost\n")
     empty_logs(tree / "var/log")
     clamp_password_dates(tree / "etc/shadow")
 
 
-def take_away(laid: Path, tree: Path) -> None:
-    """Remove from the tree every file that was laid over it and is still the same."""
+def remove_laid(laid: Path, tree: Path) -> None:
+    """Remove from the tree every file of the folder `laid` that is still unchanged there."""
     for file in files_of(laid):
         found = tree / file.relative_to(laid)
         if file.is_symlink():
@@ -139,14 +141,14 @@ def take_away(laid: Path, tree: Path) -> None:
 
 
 def empty_logs(folder: Path) -> None:
-    """Truncate every log; the files stay, with the owners and modes of their packages."""
+    """Truncate every log; the files stay, with their owners and modes."""
     for log in folder.rglob("*"):
         if log.is_file() and not log.is_symlink():
             log.write_bytes(b"")
 
 
 def clamp_password_dates(shadow: Path) -> None:
-    """No password was changed later than SOURCE_DATE_EPOCH (shadow(5), third field, in days)."""
+    """Set password dates after SOURCE_DATE_EPOCH to it (shadow(5), third field, in days)."""
     day = SOURCE_DATE_EPOCH // 86400
 
     def clamp(match: re.Match[str]) -> str:
@@ -157,4 +159,4 @@ def clamp_password_dates(shadow: Path) -> None:
 
 
 if __name__ == "__main__":
-    seal(Path(sys.argv[1]))
+    seal(Path(sys.argv[1]), Path(sys.argv[2]))

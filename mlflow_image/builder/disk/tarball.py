@@ -1,4 +1,4 @@
-"""A folder of the checkout as a tar whose bytes know nothing of the clone, umask or clock."""
+"""A folder of the checkout as a tar that does not depend on the clone, umask or clock."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_image.builder.disk.tree import SOURCE_DATE_EPOCH
+from mlflow_image.builder.disk.epoch import SOURCE_DATE_EPOCH
 from mlflow_image.errors import Failure
 
 
 @dataclass(frozen=True)
 class Mode:
-    """A row of a table of modes: what differs from root, 0644 or 0755 for folders."""
+    """A row of the table of modes: owner and mode where they are not root, 0644 or 0755."""
 
     mode: int
     owner: str
@@ -21,7 +21,7 @@ class Mode:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Files and links below a folder, sorted, without what Python leaves there."""
+    """Files and links below a folder, sorted, without __pycache__."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -30,16 +30,19 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def write(tree: Path, target: Path, table: Path | None = None) -> Path:
-    """Write a folder into a tar: root's, 0644 and folders 0755, but for the table's rows.
+    """Write a folder into a tar: owner root, files 0644, folders 0755, unless the table differs.
 
-    Raises Failure naming a line of the table that is none, and paths in it that are not there.
+    Raises Failure for an invalid line of the table, and for paths in it that do not exist.
     """
     modes = read_modes(table) if table else {}
     names = {f"/{path.relative_to(tree)}" for path in files_of(tree)}
     folders = {str(Path(name).parent) for name in names}
     folders |= {str(parent) for folder in folders for parent in Path(folder).parents}
     if table and (unknown := sorted(set(modes) - names - folders)):
-        raise Failure(f"{table.name} names what {tree.name}/ lacks: {', '.join(unknown)}")
+        raise Failure(
+            f"{table.name} names paths that {tree.name}/ does not have: {', '.join(unknown)}",
+            remedy=f"correct or remove these rows in {table}",
+        )
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted((folders - {"/"}) | names):
             path = tree / name.lstrip("/")
@@ -54,7 +57,7 @@ def write(tree: Path, target: Path, table: Path | None = None) -> Path:
 
 
 def read_modes(table: Path) -> dict[str, Mode]:
-    """Rows `MODE OWNER GROUP PATH`; raises Failure naming the line that is none."""
+    """Rows `MODE OWNER GROUP PATH`; raises Failure naming the invalid line."""
     found = {}
     for number, line in enumerate(table.read_text().splitlines(), 1):
         words = line.split("#")[0].split()
@@ -64,5 +67,8 @@ def read_modes(table: Path) -> dict[str, Mode]:
             mode, owner, group, path = words
             found[path] = Mode(int(mode, 8), owner, group)
         except ValueError as error:
-            raise Failure(f"{table.name}:{number}: not MODE OWNER GROUP PATH: {line}") from error
+            raise Failure(
+                f"{table.name}:{number}: expected MODE OWNER GROUP PATH, found: {line}",
+                remedy=f"correct this line in {table}",
+            ) from error
     return found

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlflow_image import command
+from mlflow_image.builder.disk.epoch import SOURCE_DATE_EPOCH
+from mlflow_image.builder.place import Place
 from mlflow_image.files import hash_file
 from mlflow_image.host import rootless
 from mlflow_image.inputs.apt import Resolution
 from mlflow_image.inputs.operating_systems import OperatingSystem
 from mlflow_image.inputs.store import Store
-from mlflow_image.progress import Step
-
-#: Seconds since 1970 that every file's time is clamped to: 2026-11-21.
-SOURCE_DATE_EPOCH = 1795219200
 
 #: Written before packages are configured, so that the initramfs is made with it.
 INITRAMFS_SETTINGS = "COMPRESS=lz4\n"
@@ -30,15 +28,14 @@ def build(
     resolution: Resolution,
     system: OperatingSystem,
     store: Store,
-    work: Path,
-    logs: Path,
-    step: Step,
+    place: Place,
 ) -> Path:
-    """Unpack and configure the packages; returns `work/tree.tar`, and logs to `logs`.
+    """Unpack and configure the packages; returns `tree.tar` in the place's scratch space.
 
     Needs no network: mmdebstrap reads a repository made of the store's files, each of
     which is hashed again here. Raises Failure with mmdebstrap's last lines.
     """
+    work = place.work
     repository = work / "repository"
     write_repository(resolution, system, store, repository)
     sources = work / "sources.list"
@@ -65,9 +62,9 @@ def build(
             target,
             f"deb [trusted=yes] copy:{repository} ./",
         ],
-        on_line=lambda line: step.update(line.removeprefix("I: ")),
+        on_line=lambda line: place.step.update(line.removeprefix("I: ")),
         env={"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "TMPDIR": str(work)},
-        log=logs / "mmdebstrap.log",
+        log=place.logs / "mmdebstrap.log",
     )
     return target
 

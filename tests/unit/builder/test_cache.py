@@ -1,4 +1,4 @@
-"""collect: the cache stays bounded, and nothing goes that something stands on."""
+"""The cache stays bounded, and nothing is removed that a VM or a build uses."""
 
 from __future__ import annotations
 
@@ -10,20 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image.builder import cache as layer_cache
+from mlflow_image.builder import cache as bounded
 from mlflow_image.builder import layers
 from mlflow_image.builder.layers import Layer
+from mlflow_image.builder.place import scratch
+from mlflow_image.host import processes
 from mlflow_image.paths import Checkout
 
 DAY_S = 24 * 3600
 SIZE_BYTES = 1_000_000
-
-
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The checkout's own state, away from the real one."""
-    monkeypatch.setattr(layer_cache, "HERE", Checkout(tmp_path))
-    return tmp_path / ".mlflow-image"
 
 
 def aged(path: Path, days: float) -> Path:
@@ -62,7 +57,7 @@ def stored(cache: Path, name: str, days: float) -> Path:
 def test_what_is_young_and_within_the_limit_stays(cache: Path) -> None:
     kept = stack(days=1)
     file = stored(cache, "ab12", days=1)
-    assert layer_cache.collect([]) == []
+    assert bounded.bound([]) == []
     assert there(kept) == [True, True, True]
     assert file.exists()
 
@@ -71,7 +66,7 @@ def test_what_nobody_used_for_long_goes(cache: Path) -> None:
     old = stack(days=61)
     file = stored(cache, "ab12", days=61)
     young = stack(days=59, name="two")
-    removed = {entry.path for entry in layer_cache.collect([])}
+    removed = {entry.path for entry in bounded.bound([])}
     assert removed == {file, *(layer.directory for layer in old)}
     assert there(old) == [False, False, False]
     assert there(young) == [True, True, True]
@@ -81,29 +76,29 @@ def test_over_the_limit_the_least_recently_used_goes_first(cache: Path) -> None:
     oldest = stored(cache, "ab12", days=3)
     older = stored(cache, "cd34", days=2)
     newest = stored(cache, "ef56", days=1)
-    removed = layer_cache.collect([], limit_bytes=int(1.5 * SIZE_BYTES))
+    removed = bounded.bound([], limit_bytes=int(1.5 * SIZE_BYTES))
     assert [entry.path for entry in removed] == [oldest, older]
     assert newest.exists()
 
 
 def test_what_a_living_vm_stands_on_stays_with_all_below_it(cache: Path) -> None:
     used, unused = stack(days=100), stack(days=100, name="two")
-    layer_cache.collect([used[2].directory / "disk.qcow2"], limit_bytes=0)
+    bounded.bound([used[2].directory / "disk.qcow2"], limit_bytes=0)
     assert there(used) == [True, True, True]
     assert there(unused) == [False, False, False]
 
 
 def test_a_disk_in_the_middle_keeps_what_is_below_and_not_what_is_above(cache: Path) -> None:
     layers_of_one = stack(days=100)
-    layer_cache.collect([layers_of_one[1].directory / "disk.qcow2"], limit_bytes=0)
+    bounded.bound([layers_of_one[1].directory / "disk.qcow2"], limit_bytes=0)
     assert there(layers_of_one) == [True, True, False]
 
 
 def test_a_layer_that_was_claimed_counts_as_used(cache: Path) -> None:
     old = stack(days=100)
-    with layer_cache.claim([old[0].directory / layers.RECORD_NAME]):
+    with bounded.claim([old[0].directory / layers.RECORD_NAME]):
         pass
-    layer_cache.collect([])
+    bounded.bound([])
     assert there(old) == [True, False, False]
 
 
@@ -111,11 +106,11 @@ def test_what_a_running_build_claims_stays_whatever_is_asked(cache: Path) -> Non
     used, unused = stack(days=1), stack(days=1, name="two")
     files = stored(cache, "ab12", days=1), stored(cache, "cd34", days=1)
     not_yet_there = cache / "store" / "sha256" / "ef" / "ef56"
-    with layer_cache.claim([used[2].directory / layers.RECORD_NAME, files[0], not_yet_there]):
-        layer_cache.collect([], limit_bytes=0, max_age_s=0)
+    with bounded.claim([used[2].directory / layers.RECORD_NAME, files[0], not_yet_there]):
+        bounded.bound([], limit_bytes=0, max_age_s=0)
         assert (there(used), there(unused)) == ([True] * 3, [False] * 3)
         assert [file.exists() for file in files] == [True, False]
-    layer_cache.collect([], limit_bytes=0, max_age_s=0)
+    bounded.bound([], limit_bytes=0, max_age_s=0)
     assert there(used) == [False] * 3
 
 
@@ -125,33 +120,37 @@ def test_the_claim_of_a_build_that_was_killed_holds_nothing(cache: Path) -> None
     paths = [str(old[0].directory / layers.RECORD_NAME)]
     claims.mkdir()
     (claims / f"{os.getpid()}.json").write_text(json.dumps({"started": "long ago", "paths": paths}))
-    layer_cache.collect([])
+    bounded.bound([])
     assert there(old) == [False] * 3
     assert list(claims.iterdir()) == []
 
 
-def test_leftovers_of_builds_that_are_no_more_go(cache: Path) -> None:
-    dead = cache / "work" / "base-999999999"
-    living = cache / "work" / f"base-{os.getpid()}"
-    for folder in (dead, living):
-        folder.mkdir(parents=True)
-    layer_cache.collect([])
-    assert not dead.exists()
-    assert living.exists()
+def test_a_pid_alone_does_not_keep_a_scratch_folder(cache: Path) -> None:
+    """Its number may belong to another program by now: after a reboot pids start again."""
+    living, ended = (scratch() / f"base-{name}" for name in ("1", "2"))
+    for folder in (living, ended):
+        processes.make_owned_folder(folder)
+    note = ended / processes.OWNER_NAME
+    owner = json.loads(note.read_text())
+    note.write_text(json.dumps({**owner, "started": "an earlier boot"}))
+    unowned = scratch() / f"base-{os.getpid()}"
+    unowned.mkdir()
+    bounded.bound([])
+    assert [folder.exists() for folder in (living, ended, unowned)] == [True, False, False]
 
 
 def test_the_folder_of_a_vm_that_was_kept_for_a_look_stays(cache: Path) -> None:
-    kept, other = (cache / "work" / f"python-99999999{n}" for n in (7, 8))
+    kept, other = (scratch() / f"python-{n}" for n in (7, 8))
     for folder in (kept, other):
         folder.mkdir(parents=True)
     words = ["sh", "-c", "read _", "-drive", f"if=none,file={kept}/output/disk.qcow2"]
     with subprocess.Popen(words, stdin=subprocess.PIPE) as vm:
         try:
-            layer_cache.collect([])
+            bounded.bound([])
             assert (kept.exists(), other.exists()) == (True, False)
         finally:
             vm.kill()
-    layer_cache.collect([])
+    bounded.bound([])
     assert not kept.exists()
 
 
@@ -160,33 +159,36 @@ def test_what_another_command_removes_meanwhile_is_no_fault(
 ) -> None:
     stored(cache, "ab12", days=100)
     young = stored(cache, "cd34", days=1)
-    entry_of = layer_cache.entry_of
+    entry_of = bounded.entry_of
 
-    def racing(path: Path) -> layer_cache.Entry:
+    def racing(path: Path) -> bounded.Entry:
         if path.name == "ab12":
             path.unlink()
         return entry_of(path)
 
-    monkeypatch.setattr(layer_cache, "entry_of", racing)
-    assert [entry.path for entry in layer_cache.all_entries()] == [young]
+    monkeypatch.setattr(bounded, "entry_of", racing)
+    assert [entry.path for entry in bounded.all_entries()] == [young]
 
 
-def test_half_downloads_of_yesterday_and_old_logs_go(cache: Path, state: Path) -> None:
+def test_unfinished_downloads_of_yesterday_and_old_logs_go(cache: Path, tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path / "checkout")
     places = {
         cache / "store" / "incoming" / "old": 1.1,
         cache / "store" / "incoming" / "young": 0.5,
-        state / "logs" / "old": 14.1,
-        state / "logs" / "young": 13.0,
+        checkout.state / "logs" / "old": 14.1,
+        checkout.state / "logs" / "young": 13.0,
+        checkout.dist / ".an-image.1234.new": 1.1,
+        scratch() / ".base-1.1234.new": 1.1,
     }
     for folder, days in places.items():
         folder.mkdir(parents=True)
         aged(folder, days)
-    layer_cache.collect([])
+    bounded.bound([], checkout=checkout)
     assert [folder.name for folder in places if folder.exists()] == ["young", "young"]
 
 
 def test_an_empty_cache_is_no_fault() -> None:
-    assert layer_cache.collect([]) == []
+    assert bounded.bound([]) == []
 
 
 def test_programs_built_into_the_cache_are_part_of_it_and_go_when_unused(cache: Path) -> None:
@@ -195,6 +197,6 @@ def test_programs_built_into_the_cache_are_part_of_it_and_go_when_unused(cache: 
         folder.mkdir(parents=True)
         (folder / "program").write_bytes(b"x" * SIZE_BYTES)
         aged(folder / "program", days)
-    (removed,) = layer_cache.collect([])
+    (removed,) = bounded.bound([])
     assert removed.path == cache / "native" / "made"
     assert (cache / "packer" / "made" / "program").exists()

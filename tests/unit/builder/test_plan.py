@@ -1,71 +1,76 @@
-"""plan: each layer's fate, why, and how long it would take."""
+"""plan: what happens to each layer, why, and the expected time."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from mlflow_image.builder import layers, plan
+from mlflow_image.builder import keys, plan
 from mlflow_image.builder.layers import Layer
 from mlflow_image.inputs.gather import Inputs
-from tests.unit.builder.test_layers import NAMES, UNIT, built
+from mlflow_image.paths import Checkout
+from tests.unit.samples import NAMES, UNIT, built
 
 MakeInputs = Callable[..., Inputs]
 
 
 @pytest.fixture
-def before(make_inputs: MakeInputs, checkout: Path) -> list[Layer]:
-    return built(layers.of(make_inputs()), seconds=60.0)
+def before(make_inputs: MakeInputs, checkout: Checkout) -> list[Layer]:
+    return built(keys.of(make_inputs(), checkout), seconds=60.0)
 
 
 def test_an_unchanged_build_is_cached_and_takes_no_time(before: list[Layer]) -> None:
-    rows = plan.make(before)
+    rows = plan.decide(before)
     assert [row.cached for row in rows] == [True] * 4
     assert plan.table(rows).count("cached") == 4
-    assert plan.outlook(rows) == "every layer is there: nothing is to be made"
+    assert plan.outlook(rows) == "every layer is in the cache"
 
 
 def test_a_change_shows_what_is_stale_why_and_for_how_long(
-    before: list[Layer], make_inputs: MakeInputs, checkout: Path
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
 ) -> None:
-    with (checkout / UNIT).open("a") as file:
+    with (checkout.root / UNIT).open("a") as file:
         file.write("# changed\n")
-    rows = plan.make(layers.of(make_inputs()))
+    rows = plan.decide(keys.of(make_inputs(), checkout))
     assert [row.cached for row in rows] == [True, True, False, False]
-    assert plan.outlook(rows) == "expected: 2 min 00 s, and the verification"
+    assert plan.outlook(rows) == "expected: 2 min 00 s, then the verification"
     text = plan.table(rows)
     assert f"{UNIT}: " in text
     assert "the layer below it changes" in text
     assert text.count("1 min 00 s") == 2
 
 
-def test_a_first_build_has_no_expected_time(make_inputs: MakeInputs, checkout: Path) -> None:
-    rows = plan.make(layers.of(make_inputs()))
+def test_a_first_build_has_no_expected_time(make_inputs: MakeInputs, checkout: Checkout) -> None:
+    rows = plan.decide(keys.of(make_inputs(), checkout))
     assert plan.table(rows).count("unknown") == 4
     assert plan.outlook(rows) == (
-        "expected: what was never built here (base, python, image-files, sealed)"
+        "expected: layers that were never built here (base, python, image-files, sealed)"
     )
 
 
 def test_a_layer_of_unknown_time_is_named_beside_the_known_ones(before: list[Layer]) -> None:
-    rows = plan.make(before, rebuild="image-files")
+    rows = plan.decide(before, rebuild="image-files")
     rows[-1] = dataclasses.replace(rows[-1], expected_s=None)
-    assert plan.outlook(rows) == "expected: 1 min 00 s, and what was never built here (sealed)"
+    assert (
+        plan.outlook(rows)
+        == "expected: 1 min 00 s, then layers that were never built here (sealed)"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_rebuild_makes_the_named_layer_and_all_above_it(before: list[Layer], name: str) -> None:
-    rows = plan.make(before, rebuild=name)
+    rows = plan.decide(before, rebuild=name)
     forced = NAMES[NAMES.index(name) :]
     assert [row.layer.name for row in rows if not row.cached] == forced
-    assert all(row.reasons == ("asked for",) for row in rows if not row.cached)
+    assert all(row.reasons == ("requested by --rebuild",) for row in rows if not row.cached)
 
 
-def test_many_reasons_are_cut_to_a_few(before: list[Layer], make_inputs: MakeInputs) -> None:
+def test_many_reasons_are_cut_to_a_few(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
     apt = {f"package{n}": "1" for n in range(10)}
-    text = plan.table(plan.make(layers.of(make_inputs(apt=apt))))
+    text = plan.table(plan.decide(keys.of(make_inputs(apt=apt), checkout)))
     assert "apt: package0: (none) -> 1 " in text
     assert "… and 4 more" in text

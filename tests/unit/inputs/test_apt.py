@@ -17,7 +17,7 @@ from mlflow_image.inputs.apt import Archive, Package, Resolution
 from mlflow_image.inputs.operating_systems import OPERATING_SYSTEMS
 from mlflow_image.inputs.store import Store
 from mlflow_image.progress import Step
-from tests.unit.conftest import package
+from tests.unit.samples import package
 
 SYSTEM = OPERATING_SYSTEMS["ubuntu-22.04"]
 STANZAS = """Package: bash

@@ -18,7 +18,7 @@ from mlflow_image.inputs.cloud_image import CloudImage
 from mlflow_image.inputs.definition import Definition
 from mlflow_image.inputs.gather import Freshness, Inputs
 from mlflow_image.inputs.store import Store
-from tests.unit.conftest import package
+from tests.unit.samples import package
 
 DEFINITION = Definition()
 NAMES = apt.wanted(DEFINITION.system)

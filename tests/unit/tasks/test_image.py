@@ -8,7 +8,7 @@ import pytest
 from invoke.config import Config
 from invoke.context import Context
 
-from mlflow_image.builder import layers
+from mlflow_image.builder import keys
 from mlflow_image.errors import Refusal
 from mlflow_image.inputs.gather import Inputs
 from mlflow_image.paths import HERE
@@ -18,7 +18,7 @@ from mlflow_image.tasks.task import whole_number
 
 @pytest.mark.parametrize(
     ("flag", "value", "choices"),
-    [("firmware", "coreboot", image.BUILD_FIRMWARES), ("rebuild", "pyhton", ("", *image.LAYERS))],
+    [("firmware", "coreboot", image.BUILD_FIRMWARES), ("rebuild", "pyhton", ("", *keys.NAMES))],
 )
 def test_an_unknown_value_is_refused_with_the_known_ones(
     flag: str, value: str, choices: tuple[str, ...]
@@ -29,7 +29,7 @@ def test_an_unknown_value_is_refused_with_the_known_ones(
 
 
 def test_every_layer_can_be_rebuilt_by_its_name(make_inputs: Callable[..., Inputs]) -> None:
-    assert [layer.name for layer in layers.of(make_inputs())] == list(image.LAYERS)
+    assert [layer.name for layer in keys.of(make_inputs())] == list(keys.NAMES)
 
 
 @pytest.mark.parametrize(

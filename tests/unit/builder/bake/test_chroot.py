@@ -16,7 +16,7 @@ from mlflow_image.builder.bake import chroot
 from mlflow_image.errors import Failure
 from mlflow_image.host import rootless
 from mlflow_image.inputs.gather import Inputs
-from tests.unit.conftest import package
+from tests.unit.samples import package
 
 MakeInputs = Callable[..., Inputs]
 Program = Callable[[str, str], Path]
@@ -47,7 +47,7 @@ def test_a_base_whose_packages_are_not_known_has_no_root(
     make_inputs: MakeInputs, tmp_path: Path
 ) -> None:
     wanted = replace(make_inputs(), packages=None)
-    with pytest.raises(Failure, match="the base's packages are not known"):
+    with pytest.raises(Failure, match="a cloud image has no list of packages"):
         chroot.unpack_packages(wanted, tmp_path / "root")
 
 
@@ -61,7 +61,9 @@ def test_a_root_that_does_not_run_here_is_refused_with_its_reason(
     debs: Inputs, tmp_path: Path
 ) -> None:
     rootless.require()
-    with pytest.raises(Failure, match=r"its Python 3\.10 does not run on this host: chroot: "):
+    with pytest.raises(
+        Failure, match=r"the guest's Python 3\.10 does not run on this host: chroot: "
+    ):
         chroot.unpack_packages(debs, tmp_path / "root")
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from mlflow_image import command
-from mlflow_image.builder.bake import chroot, on_host
-from mlflow_image.builder.disk.tree import SOURCE_DATE_EPOCH
+from mlflow_image.builder.bake import chroot, on_host, steps
+from mlflow_image.builder.disk.epoch import SOURCE_DATE_EPOCH
+from mlflow_image.builder.place import Place
 from mlflow_image.errors import Failure
 from mlflow_image.inputs.gather import Inputs
-from mlflow_image.progress import Step
+from mlflow_image.paths import HERE
 
 MakeInputs = Callable[..., Inputs]
 Program = Callable[[str, str], Path]
@@ -58,43 +59,40 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
 
 
 def test_the_environment_travels_in_a_tar_and_the_root_goes(
-    guest: Guest, make_inputs: MakeInputs, tmp_path: Path, step: Step
+    guest: Guest, make_inputs: MakeInputs, place: Place
 ) -> None:
-    tar = on_host.environment(make_inputs(), {}, tmp_path, step)
-    assert tar == tmp_path / "opt-mlflow.tar"
+    tar = on_host.environment(make_inputs(), {}, place)
+    assert tar == place.work / "opt-mlflow.tar"
     with tarfile.open(tar) as opened:
         names = opened.getnames()
     assert names == [ENVIRONMENT, f"{ENVIRONMENT}/bin", f"{ENVIRONMENT}/bin/python"]
-    assert not (tmp_path / "guest-root").exists()
+    assert not (place.work / "guest-root").exists()
 
 
 def test_the_script_is_the_guest_s_own_and_says_where_it_is(
-    guest: Guest, make_inputs: MakeInputs, tmp_path: Path, step: Step
+    guest: Guest, make_inputs: MakeInputs, place: Place
 ) -> None:
-    script = on_host.ENVIRONMENT_SCRIPT
-    on_host.environment(make_inputs(), {script.name: script}, tmp_path, step)
+    script = HERE.guest_scripts / steps.ENVIRONMENT_SCRIPT
+    on_host.environment(make_inputs(), {script.name: script}, place)
     assert guest.payload == ["environment.sh"]
     assert guest.words == ["/bin/bash", "/run/payload/environment.sh"]
     assert guest.variables == {"PAYLOAD": "/run/payload", "PYTHON_DISTRIBUTION": "system"}
-    assert "installing 3 wheels, on this host" in [title for title, _ in step.phases]
+    assert "installing 3 wheels, on this host" in [title for title, _ in place.step.phases]
 
 
 def test_a_script_that_fails_here_is_left_to_the_guest_whole_and_said(
     guest: Guest,
     make_inputs: MakeInputs,
-    tmp_path: Path,
-    step: Step,
+    place: Place,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     shell = "`sh -c 'set -eu\nroot=$1\n' ended with exit code 1`"
     guest.fails = Failure(shell, evidence="a\nImportError: libx.so.1")
-    assert on_host.environment(make_inputs(), {}, tmp_path, step) is None
+    assert on_host.environment(make_inputs(), {}, place) is None
     said = capsys.readouterr().out
-    assert (
-        "/opt/mlflow is made in the guest: environment.sh failed on this host: "
-        "ImportError: libx.so.1\n"
-    ) in said
-    assert list(tmp_path.iterdir()) == []
+    assert "made in a VM, because the chroot failed: environment.sh failed on this host: " in said
+    assert "ImportError: libx.so.1\n" in said
+    assert list(place.work.iterdir()) == [place.result]
 
 
 @pytest.mark.parametrize(
@@ -111,8 +109,7 @@ def test_a_script_that_fails_here_is_left_to_the_guest_whole_and_said(
 def test_what_fails_before_the_script_is_left_to_the_guest_too_and_nothing_stays(
     guest: Guest,
     make_inputs: MakeInputs,
-    tmp_path: Path,
-    step: Step,
+    place: Place,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     step_name: str,
@@ -123,9 +120,12 @@ def test_what_fails_before_the_script_is_left_to_the_guest_too_and_nothing_stays
         raise error
 
     monkeypatch.setattr(chroot, step_name, fail)
-    assert on_host.environment(make_inputs(), {}, tmp_path, step) is None
-    assert f"/opt/mlflow is made in the guest: {reason}\n" in capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == []
+    assert on_host.environment(make_inputs(), {}, place) is None
+    assert (
+        f"/opt/mlflow will be made in a VM, because the chroot failed: {reason}\n"
+        in capsys.readouterr().out
+    )
+    assert list(place.work.iterdir()) == [place.result]
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def script(tmp_path: Path, program: Program) -> Callable[[str], tuple[int, list[
     payload, calls = tmp_path / "payload", tmp_path / "calls"
     payload.mkdir()
     (payload / "requirements.txt").write_text("a==1\nb==2\n")
-    text = on_host.ENVIRONMENT_SCRIPT.read_text()
+    text = (HERE.guest_scripts / steps.ENVIRONMENT_SCRIPT).read_text()
     home = tmp_path / "opt-mlflow"
     (home / "bin").mkdir(parents=True)
     site = home / "lib" / "a-1.dist-info"

@@ -11,9 +11,10 @@ import pytest
 
 from mlflow_image.builder.bake import packer, packer_from_go
 from mlflow_image.builder.bake.packer import CONSOLE_LOG, PACKER_LOG, Packer, Run
+from mlflow_image.builder.place import Place
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.progress import Step
-from tests.unit.builder.bake.test_template import BAKE
+from tests.unit.samples import BUILD
 
 Program = Callable[[str, str], Path]
 
@@ -41,7 +42,7 @@ def test_a_chosen_one_comes_before_the_one_on_path(program: Program) -> None:
 
 
 def test_a_chosen_one_that_is_not_there_is_refused() -> None:
-    with pytest.raises(Refusal, match="--packer /no/packer: there is no such program"):
+    with pytest.raises(Refusal, match="--packer /no/packer: this program was not found"):
         packer.find("/no/packer")
 
 
@@ -55,7 +56,7 @@ def test_one_that_is_too_old_is_refused_with_what_works(program: Program, versio
 
 def test_another_program_of_that_name_is_refused(program: Program) -> None:
     binary = program("packer", "echo 'skipping line: 1' >&2; exit 1")  # cracklib has a packer
-    with pytest.raises(Refusal, match=f"{binary} does not say which Packer it is") as caught:
+    with pytest.raises(Refusal, match=f"{binary} is not HashiCorp Packer") as caught:
         packer.find()
     assert "--packer" in caught.value.remedy
 
@@ -78,7 +79,7 @@ def test_offline_none_is_built_unless_it_was_already(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("MLFLOW_IMAGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(packer_from_go, "ensure", lambda: pytest.fail("it would be built"))
-    with pytest.raises(Refusal, match="--offline, and there is no Packer") as caught:
+    with pytest.raises(Refusal, match="--offline, and this host has no Packer") as caught:
         packer.find(offline=True)
     assert "invoke fetch" in caught.value.remedy
 
@@ -161,8 +162,8 @@ def test_evidence_without_a_console_is_the_output_alone(step: Step, tmp_path: Pa
     assert packer.evidence(Run(step, output=["only"]), tmp_path) == "last output:\n  only"
 
 
-def failing_bake(program: Program, tmp_path: Path, step: Step, *, keep: bool) -> Failure:
-    """Bake with a packer that gets as far as the wheels; its arguments are in its log."""
+def failing_build(program: Program, place: Place, *, keep: bool) -> Failure:
+    """Run a packer that gets as far as the wheels; its arguments are in its log."""
     binary = program(
         "packer",
         """if [ "$1" = build ]; then
@@ -172,22 +173,17 @@ def failing_bake(program: Program, tmp_path: Path, step: Step, *, keep: bool) ->
   exit 1
 fi""",
     )
-    work, logs = tmp_path / "work", tmp_path / "logs"
-    work.mkdir()
-    logs.mkdir()
-    (logs / CONSOLE_LOG).write_text("[  OK  ] Reached target\n")
+    (place.logs / CONSOLE_LOG).write_text("[  OK  ] Reached target\n")
     with pytest.raises(Failure) as caught:
-        packer.bake(Packer(binary, (1, 6, 6), "a test"), BAKE, work, logs, step, keep_on_error=keep)
+        packer.run(Packer(binary, (1, 6, 6), "a test"), BUILD, place, keep_on_error=keep)
     return caught.value
 
 
-def test_a_failed_bake_says_step_output_console_and_logs(
-    program: Program, tmp_path: Path, step: Step
-) -> None:
-    failure = failing_bake(program, tmp_path, step, keep=False)
-    logs = tmp_path / "logs"
+def test_a_failed_build_says_step_output_console_and_logs(program: Program, place: Place) -> None:
+    failure = failing_build(program, place, keep=False)
+    logs = place.logs
     assert failure.exit_code == 1
-    assert failure.what == "the bake failed while installing 96 wheels"
+    assert failure.what == "Packer failed while installing 96 wheels"
     assert "No solution found" in failure.evidence
     assert "Reached target" in failure.evidence
     assert str(logs / PACKER_LOG) in failure.remedy and "--on-error=abort" in failure.remedy
@@ -195,41 +191,29 @@ def test_a_failed_bake_says_step_output_console_and_logs(
     assert (logs / "image.pkr.hcl").is_file()
 
 
-def test_a_failed_bake_that_keeps_its_vm_says_where_it_is(
-    program: Program, tmp_path: Path, step: Step
-) -> None:
-    failure = failing_bake(program, tmp_path, step, keep=True)
+def test_a_failed_build_that_keeps_its_vm_says_where_it_is(program: Program, place: Place) -> None:
+    failure = failing_build(program, place, keep=True)
     assert "the VM is already gone" in failure.remedy
-    assert "-on-error=abort" in (tmp_path / "logs" / PACKER_LOG).read_text()
+    assert "-on-error=abort" in (place.logs / PACKER_LOG).read_text()
 
 
 def test_a_kept_vm_is_found_by_its_work_and_its_port(tmp_path: Path) -> None:
     idle = [sys.executable, "-c", "import sys; sys.stdin.read()", "qemu-system-x86_64"]
     forward = "user,hostfwd=tcp:127.0.0.1:2222-:22"
     with subprocess.Popen([*idle, f"{tmp_path}/output", forward], stdin=subprocess.PIPE) as vm:
-        said = packer.how_to_look(BAKE, tmp_path)
+        said = packer.how_to_look(BUILD, tmp_path)
         assert vm.stdin
         vm.stdin.close()
-    assert "-p 2222" in said and BAKE.key in said
+    assert "-p 2222" in said and BUILD.key in said
     assert f"End it with: kill {vm.pid}; rm -r {tmp_path}" in said
 
 
 def test_a_template_that_packer_refuses_is_not_built(
-    program: Program, tmp_path: Path, step: Step
+    program: Program, tmp_path: Path, place: Place
 ) -> None:
     binary = program("packer", f"echo $1 >> {tmp_path}/calls; echo 'Unsupported argument'; exit 1")
-    logs = tmp_path / "logs"
-    logs.mkdir()
     used = Packer(binary, (1, 6, 6), "a test")
     with pytest.raises(Failure, match="validate") as caught:
-        packer.bake(used, BAKE, tmp_path, logs, step, keep_on_error=False)
+        packer.run(used, BUILD, place, keep_on_error=False)
     assert "Unsupported argument" in caught.value.evidence
     assert (tmp_path / "calls").read_text() == "validate\n"
-
-
-def test_a_build_vm_gets_a_third_of_the_free_memory_within_limits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for free_mib, given_mib in ((1000, 1536), (9000, 3000), (64000, 4096)):
-        monkeypatch.setattr(packer, "free_memory_mib", lambda free_mib=free_mib: free_mib)
-        assert packer.memory_mib() == given_mib

@@ -16,28 +16,12 @@ import pytest
 import yaml
 
 from mlflow_image import command
-from mlflow_image.builder.bake import packer
-from mlflow_image.builder.bake import template as render
+from mlflow_image.builder.bake import packer, template
 from mlflow_image.builder.bake.packer import Packer
-from mlflow_image.builder.bake.template import Bake
 from mlflow_image.vm import seed
+from tests.unit.samples import BUILD
 
 GOLDEN = Path(__file__).parent / "golden"
-BAKE = Bake(
-    vm_name="disk.qcow2",
-    output="/cache/work/output",
-    overlay="/cache/work/overlay.qcow2",
-    key="/cache/work/id_ed25519",
-    qemu_args=(
-        ("-accel", "tcg,thread=multi"),
-        ("-netdev", "user,id=user.0,restrict=on,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"),
-    ),
-    scripts=("/checkout/scripts/guest/10-python.sh", "/checkout/scripts/guest/20-files.sh"),
-    environment=("PAYLOAD=/run/payload", 'ODD=a "quoted" ${value} %{if}'),
-    shutdown_command="systemctl poweroff",
-    ssh_timeout="15m",
-    mounts=("mkdir -p /run/payload", "mount -o ro LABEL=cidata /run/payload"),
-)
 
 
 def golden(name: str, text: str) -> str:
@@ -51,19 +35,19 @@ def golden(name: str, text: str) -> str:
 @pytest.mark.parametrize("version", [(1, 6, 6), (1, 11, 2)])
 def test_the_template_is_the_golden_one(version: tuple[int, int, int]) -> None:
     plugins = Packer(Path("packer"), version, "a test").plugins
-    text = render.image_template(BAKE, plugins)
+    text = template.image_template(BUILD, plugins)
     assert text == golden(f"packer-{'.'.join(map(str, version))}.pkr.hcl", text)
 
 
 def test_only_a_packer_with_plugins_is_asked_for_one() -> None:
-    assert "required_plugins" not in render.image_template(BAKE)
-    with_plugin = render.image_template(BAKE, (packer.QEMU_PLUGIN,))
+    assert "required_plugins" not in template.image_template(BUILD)
+    with_plugin = template.image_template(BUILD, (packer.QEMU_PLUGIN,))
     assert 'source  = "github.com/hashicorp/qemu"' in with_plugin
-    assert with_plugin.endswith(render.image_template(BAKE).split("\n", 1)[1])
+    assert with_plugin.endswith(template.image_template(BUILD).split("\n", 1)[1])
 
 
 def test_nothing_of_jinja_s_is_left_in_a_template() -> None:
-    text = render.image_template(BAKE, (packer.QEMU_PLUGIN,))
+    text = template.image_template(BUILD, (packer.QEMU_PLUGIN,))
     assert not any(mark in text for mark in ("[[", "]]", "[%", "%]", "[#"))
     assert "{{ .SSHHostPort }}" in text
 
@@ -83,11 +67,11 @@ def test_nothing_of_jinja_s_is_left_in_a_template() -> None:
     ],
 )
 def test_a_value_is_quoted_as_hcl_reads_it(value: str | tuple[str, ...], literal: str) -> None:
-    assert render.hcl(value) == literal
+    assert template.hcl(value) == literal
 
 
 def test_the_build_s_seed_is_cloud_config_with_one_key() -> None:
-    text = render.build_seed("ssh-ed25519 AAAA mlflow-image")
+    text = template.build_seed("ssh-ed25519 AAAA mlflow-image")
     assert text.startswith("#cloud-config\n")
     seed = yaml.safe_load(text)
     assert seed["users"] == [
@@ -96,7 +80,7 @@ def test_the_build_s_seed_is_cloud_config_with_one_key() -> None:
 
 
 def test_on_a_cloud_image_snapd_does_not_start_while_it_is_baked() -> None:
-    seed = yaml.safe_load(render.build_seed("ssh-ed25519 AAAA key"))
+    seed = yaml.safe_load(template.build_seed("ssh-ed25519 AAAA key"))
     assert seed["cloud_init_modules"][0] == "bootcmd", "before sysinit.target, where snapd waits"
     assert [command.split()[:3] for command in seed["bootcmd"]] == [
         ["systemctl", "mask", "--runtime"]
@@ -104,15 +88,15 @@ def test_on_a_cloud_image_snapd_does_not_start_while_it_is_baked() -> None:
 
 
 def test_on_a_cloud_image_the_file_system_grows_with_its_partition() -> None:
-    seed = yaml.safe_load(render.build_seed("ssh-ed25519 AAAA key"))
+    seed = yaml.safe_load(template.build_seed("ssh-ed25519 AAAA key"))
     modules = seed["cloud_init_modules"]
     assert modules[modules.index("growpart") + 1] == "resizefs"
 
 
 def test_a_name_that_a_template_does_not_know_is_an_error() -> None:
-    template = render.environment("packer").from_string("[[ unknown ]]")
+    unknown = template.environment("packer").from_string("[[ unknown ]]")
     with pytest.raises(jinja2.UndefinedError):
-        template.render()
+        unknown.render()
 
 
 @pytest.mark.skipif(not shutil.which("packer"), reason="no packer on PATH")
@@ -123,15 +107,15 @@ def test_packer_itself_accepts_the_template(tmp_path: Path) -> None:
     for name in ("overlay", "10.sh", "20.sh"):
         (tmp_path / name).touch()
     plan = replace(
-        BAKE,
+        BUILD,
         key=str(tmp_path / seed.KEY_NAME),
         overlay=str(tmp_path / "overlay"),
         scripts=(str(tmp_path / "10.sh"), str(tmp_path / "20.sh")),
     )
-    template = tmp_path / "image.pkr.hcl"
-    template.write_text(render.image_template(plan, found.plugins))
+    file = tmp_path / "image.pkr.hcl"
+    file.write_text(template.image_template(plan, found.plugins))
     environment = found.environment(tmp_path)
-    command.run([found.binary, "validate", template], env=environment, cwd=tmp_path)
-    template.write_text(template.read_text().replace("iso_url", "iso_ulr"))
-    done = command.run([found.binary, "validate", template], env=environment, check=False)
+    command.run([found.binary, "validate", file], env=environment, cwd=tmp_path)
+    file.write_text(file.read_text().replace("iso_url", "iso_ulr"))
+    done = command.run([found.binary, "validate", file], env=environment, check=False)
     assert done.returncode != 0, "validate finds faults, so its silence above means something"

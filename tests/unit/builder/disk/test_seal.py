@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_image.builder.disk import seal
-from mlflow_image.builder.disk.tree import SOURCE_DATE_EPOCH
+from mlflow_image.builder.disk.epoch import SOURCE_DATE_EPOCH
 from mlflow_image.paths import HERE
 
 #: What nothing may take away.
@@ -64,7 +64,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = grow(tmp_path_factory.mktemp("sealed") / "tree")
     missing = [pattern for pattern in seal.REMOVED if not (folder / example(pattern)).exists()]
     assert not missing, "what is not there before proves nothing by being gone"
-    seal.seal(folder)
+    seal.seal(folder, HERE.build_vm_files)
     return folder
 
 
@@ -93,7 +93,7 @@ def test_a_folder_goes_with_all_that_is_in_it(tree: Path) -> None:
     (tree / "root" / ".cache").unlink()
     (tree / "root" / ".cache" / "pip" / "deep").mkdir(parents=True)
     (tree / "home" / "ubuntu" / ".ssh").mkdir(parents=True)
-    seal.seal(tree)
+    seal.seal(tree, HERE.build_vm_files)
     assert not (tree / "root" / ".cache").exists()
     assert list((tree / "home").iterdir()) == []
 
@@ -117,10 +117,10 @@ def test_no_password_looks_changed_after_the_fixed_date(sealed: Path) -> None:
 
 
 def test_sealing_twice_changes_nothing(tree: Path) -> None:
-    seal.seal(tree)
+    seal.seal(tree, HERE.build_vm_files)
     before = {path: path.lstat().st_mode for path in tree.rglob("*")}
     assert len(before) > len(KEPT)
-    seal.seal(tree)
+    seal.seal(tree, HERE.build_vm_files)
     assert {path: path.lstat().st_mode for path in tree.rglob("*")} == before
 
 
@@ -132,7 +132,7 @@ def test_a_link_is_removed_and_what_it_means_stays(tree: Path, tmp_path: Path) -
     (tree / "root" / ".ssh").symlink_to(outside)
     (tree / "var" / "log" / "link.log").symlink_to(outside / "keep")
     (outside / "keep").write_text("kept")
-    seal.seal(tree)
+    seal.seal(tree, HERE.build_vm_files)
     assert not (tree / "root" / ".ssh").is_symlink()
     assert (outside / "keep").read_text() == "kept"
 
@@ -144,7 +144,7 @@ def test_a_link_among_the_folders_never_leads_to_the_host(tree: Path, tmp_path: 
     (tree / "var" / "lib" / "dhcp" / "example").unlink()
     (tree / "var" / "lib" / "dhcp").rmdir()
     (tree / "var" / "lib" / "dhcp").symlink_to(outside)
-    seal.seal(tree)
+    seal.seal(tree, HERE.build_vm_files)
     assert (outside / "keep").exists()
 
 
@@ -153,7 +153,7 @@ def test_what_a_build_vm_had_goes_links_too(tmp_path: Path) -> None:
     shutil.copytree(HERE.build_vm_files, tree, symlinks=True)
     laid = [path for path in tree.rglob("*") if path.is_symlink() or path.is_file()]
     assert any(path.is_symlink() for path in laid)
-    seal.take_away(HERE.build_vm_files, tree)
+    seal.remove_laid(HERE.build_vm_files, tree)
     assert not [path for path in tree.rglob("*") if path.is_symlink() or path.is_file()]
 
 
@@ -163,5 +163,5 @@ def test_what_has_the_name_of_a_build_vm_s_file_and_is_another_stays(tmp_path: P
     (system / "default.target").symlink_to("/lib/systemd/system/rescue.target")
     (system / "timers.target").write_text("[Unit]\n")
     (system / "mlflow-image-build.service").symlink_to("/nowhere")
-    seal.take_away(HERE.build_vm_files, tmp_path)
+    seal.remove_laid(HERE.build_vm_files, tmp_path)
     assert len(list(system.iterdir())) == 3

@@ -19,7 +19,7 @@ from mlflow_image.errors import Failure
 def test_a_malformed_row_is_refused_with_its_line(tmp_path: Path, row: str) -> None:
     table = tmp_path / "image_files.modes"
     table.write_text(f"# MODE OWNER GROUP PATH\n{row}\n")
-    with pytest.raises(Failure, match=r"image_files\.modes:2: not MODE OWNER GROUP PATH"):
+    with pytest.raises(Failure, match=r"image_files\.modes:2: expected MODE OWNER GROUP PATH"):
         tarball.read_modes(table)
 
 

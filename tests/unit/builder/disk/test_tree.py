@@ -14,7 +14,7 @@ from mlflow_image.files import hash_file
 from mlflow_image.inputs.apt import Package, Resolution
 from mlflow_image.inputs.operating_systems import OPERATING_SYSTEMS
 from mlflow_image.inputs.store import Store
-from tests.unit.conftest import package
+from tests.unit.samples import package
 
 SYSTEM = OPERATING_SYSTEMS["debian-12"]
 

@@ -1,4 +1,4 @@
-# One bake: boots an overlay on the base, runs the layer's steps, shuts down.
+# One build VM: boots an overlay on the base, runs the layer's steps, shuts down.
 packer {
   required_plugins {
     qemu = {

@@ -1,4 +1,4 @@
-# One bake: boots an overlay on the base, runs the layer's steps, shuts down.
+# One build VM: boots an overlay on the base, runs the layer's steps, shuts down.
 source "qemu" "layer" {
   vm_name          = "disk.qcow2"
   output_directory = "/cache/work/output"

@@ -1,0 +1,170 @@
+"""The layers of a build and their keys: each key holds everything that decides the layer's bytes.
+
+Whatever a layer writes is in its key. Code counts by whole rooms, so that no file is forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mlflow_image.builder import describe
+from mlflow_image.builder.bake import steps
+from mlflow_image.builder.disk.tarball import files_of
+from mlflow_image.builder.layers import Layer
+from mlflow_image.files import hash_file
+from mlflow_image.inputs.gather import Inputs
+from mlflow_image.paths import HERE, Checkout
+
+NAMES = ("base", "python", "image-files", "sealed")
+SHOWN_CHARACTERS = 12
+
+
+def of(inputs: Inputs, checkout: Checkout = HERE) -> list[Layer]:
+    """The layers of a build, first the base, last the sealed disk."""
+    base = Layer(
+        "base",
+        "the vendor's cloud image" if inputs.cloud_image else "apt packages on a disk",
+        {
+            "os": inputs.definition.os,
+            "disk_mib": str(inputs.disk_mib),
+            **(cloud_image(inputs) if inputs.cloud_image else packages(inputs, checkout)),
+            **code("host", checkout),
+            **code("builder/disk", checkout),
+        },
+    )
+    python = Layer(
+        "python",
+        "Python and its packages",
+        {
+            "parent": base.key,
+            "python.distribution": inputs.distribution,
+            "python.version": inputs.python,
+            **wheels(inputs),
+            **scripts("python", checkout),
+            **called_for(inputs, checkout),
+            **bake(checkout),
+        },
+    )
+    files = Layer(
+        "image-files",
+        "image_files on top of it",
+        {
+            "parent": python.key,
+            **flat(asdict(describe.about(inputs))),
+            **scripts("image-files", checkout),
+            **tree(checkout.image_files),
+            **bake(checkout),
+        },
+    )
+    sealed = Layer(
+        "sealed",
+        "sealed disk",
+        {
+            "parent": files.key,
+            "disk_mib": str(inputs.disk_mib),
+            **tree(checkout.build_vm_files, "scripts/guest/"),
+            **code("builder/disk", checkout),
+        },
+    )
+    return [base, python, files, sealed]
+
+
+def packages(inputs: Inputs, checkout: Checkout) -> dict[str, str]:
+    """A base of apt packages."""
+    sources = inputs.packages.sources if inputs.packages else ()
+    system = inputs.definition.system
+    return {
+        "boot loaders": " ".join((*system.shim, system.grub_efi, system.efi_vendor)),
+        "apt sources": " | ".join(sources),
+        **{f"apt: {p.name}": f"{p.version} {shown(p.sha256)}" for p in inputs.apt_packages},
+        **tree(checkout.build_vm_files, "scripts/guest/"),
+    }
+
+
+def cloud_image(inputs: Inputs) -> dict[str, str]:
+    """A base of a vendor's cloud image."""
+    image = inputs.cloud_image
+    return {"cloud image": f"{image.file} {shown(image.sha256)}"} if image else {}
+
+
+def wheels(inputs: Inputs) -> dict[str, str]:
+    """The environment's wheels and tools, and Anaconda's installer."""
+    every = (*inputs.wheels, *inputs.tools)
+    found = {f"wheel: {one.name}": f"{one.version} {shown(one.sha256)}" for one in every}
+    if inputs.installer:
+        found["installer"] = shown(inputs.installer.sha256)
+    return found
+
+
+def scripts(layer: str, checkout: Checkout) -> dict[str, str]:
+    """A layer's steps, and the files that they call."""
+    paths = {f"scripts/guest/{path.name}": path for path in steps.scripts_of(layer, checkout)}
+    called = steps.called_scripts(layer, checkout)
+    paths |= {f"scripts/guest/{name}": path for name, path in called.items()}
+    if layer == "python":
+        folder = f"image_files/{steps.PREPARE_FOLDER}"
+        prepared = steps.prepare_files(checkout)
+        paths |= {f"{folder}/{name}": path for name, path in prepared.items()}
+    if layer == "image-files":
+        paths[f"scripts/guest/{checkout.modes_file.name}"] = checkout.modes_file
+    return {name: shown(hash_file(path)) for name, path in paths.items()}
+
+
+def called_for(inputs: Inputs, checkout: Checkout) -> dict[str, str]:
+    """The script that the Python layer's step calls for this distribution only."""
+    if not inputs.installer:
+        return {}
+    script = checkout.guest_scripts / steps.ANACONDA_SCRIPT
+    return {f"scripts/guest/{script.name}": shown(hash_file(script))}
+
+
+def bake(checkout: Checkout) -> dict[str, str]:
+    """What bakes a layer: the code, the Packer template, the user-data of the build VM."""
+    seed = checkout.root / "cloud-init" / "build.yaml.j2"
+    return {
+        **code("builder/bake", checkout),
+        **tree(checkout.root / "packer"),
+        f"cloud-init/{seed.name}": shown(hash_file(seed)),
+    }
+
+
+def code(room: str, checkout: Checkout) -> dict[str, str]:
+    """Every module of a room of this package."""
+    folder = checkout.code / room
+    return {
+        f"mlflow_image/{room}/{path.relative_to(folder)}": shown(hash_file(path))
+        for path in files_of(folder)
+        if path.suffix == ".py"
+    }
+
+
+def tree(folder: Path, prefix: str = "") -> dict[str, str]:
+    """Every file and link of a folder; owners and modes come from the table."""
+    found = {}
+    for path in files_of(folder):
+        content = f"-> {path.readlink()}" if path.is_symlink() else shown(hash_file(path))
+        found[f"{prefix}{folder.name}/{path.relative_to(folder)}"] = content
+    return found
+
+
+def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A document as one part for each value: {"python": {"version": 1}} -> {"python.version": "1"}.
+
+    A list counts as one value.
+    """
+    found: dict[str, str] = {}
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value)
+    return found
+
+
+def shown(sha256: str) -> str:
+    """As much of a hash as a key and its messages show."""
+    return sha256[:SHOWN_CHARACTERS]

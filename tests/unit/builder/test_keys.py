@@ -1,0 +1,272 @@
+"""Keys: a change makes exactly the layers above it stale, and is named old -> new."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import pytest
+
+from mlflow_image.builder import describe, keys, layers
+from mlflow_image.builder.bake import steps
+from mlflow_image.builder.layers import Layer
+from mlflow_image.files import hash_file
+from mlflow_image.inputs.cloud_image import CloudImage
+from mlflow_image.inputs.definition import Definition
+from mlflow_image.inputs.gather import Inputs
+from mlflow_image.paths import Checkout
+from tests.unit.samples import NAMES, UNIT, built
+
+MakeInputs = Callable[..., Inputs]
+
+
+def stale(stack: list[Layer]) -> list[str]:
+    return [layer.name for layer in stack if not layer.built]
+
+
+def of(name: str, stack: list[Layer]) -> Layer:
+    return stack[NAMES.index(name)]
+
+
+@pytest.fixture
+def before(make_inputs: MakeInputs, checkout: Checkout) -> list[Layer]:
+    """The layers of a finished build."""
+    return built(keys.of(make_inputs(), checkout))
+
+
+def test_layers_come_from_the_base_to_the_sealed_disk(before: list[Layer]) -> None:
+    assert [layer.name for layer in before] == NAMES
+
+
+def test_nothing_changed_nothing_is_stale(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    assert stale(keys.of(make_inputs(), checkout)) == []
+
+
+def test_a_changed_file_makes_its_layer_and_the_seal_stale_and_is_named(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    old = hash_file(checkout.root / UNIT)[:12]
+    with (checkout.root / UNIT).open("a") as file:
+        file.write("# changed\n")
+    new = hash_file(checkout.root / UNIT)[:12]
+    after = keys.of(make_inputs(), checkout)
+    assert stale(after) == ["image-files", "sealed"]
+    assert layers.reasons(of("image-files", after)) == [f"{UNIT}: {old} -> {new}"]
+    assert layers.reasons(of("sealed", after)) == ["the layer below it changes"]
+
+
+def test_a_new_file_and_a_gone_file_are_named(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    (checkout.root / UNIT).rename(checkout.image_files / "etc" / "new.service")
+    after = keys.of(make_inputs(), checkout)
+    content = hash_file(checkout.image_files / "etc" / "new.service")[:12]
+    assert layers.reasons(of("image-files", after)) == [
+        f"image_files/etc/new.service: (none) -> {content}",
+        f"{UNIT}: {content} -> (gone)",
+    ]
+
+
+def test_a_link_counts_by_where_it_leads(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    link = checkout.image_files / "etc" / "link"
+    link.symlink_to("one")
+    built(keys.of(make_inputs(), checkout))
+    link.unlink()
+    link.symlink_to("two")
+    after = keys.of(make_inputs(), checkout)
+    assert layers.reasons(of("image-files", after)) == ["image_files/etc/link: -> one -> -> two"]
+
+
+def test_a_mode_on_this_host_changes_nothing_but_the_table_does(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    (checkout.root / UNIT).chmod(0o600)
+    assert stale(keys.of(make_inputs(), checkout)) == []
+    with (checkout.guest_scripts / "image_files.modes").open("a") as file:
+        file.write("0600 root root /usr/bin/mlflow-configure\n")
+    after = keys.of(make_inputs(), checkout)
+    assert stale(after) == ["image-files", "sealed"]
+    (reason,) = layers.reasons(of("image-files", after))
+    assert reason.startswith("scripts/guest/image_files.modes: ")
+
+
+def test_what_python_leaves_in_a_folder_changes_nothing(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    cache = checkout.image_files / "usr" / "lib" / "mlflow-image" / "__pycache__"
+    cache.mkdir()
+    (cache / "x.pyc").touch()
+    assert stale(keys.of(make_inputs(), checkout)) == []
+
+
+def test_a_changed_wheel_is_named_and_the_base_stays(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    after = keys.of(make_inputs(mlflow="3.18.0"), checkout)
+    assert stale(after) == ["python", "image-files", "sealed"]
+    short = "b" * 12
+    assert layers.reasons(of("python", after)) == [
+        f"wheel: mlflow: 3.17.2 {short} -> 3.18.0 {short}"
+    ]
+
+
+def test_a_changed_apt_package_makes_everything_stale_and_is_named(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    after = keys.of(make_inputs(apt={"bash": "5.2"}), checkout)
+    assert stale(after) == NAMES
+    (reason,) = layers.reasons(of("base", after))
+    assert reason.startswith("apt: bash: 5.1 ") and " -> 5.2 " in reason
+    assert layers.reasons(of("python", after)) == ["the layer below it changes"]
+
+
+def test_the_size_of_the_disk_makes_the_base_stale(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    after = keys.of(make_inputs(disk_mib=8192), checkout)
+    assert layers.reasons(of("base", after)) == ["disk_mib: 4096 -> 8192"]
+
+
+@pytest.mark.parametrize(
+    ("script", "first_stale"),
+    [
+        ("10-python.sh", "python"),
+        ("19-hand-over-opt.sh", "python"),
+        ("environment.sh", "python"),
+        ("hand-over.sh", "python"),
+        ("90-hand-over.sh", "image-files"),
+    ],
+)
+def test_a_changed_step_makes_its_own_layer_stale(
+    before: list[Layer],
+    make_inputs: MakeInputs,
+    checkout: Checkout,
+    script: str,
+    first_stale: str,
+) -> None:
+    with (checkout.guest_scripts / script).open("a") as file:
+        file.write("true\n")
+    after = keys.of(make_inputs(), checkout)
+    assert stale(after) == NAMES[NAMES.index(first_stale) :]
+    (reason,) = layers.reasons(of(first_stale, after))
+    assert reason.startswith(f"scripts/guest/{script}: ")
+
+
+def test_a_file_that_the_python_layer_runs_makes_it_stale(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    name = f"image_files/{steps.PREPARE_FOLDER}/{steps.PREPARE_FILES[0]}"
+    with (checkout.root / name).open("a") as file:
+        file.write("# changed\n")
+    assert stale(keys.of(make_inputs(), checkout)) == ["python", "image-files", "sealed"]
+
+
+def test_the_files_of_a_build_vm_are_in_the_key_of_a_base_of_packages(
+    make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    unit = "scripts/guest/build-vm/etc/systemd/system/mlflow-image-build.service"
+    of_packages = keys.of(make_inputs(), checkout)[0]
+    with (checkout.root / unit).open("a") as file:
+        file.write("# changed\n")
+    changed = keys.of(make_inputs(), checkout)[0]
+    assert layers.differing(changed, {"parts": of_packages.parts}) == [unit]
+    of_image = keys.of(on_cloud_image(make_inputs()), checkout)[0]
+    assert not any("build-vm" in part for part in of_image.parts)
+
+
+def on_cloud_image(inputs: Inputs, sha256: str = "d" * 64) -> Inputs:
+    image = CloudImage("https://a.example/r", "image.img", sha256, "E" * 40, "keys.gpg")
+    return replace(inputs, packages=None, cloud_image=image)
+
+
+def test_another_cloud_image_makes_everything_stale_and_is_named(
+    make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    built(keys.of(on_cloud_image(make_inputs()), checkout))
+    after = keys.of(on_cloud_image(make_inputs(), "f" * 64), checkout)
+    assert stale(after) == NAMES
+    assert layers.reasons(of("base", after)) == [
+        f"cloud image: image.img {'d' * 12} -> image.img {'f' * 12}"
+    ]
+
+
+def test_a_base_of_packages_and_one_of_a_cloud_image_are_two(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    after = keys.of(on_cloud_image(make_inputs()), checkout)
+    assert of("base", after).title == "the vendor's cloud image"
+    assert not any(part.startswith("apt") for part in of("base", after).parts)
+    assert stale(after) == NAMES
+    assert stale(keys.of(make_inputs(), checkout)) == []
+
+
+def changed_code(checkout: Checkout, name: str) -> Checkout:
+    """The checkout with a copy of our code in which one more line is in a file."""
+    ours = checkout.code.resolve()
+    checkout.code.unlink()
+    shutil.copytree(ours, checkout.code, ignore=shutil.ignore_patterns("__pycache__"))
+    with (checkout.root / name).open("a") as file:
+        file.write("# changed\n")
+    return checkout
+
+
+@pytest.mark.parametrize(
+    ("name", "first_stale"),
+    [
+        ("mlflow_image/host/rootless.py", "base"),
+        ("mlflow_image/builder/disk/bootloaders.py", "base"),
+        ("mlflow_image/builder/bake/template.py", "python"),
+        ("mlflow_image/builder/bake/in_vm.py", "python"),
+        ("packer/image.pkr.hcl.j2", "python"),
+        ("cloud-init/build.yaml.j2", "python"),
+    ],
+)
+def test_every_file_of_a_room_that_makes_a_layer_is_in_its_key(
+    before: list[Layer],
+    make_inputs: MakeInputs,
+    checkout: Checkout,
+    name: str,
+    first_stale: str,
+) -> None:
+    after = keys.of(make_inputs(), changed_code(checkout, name))
+    assert stale(after) == NAMES[NAMES.index(first_stale) :]
+    assert any(name in reason for reason in layers.reasons(of(first_stale, after)))
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda inputs: replace(inputs, definition=Definition(name="tracking")), "definition.name"),
+        (
+            lambda inputs: replace(
+                inputs, decision=replace(inputs.decision, reason="the vendor is unreachable")
+            ),
+            "python.reason",
+        ),
+    ],
+)
+def test_what_the_image_says_about_itself_is_in_the_key_of_the_layer_that_writes_it(
+    before: list[Layer],
+    make_inputs: MakeInputs,
+    checkout: Checkout,
+    change: Callable[[Inputs], Inputs],
+    part: str,
+) -> None:
+    after = keys.of(change(make_inputs()), checkout)
+    assert stale(after) == ["image-files", "sealed"]
+    (reason,) = layers.reasons(of("image-files", after))
+    assert reason.startswith(f"{part}: ")
+
+
+def test_every_value_of_the_description_is_a_part_of_the_key(
+    before: list[Layer], make_inputs: MakeInputs
+) -> None:
+    parts = of("image-files", before).parts
+    said = keys.flat(asdict(describe.about(make_inputs())))
+    assert said.items() <= parts.items()
+    assert not any("git" in name or "commit" in name for name in said)
