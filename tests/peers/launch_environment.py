@@ -4,7 +4,7 @@ Stand-alone, for the image's own Python: `/opt/mlflow/bin/python launch_environm
 real stock server on a scratch database and reads what its uvicorn process was given, lets
 mlflow_launch/command.py do the same without a server, and prints the difference as JSON. Exit
 code 1 when there is one, so that an upgrade of MLflow which changes either is noticed. Also
-compares MLflow's default list of hosts with the one in mlflow_settings/hosts.py.
+compares MLflow's default list of hosts with the one in mlflow_settings/blocks/hosts.py.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def host_differences() -> dict[str, object]:
     """MLflow's own default list of allowed hosts against ours, which replaces it."""
     from mlflow.server.security_utils import get_default_allowed_hosts
 
-    from mlflow_settings import hosts
+    from mlflow_settings.blocks import hosts
 
     theirs, ours = set(get_default_allowed_hosts()), set(hosts.DEFAULT_ALLOWED_HOSTS)
     if theirs == ours:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from mlflow_settings import hosts, render, rules, settings
+from mlflow_settings import render, settings
+from mlflow_settings.blocks import environment, hosts
 from mlflow_settings.document import Faults
 
 
@@ -62,7 +63,7 @@ def test_secrets_are_not_in_the_repr() -> None:
 
 def test_every_variable_that_is_rendered_is_owned_or_may_be_changed() -> None:
     rendered = render.environment(settings.Settings(), ("10.0.2.15",))
-    assert set(rendered) - set(rules.OWNED_VARIABLES) == set(render.DEFAULTS)
+    assert set(rendered) - set(environment.OWNED_VARIABLES) == set(render.DEFAULTS)
 
 
 def test_extra_variables_never_win_over_what_a_setting_says() -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlflow_settings import hosts
+from mlflow_settings.blocks import hosts
 from mlflow_settings.settings import Settings
 
 FORMAT = 1

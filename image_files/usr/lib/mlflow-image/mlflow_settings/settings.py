@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mlflow_settings import hosts, rules
+from mlflow_settings.blocks import environment, hosts
 from mlflow_settings.document import Document, Fault, Faults, load
 from mlflow_settings.wording import shown
 
@@ -121,9 +121,9 @@ def _rule_faults(document: Document) -> Iterator[Fault]:
             if isinstance(value, str) and value and (worded := rule(value)):
                 path = ("server", key) if position is None else ("server", key, position)
                 yield document.fault(path, worded[0], value=shown(value), remedy=worded[1])
-    environment = server.get("extra_environment")
-    for variable, value in (environment if isinstance(environment, dict) else {}).items():
-        if worded := rules.variable_fault(variable, value):
+    extra = server.get("extra_environment")
+    for variable, value in (extra if isinstance(extra, dict) else {}).items():
+        if worded := environment.variable_fault(variable, value):
             path = ("server", "extra_environment", variable)
             yield document.fault(path, worded[0], remedy=worded[1])
     yield from _store_faults(document)
@@ -137,11 +137,11 @@ def _store_faults(document: Document) -> Iterator[Fault]:
         (("backend_store", "sqlite"), sqlite),
         (("artifact_store", "local"), local),
     ):
-        worded = rules.state_path_fault(value) if isinstance(value, str) else None
+        worded = environment.state_path_fault(value) if isinstance(value, str) else None
         if worded:
             yield document.fault(path, worded[0], value=shown(value), remedy=worded[1])
         sound = sound and isinstance(value, str) and not worded
-    if sound and rules.overlap(sqlite, local):
+    if sound and environment.overlap(sqlite, local):
         # A database among the artifacts could be fetched through the artifact API.
         message = f'is "{local}", which overlaps backend_store.sqlite "{sqlite}"'
         yield document.fault(
