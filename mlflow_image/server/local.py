@@ -24,6 +24,7 @@ from mlflow_image import command
 from mlflow_image.errors import Failure
 from mlflow_image.paths import HERE, cache
 from mlflow_settings import render, settings
+from mlflow_settings.blocks.server import Server
 
 LIBRARY = HERE.image_files / "usr" / "lib" / "mlflow-image"
 PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
@@ -92,9 +93,7 @@ def ours(folder: Path, workers: int, *, job_execution: bool = False) -> Iterator
     share = prepared()
     shutil.copyfile(share / "empty.sqlite", folder / "mlflow.db")
     port = free_port()
-    server = settings.Server(
-        host="127.0.0.1", port=port, workers=workers, job_execution=job_execution
-    )
+    server = Server(host="127.0.0.1", port=port, workers=workers, job_execution=job_execution)
     wanted = settings.Settings(server=server)
     variables = {
         **render.environment(wanted),

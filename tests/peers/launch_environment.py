@@ -62,11 +62,14 @@ def main() -> int:
 def given_environment(scratch: Path) -> dict[str, str]:
     """What mlflow-configure would render for a server in `scratch`, and little else."""
     from mlflow_settings import render, settings
+    from mlflow_settings.blocks.artifact_store import ArtifactStore
+    from mlflow_settings.blocks.backend_store import BackendStore
+    from mlflow_settings.blocks.server import Server
 
     chosen = settings.Settings(
-        server=settings.Server(host="127.0.0.1", port=PORT, allowed_hosts=("a.example.com",)),
-        backend_store=settings.BackendStore(str(scratch / "mlflow.db")),
-        artifact_store=settings.ArtifactStore(str(scratch / "artifacts")),
+        server=Server(host="127.0.0.1", port=PORT, allowed_hosts=("a.example.com",)),
+        backend_store=BackendStore(str(scratch / "mlflow.db")),
+        artifact_store=ArtifactStore(str(scratch / "artifacts")),
     )
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return {**kept, **render.environment(chosen)}

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_settings import files, signals
+from mlflow_settings.blocks.server import Server
 from mlflow_settings.document import Fault, Faults
 from mlflow_settings.render import render
-from mlflow_settings.settings import Server, Settings, check
+from mlflow_settings.settings import Settings, check
 
 SETTINGS = Path("etc/mlflow/settings.yaml")
 RUN = Path("run/mlflow")

@@ -1,4 +1,4 @@
-"""The server settings: checked text in, one frozen Settings out, or every fault at once."""
+"""The server settings: checks a YAML text and returns one frozen Settings, or every fault."""
 
 from __future__ import annotations
 
@@ -7,67 +7,64 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from mlflow_settings.blocks import environment, hosts
+from mlflow_settings import cross_rules
+from mlflow_settings.blocks.artifact_store import ArtifactStore
+from mlflow_settings.blocks.backend_store import BackendStore
+from mlflow_settings.blocks.block import Block, Given
+from mlflow_settings.blocks.server import Server
 from mlflow_settings.document import Document, Fault, Faults, load
-from mlflow_settings.wording import shown
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
-# What cloud-init writes in place of a jinja variable that it does not know.
+# cloud-init writes this in place of an unknown Jinja variable.
 MISSING_JINJA_VARIABLE = "CI_MISSING_JINJA_VAR"
 
 
 @dataclass(frozen=True)
-class Server:
-    """How the server listens and whom it answers; see schema.json for each key."""
-
-    host: str = "0.0.0.0"  # noqa: S104 - the VM's network decides who reaches it; documented
-    port: int = 8000
-    workers: int = 2
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
-    job_execution: bool = False
-    # A secret: kept out of repr, so that no traceback or log shows it.
-    extra_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True)
-class BackendStore:
-    """Where experiments, runs and the model registry are kept."""
-
-    sqlite: str = "/var/lib/mlflow/mlflow.db"
-
-
-@dataclass(frozen=True)
-class ArtifactStore:
-    """Where artifacts are kept; the server hands them through."""
-
-    local: str = "/var/lib/mlflow/artifacts"
-
-
-@dataclass(frozen=True)
 class Settings:
-    """Everything that the machine's user decides about the server."""
+    """Everything that the operator decides about the server.
+
+    Each field is a block of the document. This is the only list of them: a new block is a
+    module of blocks/ and a field here, and its keys in schema.json.
+    """
 
     server: Server = field(default_factory=Server)
     backend_store: BackendStore = field(default_factory=BackendStore)
     artifact_store: ArtifactStore = field(default_factory=ArtifactStore)
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks in the order of the fields."""
+        return tuple(getattr(self, name) for name in BLOCKS)
+
+
+#: The class of every block, by its key in the document.
+BLOCKS: Mapping[str, type[Block]] = {
+    entry.name: cast("type[Block]", entry.default_factory) for entry in fields(Settings)
+}
+#: The environment variables that blocks own, each with the setting to use instead.
+OWNED: Mapping[str, str] = {
+    variable: setting for kind in BLOCKS.values() for variable, setting in kind.OWNED.items()
+}
+
 
 def check(text: str, name: str, schema: Mapping[str, Any] | None = None) -> Settings:
-    """The settings in YAML `text`; `name` is what messages call the file.
+    """The settings in YAML `text`; `name` is the file's name in messages.
 
-    schema: of the image that will read them, when it is not this one. Raises Faults with
-    every fault that was found: the schema's first, and the rules between keys as well
-    wherever the shape of the data allows asking.
+    schema: the schema of the image that will read the settings; this package's by default.
+    Raises Faults with every fault: those of the schema, of each block, and between blocks.
     """
     document = load(text, name)
     if gap := template_gap(document, text):
         raise Faults([gap])
     faults = document.check(schema if schema is not None else own_schema())
-    at_fault = {fault.path for fault in faults}
-    faults += [fault for fault in _rule_faults(document) if fault.path not in at_fault]
+    reported = {fault.path for fault in faults}
+    for fault in _rule_faults(document):
+        # One message for each path is enough: the first one is the more basic.
+        if fault.path not in reported:
+            reported.add(fault.path)
+            faults.append(fault)
     if faults:
         raise Faults(faults)
     return _settings(document.data)
@@ -90,68 +87,23 @@ def own_schema() -> Mapping[str, Any]:
 
 
 def _settings(data: Mapping[str, Any]) -> Settings:
-    server = dict(data.get("server", {}))
-    for key in ("allowed_hosts", "allowed_origins"):
-        if key in server:
-            server[key] = tuple(name.lower() for name in server[key])
-    return Settings(
-        server=Server(**_known(Server, server)),
-        backend_store=BackendStore(**_known(BackendStore, data.get("backend_store", {}))),
-        artifact_store=ArtifactStore(**_known(ArtifactStore, data.get("artifact_store", {}))),
-    )
-
-
-def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Only what `kind` has: the schema of another image may know more keys than this code."""
-    names = {entry.name for entry in fields(kind)}
-    return {key: value for key, value in values.items() if key in names}
+    blocks: dict[str, Any] = {
+        name: kind.from_given(data.get(name, {})) for name, kind in BLOCKS.items()
+    }
+    return Settings(**blocks)
 
 
 def _rule_faults(document: Document) -> Iterator[Fault]:
-    """What a schema cannot say. Each value is looked at only when it has the right type."""
-    server = _block(document.data, "server")
-    for key, rule in (
-        ("host", hosts.listening_address_fault),
-        ("allowed_hosts", hosts.allowed_host_fault),
-        ("allowed_origins", hosts.allowed_origin_fault),
-    ):
-        values = server.get(key)
-        listed = list(enumerate(values)) if isinstance(values, list) else [(None, values)]
-        for position, value in listed:
-            if isinstance(value, str) and value and (worded := rule(value)):
-                path = ("server", key) if position is None else ("server", key, position)
-                yield document.fault(path, worded[0], value=shown(value), remedy=worded[1])
-    extra = server.get("extra_environment")
-    for variable, value in (extra if isinstance(extra, dict) else {}).items():
-        if worded := environment.variable_fault(variable, value):
-            path = ("server", "extra_environment", variable)
-            yield document.fault(path, worded[0], remedy=worded[1])
-    yield from _store_faults(document)
+    """The faults that a schema cannot find: of each block, then between blocks."""
+    given = {name: _given(document.data, name) for name in BLOCKS}
+    for name, kind in BLOCKS.items():
+        for worded in kind.faults(given[name]):
+            path = (name, *worded.path)
+            yield document.fault(path, worded.message, value=worded.value, remedy=worded.remedy)
+    for worded in cross_rules.faults(given, OWNED):
+        yield document.fault(worded.path, worded.message, value=worded.value, remedy=worded.remedy)
 
 
-def _store_faults(document: Document) -> Iterator[Fault]:
-    sqlite = _block(document.data, "backend_store").get("sqlite", BackendStore.sqlite)
-    local = _block(document.data, "artifact_store").get("local", ArtifactStore.local)
-    sound = True
-    for path, value in (
-        (("backend_store", "sqlite"), sqlite),
-        (("artifact_store", "local"), local),
-    ):
-        worded = environment.state_path_fault(value) if isinstance(value, str) else None
-        if worded:
-            yield document.fault(path, worded[0], value=shown(value), remedy=worded[1])
-        sound = sound and isinstance(value, str) and not worded
-    if sound and environment.overlap(sqlite, local):
-        # A database among the artifacts could be fetched through the artifact API.
-        message = f'is "{local}", which overlaps backend_store.sqlite "{sqlite}"'
-        yield document.fault(
-            ("artifact_store", "local"),
-            message,
-            value=shown(local),
-            remedy="keep the database outside of the artifacts",
-        )
-
-
-def _block(data: Any, key: str) -> Mapping[str, Any]:
-    block = data.get(key) if isinstance(data, dict) else None
+def _given(data: Any, name: str) -> Given:
+    block = data.get(name) if isinstance(data, dict) else None
     return block if isinstance(block, dict) else {}

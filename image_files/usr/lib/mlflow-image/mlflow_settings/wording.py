@@ -1,13 +1,12 @@
-"""Turns a schema validator's errors into sentences with a remedy, and keeps secrets out of them."""
+"""Rewrites the errors of a schema validator as messages with a remedy and without secrets."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 Path: TypeAlias = "tuple[str | int, ...]"
 
@@ -24,9 +23,16 @@ _TYPE_NAMES = {
 }
 
 
+class Reason(NamedTuple):
+    """Why a value is refused, and what to do."""
+
+    message: str
+    remedy: str
+
+
 @dataclass(frozen=True)
 class Worded:
-    """One error in our words: where, what, the value as shown ("" for secrets), what to do."""
+    """One error as a message. path: where. value: as shown to people, "" for secrets."""
 
     path: Path
     message: str
@@ -35,28 +41,27 @@ class Worded:
 
 
 def dotted(path: Path) -> str:
-    """`server.allowed_hosts[0]`: a path as one reads it; keys that look odd are not repeated."""
+    """A path as text, such as `server.allowed_hosts[0]`; unusual keys are not repeated."""
     text = ""
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            shown = part if _PLAIN_KEY.fullmatch(part) else "(odd key)"
+            shown = part if _PLAIN_KEY.fullmatch(part) else "(unusual key)"
             text += f".{shown}" if text else shown
     return text
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`did you mean "port"?`, or the words there are when none is near."""
+    """A suggestion such as `did you mean "port"?`, or all known words if none is similar."""
     words = sorted(known)
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    if close:
-        return f'did you mean "{close[0]}"?'
-    return "there is: " + ", ".join(words) if words else "nothing goes here"
+    if close := _most_similar(word, words):
+        return f'did you mean "{close}"?'
+    return "known keys: " + ", ".join(words) if words else "remove it: no key is allowed here"
 
 
 def is_secret(path: Path, schema: Mapping[str, Any]) -> bool:
-    """Whether `x-secret` is set on the schema of this path or of anything above it."""
+    """Whether the schema sets `x-secret` for this path or for one of its parents."""
     here: Any = schema
     for part in (*path, None):
         if not isinstance(here, Mapping):
@@ -68,7 +73,7 @@ def is_secret(path: Path, schema: Mapping[str, Any]) -> bool:
 
 
 def reworded(error: Any, schema: Mapping[str, Any]) -> Iterator[Worded]:
-    """What one jsonschema ValidationError means; several for several unknown or missing keys."""
+    """The messages for one jsonschema ValidationError: one for each unknown or missing key."""
     path: Path = tuple(error.absolute_path)
     secret = is_secret(path, schema)
     own_remedy = error.schema.get("x-remedy", "") if isinstance(error.schema, Mapping) else ""
@@ -89,10 +94,10 @@ def reworded(error: Any, schema: Mapping[str, Any]) -> Iterator[Worded]:
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """A value as YAML would show it, on one line, not longer than a screen line takes.
+    """A value in YAML's notation, on one line of at most `limit` characters.
 
-    What is inside lists and blocks is not repeated, nor the credentials of an address: where
-    something else was expected, anything may stand.
+    Leaves out the content of lists and blocks, and the credentials in a URL: a value in the
+    wrong place may contain a secret.
     """
     if isinstance(value, list):
         return "a list"
@@ -100,6 +105,13 @@ def shown(value: object, limit: int = 60) -> str:
         return "a block of keys"
     text = _CREDENTIALS.sub("//(...)@", json.dumps(value, ensure_ascii=False))
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _most_similar(word: str, words: list[str]) -> str:
+    """The known word that is probably meant, or ""."""
+    import difflib  # here: a boot with valid settings does not need it
+
+    return "".join(difflib.get_close_matches(word, words, n=1, cutoff=0.6))
 
 
 def _below(schema: Mapping[str, Any], part: str | int | None) -> Any:
@@ -123,8 +135,8 @@ def _message(error: Any, value: str) -> tuple[str, str]:
         return f"{it_is}not {shown(wanted)}", ""
     if error.validator == "enum":
         words = [str(word) for word in wanted]
-        near = difflib.get_close_matches(str(error.instance), words, n=1) if value else []
-        choice = f'did you mean "{near[0]}"?' if near else "choose one of " + ", ".join(words)
+        near = _most_similar(str(error.instance), words) if value else ""
+        choice = f'did you mean "{near}"?' if near else "choose one of " + ", ".join(words)
         return f"{it_is}not one of the choices", choice
     if error.validator == "uniqueItems":
         return "has an entry twice", "keep one"

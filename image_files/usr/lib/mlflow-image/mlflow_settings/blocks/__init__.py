@@ -1,1 +1,1 @@
-"""The blocks of the settings document, one module each, and what several blocks share."""
+"""The blocks of the settings document: one module for each, and the rules that they share."""

@@ -1,9 +1,9 @@
-"""Host names and origins: what may be listed, and what MLflow must be told for it to work.
+"""Host names and origins: which ones the settings may list, and MLflow's entries for them.
 
-MLflow compares the whole Host header literally, port included; only entries with a `*` are
-patterns (fnmatch). A list of ours replaces its defaults. And it refuses a browser's POST unless
-the page's origin is listed, even when that page is its own: source: mlflow/server/security_utils.py
-of 3.17.2. So one name in the settings becomes several entries here.
+MLflow compares the whole Host header literally, including the port; only entries with a `*` are
+patterns (fnmatch). A configured list replaces MLflow's defaults. MLflow also refuses a browser's
+POST unless the page's origin is listed, even for its own pages. So one name in the settings
+becomes several entries here. Source: mlflow/server/security_utils.py of 3.17.2.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
-from mlflow_settings.wording import shown
+from mlflow_settings.wording import Reason, shown
 
-Worded = tuple[str, str]
-
-# MLflow's own defaults (get_default_allowed_hosts); a system test compares them. "[[]" is
-# fnmatch's way to write a literal "[".
+# MLflow's own defaults (get_default_allowed_hosts); a system test compares them. "[[]" is a
+# literal "[" in fnmatch.
 DEFAULT_ALLOWED_HOSTS = (
     *("localhost", "127.0.0.1", "[::1]", "0.0.0.0"),  # noqa: S104 - names, not a binding
     *("localhost:*", "127.0.0.1:*", "[[]::1]:*", "0.0.0.0:*"),
@@ -30,46 +28,48 @@ _HOST = re.compile(rf"(?P<name>{_NAME}|\[[0-9A-Fa-f:.]+\])(:(?P<port>\d{{1,5}}))
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<rest>[^/]+)", re.IGNORECASE)
 
 
-def listening_address_fault(text: str) -> Worded | None:
-    """Whether `text` is an IP address to listen on."""
+def listening_address_fault(text: str) -> Reason | None:
+    """Why `text` is not an IP address to listen on, or None."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        return f"is {shown(text)}, not an IP address", 'write "0.0.0.0" to listen on every address'
+        remedy = 'write "0.0.0.0" to listen on every address'
+        return Reason(f"is {shown(text)}, not an IP address", remedy)
     return None
 
 
-def allowed_host_fault(text: str) -> Worded | None:
-    """Whether `text` is a host name or address, with or without a port."""
+def allowed_host_fault(text: str) -> Reason | None:
+    """Why `text` is not a host name or address, with or without a port, or None."""
     if "://" in text:
-        return f"is {shown(text)}, an address with a scheme", "list only the host's name"
+        return Reason(f"is {shown(text)}, a URL", "write only the host name")
     try:
         ipaddress.IPv6Address(text)
     except ValueError:
         pass
     else:
-        return f"is {shown(text)}, an IPv6 address without brackets", f'write "[{text}]"'
+        return Reason(f"is {shown(text)}, an IPv6 address without brackets", f'write "[{text}]"')
     match = _HOST.fullmatch(text)
-    if not match or not _port_is_sound(match["port"]):
-        return f"is {shown(text)}, not a host name", "write a name such as mlflow.example.com"
+    if not match or not _port_is_valid(match["port"]):
+        remedy = "write a name such as mlflow.example.com"
+        return Reason(f"is {shown(text)}, not a host name", remedy)
     return None
 
 
-def allowed_origin_fault(text: str) -> Worded | None:
-    """Whether `text` is one origin: scheme, host, perhaps a port.
+def allowed_origin_fault(text: str) -> Reason | None:
+    """Why `text` is not an origin (scheme, host, optional port), or None.
 
-    A pattern is refused although MLflow takes one: its CORS library reads it as a regular
-    expression that matches a beginning, so https://*.example.com would let in
+    Patterns are refused although MLflow accepts them: its CORS library treats them as regular
+    expressions that match a prefix, so https://*.example.com would also accept
     https://x.example.com.elsewhere.org.
     """
     if text == "*":
         return None
     if "*" in text:
-        return f"is {shown(text)}, a pattern", "list each origin by itself"
+        return Reason(f"is {shown(text)}, a pattern", "list each origin separately")
     match = _ORIGIN.fullmatch(text)
     if not match or allowed_host_fault(match["rest"]):
-        example = "write scheme and host, such as https://tools.example.com, and no path"
-        return f"is {shown(text)}, not an origin", example
+        remedy = "write scheme and host, such as https://tools.example.com, and no path"
+        return Reason(f"is {shown(text)}, not an origin", remedy)
     return None
 
 
@@ -85,9 +85,9 @@ def host_entries(names: Iterable[str]) -> list[str]:
 
 
 def origin_entries(names: Iterable[str], origins: Iterable[str], port: int) -> list[str]:
-    """MLflow's list of allowed origins: the listed ones, and the server's own pages.
+    """MLflow's list of allowed origins: the given ones, and those of the server's own pages.
 
-    names: the host names whose pages are the server's own; patterns give no origin.
+    names: the host names of the server's own pages; patterns are ignored.
     """
     entries = list(origins)
     for name in names:
@@ -100,5 +100,10 @@ def origin_entries(names: Iterable[str], origins: Iterable[str], port: int) -> l
     return list(dict.fromkeys(entries))
 
 
-def _port_is_sound(port: str | None) -> bool:
+def in_url(address: str) -> str:
+    """An IP address as the host of a URL."""
+    return f"[{address}]" if ":" in address else address
+
+
+def _port_is_valid(port: str | None) -> bool:
     return port is None or 0 < int(port) <= 65535

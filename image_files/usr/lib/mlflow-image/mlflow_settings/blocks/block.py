@@ -1,0 +1,61 @@
+"""The skeleton of a block of settings; the class of every block derives from it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeAlias, TypeVar
+
+from mlflow_settings.wording import Path, Reason, Worded, shown
+
+#: A block as it was written: known and unknown keys, values of any type.
+Given: TypeAlias = Mapping[str, object]
+
+_B = TypeVar("_B", bound="Block")
+
+
+@dataclass(frozen=True)
+class Block(ABC):
+    """One block of the settings document, after all checks.
+
+    A block is a frozen dataclass: one field for each key of its part of schema.json, with the
+    same default. A field that may hold a secret has repr=False.
+
+    OWNED: the environment variables that only this block may set, each with the setting to
+    use instead of extra_environment.
+    """
+
+    OWNED: ClassVar[Mapping[str, str]]
+
+    @staticmethod
+    @abstractmethod
+    def faults(given: Given) -> Iterator[Worded]:
+        """The broken rules of this block that a JSON Schema cannot express.
+
+        Paths start inside the block. Values of a wrong type are skipped: the schema names them.
+        """
+
+    @abstractmethod
+    def environment(self, addresses: Sequence[str]) -> Mapping[str, str]:
+        """The environment variables that this block gives to MLflow's server.
+
+        addresses: the machine's own IP addresses, most useful first.
+        """
+
+    @classmethod
+    def from_given(cls: type[_B], given: Mapping[str, Any]) -> _B:
+        """The block of checked values. Ignores unknown keys: a newer image's schema has more."""
+        known = {entry.name for entry in fields(cls)}
+        return cls(**{key: value for key, value in given.items() if key in known})
+
+
+def text_faults(given: Given, key: str, rule: Callable[[str], Reason | None]) -> Iterator[Worded]:
+    """Apply a rule to the text at `key`, or to each text in the list at `key`."""
+    found = given.get(key)
+    texts: list[tuple[Path, object]] = [((key,), found)]
+    if isinstance(found, list):
+        texts = [((key, position), value) for position, value in enumerate(found)]
+    for path, value in texts:
+        if isinstance(value, str) and (reason := rule(value)):
+            yield Worded(path, reason.message, shown(value), reason.remedy)

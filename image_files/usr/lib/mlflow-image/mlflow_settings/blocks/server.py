@@ -1,0 +1,75 @@
+"""The block `server`: where the server listens, and which hosts and pages it accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from mlflow_settings.blocks import hosts
+from mlflow_settings.blocks.block import Block, Given, text_faults
+from mlflow_settings.blocks.environment import variable_fault
+from mlflow_settings.wording import Worded
+
+
+@dataclass(frozen=True)
+class Server(Block):
+    """Where the server listens, and which hosts and pages it accepts."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - the VM's network limits access; docs/settings.md
+    port: int = 8000
+    workers: int = 2
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    job_execution: bool = False
+    # A secret: repr=False keeps it out of tracebacks and logs.
+    extra_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    OWNED: ClassVar[Mapping[str, str]] = {
+        "MLFLOW_HOST": "server.host",
+        "MLFLOW_PORT": "server.port",
+        "MLFLOW_WORKERS": "server.workers",
+        "MLFLOW_SERVER_ALLOWED_HOSTS": "server.allowed_hosts",
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "server.allowed_origins",
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "server.allowed_hosts",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "server.job_execution",
+    }
+
+    @staticmethod
+    def faults(given: Given) -> Iterator[Worded]:
+        """The rules for host, allowed_hosts, allowed_origins and extra_environment."""
+        yield from text_faults(given, "host", hosts.listening_address_fault)
+        yield from text_faults(given, "allowed_hosts", hosts.allowed_host_fault)
+        yield from text_faults(given, "allowed_origins", hosts.allowed_origin_fault)
+        for name, value in extra_variables(given).items():
+            if reason := variable_fault(name, value):
+                yield Worded(("extra_environment", name), reason.message, "", reason.remedy)
+
+    def environment(self, addresses: Sequence[str]) -> Mapping[str, str]:
+        """Everything but extra_environment, which must not override another block."""
+        variables = {
+            "MLFLOW_HOST": self.host,
+            "MLFLOW_PORT": str(self.port),
+            "MLFLOW_WORKERS": str(self.workers),
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts.host_entries(self.allowed_hosts)),
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": str(self.job_execution).lower(),
+        }
+        own_names = [*self.allowed_hosts, *map(hosts.in_url, addresses)]
+        if origins := hosts.origin_entries(own_names, self.allowed_origins, self.port):
+            variables["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(origins)
+        return variables
+
+    @classmethod
+    def from_given(cls, given: Mapping[str, Any]) -> Server:
+        """Host names and origins become lower case: MLflow compares them literally."""
+        values = dict(given)
+        for key in ("allowed_hosts", "allowed_origins"):
+            if key in values:
+                values[key] = tuple(name.lower() for name in values[key])
+        return super().from_given(values)
+
+
+def extra_variables(given: Given) -> Mapping[str, object]:
+    """extra_environment as it was written; empty when it is not a block of keys."""
+    variables = given.get("extra_environment")
+    return variables if isinstance(variables, dict) else {}

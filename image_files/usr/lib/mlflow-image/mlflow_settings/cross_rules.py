@@ -1,0 +1,41 @@
+"""The rules between blocks of settings: what no block can check alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+from mlflow_settings.blocks.artifact_store import local_directory
+from mlflow_settings.blocks.backend_store import database_file
+from mlflow_settings.blocks.block import Given
+from mlflow_settings.blocks.environment import owned_fault
+from mlflow_settings.blocks.paths import overlap
+from mlflow_settings.blocks.server import extra_variables
+from mlflow_settings.wording import Worded, shown
+
+#: Every block of a document as it was written, by name; a missing block is empty.
+Blocks: TypeAlias = Mapping[str, Given]
+
+
+def faults(blocks: Blocks, owned: Mapping[str, str]) -> Iterator[Worded]:
+    """Every broken rule between blocks. owned: the variables of all blocks, as in Block.OWNED."""
+    yield from _owned_variables(blocks, owned)
+    yield from _database_among_artifacts(blocks)
+
+
+def _owned_variables(blocks: Blocks, owned: Mapping[str, str]) -> Iterator[Worded]:
+    for name in extra_variables(blocks["server"]):
+        if name in owned:
+            reason = owned_fault(owned[name])
+            path = ("server", "extra_environment", name)
+            yield Worded(path, reason.message, "", reason.remedy)
+
+
+def _database_among_artifacts(blocks: Blocks) -> Iterator[Worded]:
+    """Clients could download a database among the artifacts through the artifact API."""
+    database = database_file(blocks["backend_store"])
+    directory = local_directory(blocks["artifact_store"])
+    if database and directory and overlap(database, directory):
+        message = f'is "{directory}", which overlaps backend_store.sqlite "{database}"'
+        remedy = "keep the database outside the artifact directory"
+        yield Worded(("artifact_store", "local"), message, shown(directory), remedy)
