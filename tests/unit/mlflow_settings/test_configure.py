@@ -1,4 +1,4 @@
-"""mlflow-configure: what is in force after each boot, whatever happens to the settings file."""
+"""mlflow-configure: which settings apply after each boot, and what it reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATABASE = "var/lib/mlflow/mlflow.db"
 
 
 class Machine:
-    """A root directory with what the image has."""
+    """A root directory with the files of the image."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -36,7 +36,7 @@ class Machine:
             settings.write_text(text)
 
     def boot(self) -> int:
-        """/run is empty after a boot."""
+        """Configure as a boot does: with an empty /run."""
         for path in (self.root / "run").rglob("*"):
             if path.is_file():
                 path.unlink()
@@ -44,7 +44,7 @@ class Machine:
 
     @property
     def port(self) -> str | None:
-        """What the launcher would serve on; None when it would not."""
+        """The port that the launcher would use; None when it would not start."""
         file = self.root / "run/mlflow/server.json"
         refused = (self.root / "run/mlflow/refused").exists()
         assert file.exists() != refused, "exactly one of server.json and refused"
@@ -61,14 +61,14 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_good_settings_are_in_force_and_remembered(machine: Machine) -> None:
+def test_good_settings_are_applied_and_remembered(machine: Machine) -> None:
     machine.give(GOOD)
     assert machine.boot() == 0
     assert machine.port == "8001"
     assert (machine.root / "var/lib/mlflow-image/last-good.yaml").read_text() == GOOD
 
 
-def test_the_rendered_and_remembered_files_are_closed_to_others(machine: Machine) -> None:
+def test_other_users_cannot_read_the_rendered_and_remembered_files(machine: Machine) -> None:
     machine.give(GOOD)
     machine.boot()
     modes = {
@@ -100,7 +100,7 @@ def test_bad_settings_leave_the_last_good_ones_in_force(
     assert (machine.root / "var/lib/mlflow-image/last-good.yaml").read_text() == GOOD
 
 
-def test_bad_settings_on_a_first_boot_start_nothing_and_say_why(
+def test_bad_settings_on_a_first_boot_start_nothing_and_report_why(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine.give(BAD)
@@ -111,7 +111,7 @@ def test_bad_settings_on_a_first_boot_start_nothing_and_say_why(
     assert not (machine.root / DATABASE).exists()
 
 
-def test_corrected_settings_take_the_refusal_back(machine: Machine) -> None:
+def test_corrected_settings_remove_the_refusal(machine: Machine) -> None:
     machine.give(BAD)
     machine.boot()
     machine.give(GOOD)
@@ -119,19 +119,19 @@ def test_corrected_settings_take_the_refusal_back(machine: Machine) -> None:
     assert machine.port == "8001"
 
 
-def test_without_any_settings_only_the_machine_itself_is_answered(
+def test_without_any_settings_the_server_listens_on_the_machine_only(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert machine.boot() == 0
     assert machine.environment["MLFLOW_HOST"] == "127.0.0.1"
     assert (machine.root / "run/mlflow/url").read_text() == "http://127.0.0.1:8000\n"
-    said = [line for line in capsys.readouterr().out.splitlines() if "database" not in line]
-    assert len(said) == 3
-    assert "schema_version: 1" in said[2]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "database" not in line]
+    assert len(lines) == len(configure.NO_USER_DATA)
+    assert "schema_version: 1" in lines[-1]
     assert not (machine.root / "var/lib/mlflow-image/last-good.yaml").exists()
 
 
-def test_settings_that_are_gone_are_a_fault_and_change_nothing(
+def test_missing_settings_are_a_fault_and_change_nothing(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine.give(GOOD)
@@ -140,7 +140,7 @@ def test_settings_that_are_gone_are_a_fault_and_change_nothing(
     capsys.readouterr()
     assert machine.boot() == configure.STAYED
     assert machine.port == "8001"
-    assert "/etc/mlflow/settings.yaml is gone" in capsys.readouterr().out
+    assert "/etc/mlflow/settings.yaml is missing" in capsys.readouterr().out
 
 
 def test_a_new_database_is_the_migrated_empty_one(machine: Machine) -> None:
@@ -151,10 +151,10 @@ def test_a_new_database_is_the_migrated_empty_one(machine: Machine) -> None:
     assert [path.name for path in (machine.root / "var/lib/mlflow").iterdir()] == ["mlflow.db"]
 
 
-def test_a_new_database_leaves_the_caller_s_umask_as_it_was(
+def test_a_new_database_does_not_change_the_callers_umask(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Without root it is made in this process.
+    # Without root, the database is created in this process.
     monkeypatch.setattr("mlflow_settings.files._as_service_user", lambda work: work())
     machine.give(GOOD + "backend_store: {sqlite: /var/lib/mlflow/a/b.db}\n")
     before = os.umask(0o022)
@@ -166,7 +166,7 @@ def test_a_new_database_leaves_the_caller_s_umask_as_it_was(
     assert stat.S_IMODE((machine.root / "var/lib/mlflow/a").stat().st_mode) == 0o750
 
 
-def test_a_database_that_is_there_is_never_touched(machine: Machine) -> None:
+def test_an_existing_database_is_never_changed(machine: Machine) -> None:
     (machine.root / DATABASE).write_bytes(b"precious")
     machine.give(GOOD)
     machine.boot()
@@ -175,7 +175,7 @@ def test_a_database_that_is_there_is_never_touched(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("text", [GOOD, BAD, None])
-def test_a_database_that_is_gone_is_never_replaced_by_an_empty_one(
+def test_a_missing_database_is_never_replaced_by_an_empty_one(
     machine: Machine, text: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine.give(GOOD)
@@ -185,10 +185,10 @@ def test_a_database_that_is_gone_is_never_replaced_by_an_empty_one(
     assert machine.boot() == configure.REFUSED
     assert machine.port is None
     assert not (machine.root / DATABASE).exists()
-    assert "/var/lib/mlflow/mlflow.db was there before and is gone" in capsys.readouterr().out
+    assert "/var/lib/mlflow/mlflow.db existed before and is missing" in capsys.readouterr().out
 
 
-def test_the_operator_can_decide_for_an_empty_database(machine: Machine) -> None:
+def test_the_operator_can_choose_an_empty_database(machine: Machine) -> None:
     machine.give(GOOD)
     machine.boot()
     (machine.root / DATABASE).unlink()
@@ -209,7 +209,7 @@ def test_the_same_settings_again_change_nothing(machine: Machine) -> None:
     assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in watched] == before
 
 
-def test_changed_settings_are_told_apart(machine: Machine) -> None:
+def test_changed_settings_are_reported_as_a_change(machine: Machine) -> None:
     machine.give(GOOD)
     machine.boot()
     machine.give(OTHER)
@@ -217,7 +217,7 @@ def test_changed_settings_are_told_apart(machine: Machine) -> None:
     assert machine.port == "8002"
 
 
-def test_a_failure_to_write_is_a_refusal_and_no_endless_wait(
+def test_a_failure_to_write_is_a_refusal_and_not_an_endless_wait(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -227,11 +227,11 @@ def test_a_failure_to_write_is_a_refusal_and_no_endless_wait(
     machine.give(GOOD)
     assert machine.boot() == configure.FAILED
     assert machine.port is None
-    # The launcher is in the group, and must be able to read why.
+    # The launcher is in the group and must be able to read the reason.
     assert stat.S_IMODE((machine.root / "run/mlflow/refused").stat().st_mode) == 0o640
 
 
-def test_a_failure_to_apply_leaves_the_running_server_what_it_has(
+def test_a_failure_to_apply_keeps_the_settings_of_the_running_server(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -243,11 +243,11 @@ def test_a_failure_to_apply_leaves_the_running_server_what_it_has(
     monkeypatch.setattr("mlflow_settings.files.write_if_changed", full)
     assert configure.main(["--root", str(machine.root), "--apply"]) == configure.FAILED
     assert machine.port == "8001"
-    said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith("mlflow-configure: the settings could not be put in force: ")
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("mlflow-configure: the settings could not be applied: ")
 
 
-def test_who_is_not_root_is_told_so_before_anything_is_touched(
+def test_without_root_nothing_is_changed_and_the_reason_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def touched(*_: object) -> None:
@@ -270,11 +270,11 @@ def test_no_secret_reaches_the_console_or_the_refusal(
     assert "hush" not in refused + capsys.readouterr().out
 
 
-def test_check_says_what_is_wrong_and_changes_nothing(machine: Machine) -> None:
+def test_check_reports_every_fault_and_changes_nothing(machine: Machine) -> None:
     machine.give(BAD)
     file = machine.root / "etc/mlflow/settings.yaml"
     before = sorted(path for path in machine.root.rglob("*"))
-    # The program itself, as an operator calls it: with the interpreter's isolation.
+    # The program itself, in isolated mode, as an operator runs it.
     done = subprocess.run(
         [sys.executable, "-I", str(PROGRAM), "--check", str(file)],
         capture_output=True,
@@ -287,7 +287,7 @@ def test_check_says_what_is_wrong_and_changes_nothing(machine: Machine) -> None:
     assert sorted(path for path in machine.root.rglob("*")) == before
 
 
-def test_check_and_apply_together_make_no_sense() -> None:
+def test_check_and_apply_together_are_refused() -> None:
     with pytest.raises(SystemExit) as stopped:
         configure.main(["--check", "--apply"])
     assert stopped.value.code == 2

@@ -1,4 +1,4 @@
-"""Documents: strict YAML, every fault at once, each with its line; for any schema."""
+"""Documents: strict YAML, and all faults at once with their lines, for any schema."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def refusal(text: str) -> str:
     return str(refused.value)
 
 
-def test_a_sound_document_has_no_faults_and_plain_data() -> None:
+def test_a_valid_document_has_no_faults_and_plain_data() -> None:
     document = load("name: x\nsize: 8\nsecrets: {A: b}\n", "image.yaml")
     assert document.check(SCHEMA) == []
     assert document.data == {"name": "x", "size": 8, "secrets": {"A": "b"}}
 
 
-def test_every_path_knows_its_line() -> None:
+def test_every_path_has_its_line() -> None:
     document = load("name: x\n\nsecrets:\n  A: b\n  L:\n    - c\n", "image.yaml")
     lines = [document.line(path) for path in [("name",), ("secrets", "A"), ("secrets", "L", 0)]]
     assert lines == [1, 4, 6]
     assert document.line(("secrets", "not there", 3)) == 3
 
 
-def test_all_faults_come_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     assert faults_of("nam: x\nos: ubuntu-2204\nsize: 1\n") == [
         'image.yaml:1: nam: unknown key; did you mean "name"?',
         "image.yaml:1: name: is missing; add it",
@@ -51,7 +51,7 @@ def test_all_faults_come_at_once() -> None:
     ]
 
 
-def test_a_choice_with_no_near_one_lists_them_all() -> None:
+def test_a_value_unlike_any_choice_lists_all_choices() -> None:
     assert "choose one of ubuntu-22.04, ubuntu-24.04, debian-12" in faults_of("name: x\nos: 5\n")[0]
 
 
@@ -62,7 +62,7 @@ def test_secrets_are_not_shown_at_any_depth() -> None:
     assert not any("123456" in str(fault) or "hush" in str(fault) for fault in faults)
 
 
-def test_only_these_words_are_not_text() -> None:
+def test_everything_but_a_few_words_and_numbers_is_text() -> None:
     text = "a: true\nb: null\nc: 5\nd: 1.5\ne: yes\nf: 012\ng: 1:30\nh: 0x1F\ni: '5'\nj: 1_0\n"
     data = load(text, "x").data
     assert list(data.values()) == [
@@ -74,7 +74,7 @@ def test_only_these_words_are_not_text() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: 1\na: 2\n", "a: is there twice, first in line 1"),
+        ("a: 1\na: 2\n", "a: is a duplicate key, first in line 1"),
         ("a: &x [1]\nb: *x\n", "alias"),
         ("a: !!python/object/apply:os.system [ls]\n", "tag"),
         ("a: !custom x\n", "tag"),
@@ -87,7 +87,7 @@ def test_only_these_words_are_not_text() -> None:
         ("a: x\n" + "#" * MAX_BYTES, "bytes long"),
     ],
 )
-def test_yaml_that_means_more_than_it_shows_is_refused(text: str, words: str) -> None:
+def test_yaml_that_is_ambiguous_or_broken_is_refused(text: str, words: str) -> None:
     assert words in refusal(text)
 
 
@@ -96,11 +96,11 @@ def test_syntax_errors_do_not_quote_what_may_be_a_password(text: str) -> None:
     assert "hush" not in refusal(text)
 
 
-def test_a_billion_laughs_are_refused_at_the_first_alias() -> None:
+def test_an_alias_bomb_is_refused_at_the_first_alias() -> None:
     lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 30))]
     assert "alias" in refusal("\n".join(lines))
 
 
-def test_a_schema_that_is_none_is_the_programs_fault_not_the_documents() -> None:
+def test_an_invalid_schema_is_an_error_of_the_program() -> None:
     with pytest.raises(ValueError, match="schema"):
         load("name: x\n", "image.yaml").check({"type": "no such type"})

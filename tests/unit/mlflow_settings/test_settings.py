@@ -1,4 +1,4 @@
-"""Settings: the schema, the rules and the code say the same."""
+"""Settings: the schema, the rules and the code agree."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_key_is_described_and_every_block_is_closed() -> None:
     assert all(block["additionalProperties"] is False for block in blocks)
 
 
-def test_the_schemas_defaults_are_those_of_the_code() -> None:
+def test_the_schema_has_the_same_defaults_as_the_code() -> None:
     defaults: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings.Settings())))
     for name, below in every_property(dict(settings.own_schema())).items():
         if "default" in below:
@@ -40,12 +40,12 @@ def test_the_schemas_defaults_are_those_of_the_code() -> None:
             assert defaults[block][key] == below["default"], name
 
 
-def test_an_empty_host_is_a_fault_and_no_crash_when_it_is_rendered() -> None:
+def test_an_empty_host_is_a_fault_and_not_a_crash() -> None:
     with pytest.raises(Faults, match=r"server\.host: is \"\", not an IP address"):
         settings.check("schema_version: 1\nserver: {host: ''}\n", "x")
 
 
-def test_an_older_images_schema_is_the_one_that_counts() -> None:
+def test_the_schema_of_an_older_image_decides() -> None:
     older = json.loads(json.dumps(settings.own_schema()))
     del older["properties"]["server"]["properties"]["workers"]
     text = "schema_version: 1\nserver: {workers: 3}\n"
@@ -54,7 +54,7 @@ def test_an_older_images_schema_is_the_one_that_counts() -> None:
         settings.check(text, "x", older)
 
 
-def test_a_newer_images_keys_are_let_through() -> None:
+def test_the_keys_of_a_newer_image_are_accepted() -> None:
     newer = json.loads(json.dumps(settings.own_schema()))
     newer["properties"]["server"]["properties"]["colour"] = {"type": "string"}
     assert settings.check("schema_version: 1\nserver: {colour: red}\n", "x", newer)
@@ -67,12 +67,12 @@ def test_secrets_are_not_in_the_repr() -> None:
     assert "hush" not in repr(checked) + repr(render.render(checked))
 
 
-def test_extra_variables_never_win_over_what_a_setting_says() -> None:
+def test_extra_variables_never_override_a_setting() -> None:
     checked = settings.Settings(server=Server(extra_environment={"MLFLOW_PORT": "1"}))
     assert render.environment(checked)["MLFLOW_PORT"] == "8000"
 
 
-def test_listing_a_name_keeps_the_local_ones_and_lets_its_pages_in() -> None:
+def test_a_listed_name_adds_to_the_defaults_and_allows_its_own_pages() -> None:
     entries = hosts.host_entries(["mlflow.example.com"])
     assert entries[: len(hosts.DEFAULT_ALLOWED_HOSTS)] == list(hosts.DEFAULT_ALLOWED_HOSTS)
     assert entries[len(hosts.DEFAULT_ALLOWED_HOSTS) :] == [
@@ -84,12 +84,12 @@ def test_listing_a_name_keeps_the_local_ones_and_lets_its_pages_in() -> None:
     )
 
 
-def test_a_star_lets_every_host_in_but_no_foreign_page() -> None:
+def test_a_star_allows_every_host_but_no_foreign_page() -> None:
     assert hosts.host_entries(["*"])[-1] == "*"
     assert hosts.origin_entries(["*", "*.example.com"], [], 8000) == []
 
 
-def test_the_url_for_people_is_one_that_can_be_reached() -> None:
+def test_the_url_for_people_is_reachable() -> None:
     def url(host: str, *addresses: str) -> str:
         return render.url(settings.Settings(server=Server(host=host)), addresses)
 
@@ -100,10 +100,10 @@ def test_the_url_for_people_is_one_that_can_be_reached() -> None:
     assert url("127.0.0.1", "10.0.2.15") == "http://127.0.0.1:8000"
 
 
-def test_the_boot_imports_neither_the_command_line_nor_the_validator_too_early() -> None:
+def test_a_boot_does_not_import_what_only_some_calls_need() -> None:
     code = (
         "import sys; import mlflow_settings.configure; "
-        "print(sorted({'argparse', 'jsonschema'} & set(sys.modules)))"
+        "print(sorted({'argparse', 'difflib', 'jsonschema'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""User-data: the settings are found where cloud-init would put them, or the reason is said."""
+"""User-data: the settings are found as cloud-init finds them, or a message gives the reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def entry(content: str, rest: str = "") -> bytes:
 
 
 def refusal(raw: bytes) -> str:
-    """Every fault of the user-data, those that leave the settings readable included."""
+    """Every fault of the user-data, even if the settings were readable."""
     with pytest.raises(Faults) as refused:
         raise Faults(list(userdata.read(raw, "user-data").faults))
     assert refused.value.faults
@@ -34,7 +34,7 @@ def test_there_is_ready_made_user_data() -> None:
 
 
 @pytest.mark.parametrize("path", READY_MADE, ids=lambda path: path.name)
-def test_ready_made_user_data_carries_sound_settings(path: Path) -> None:
+def test_ready_made_user_data_contains_valid_settings(path: Path) -> None:
     found = userdata.read(path.read_bytes(), path.name)
     assert found.settings is not None
     settings.check(found.settings, path.name)
@@ -75,7 +75,7 @@ def test_ordinary_settings_stay_readable_when_wrapped() -> None:
     assert b"port: 8001" in userdata.wrap(SETTINGS)
 
 
-def test_a_line_of_the_settings_is_found_in_the_user_data() -> None:
+def test_a_line_of_the_settings_maps_to_a_line_of_the_user_data() -> None:
     raw = userdata.wrap("# first\nschema_version: 1\nserver:\n  prot: 1\n")
     found = userdata.read(raw, "user-data")
     assert found.settings is not None and found.line_offset is not None
@@ -94,7 +94,7 @@ def test_encoded_settings_are_read(encoding: str) -> None:
     assert found.line_offset is None
 
 
-def test_a_small_file_that_unpacks_to_gigabytes_is_cut_off() -> None:
+def test_a_small_file_that_unpacks_to_gigabytes_is_truncated() -> None:
     content = base64.b64encode(gzip.compress(b"#" * 20_000_000)).decode()
     found = userdata.read(entry(content, "    encoding: gz+b64\n"), "user-data")
     assert found.settings is not None
@@ -107,19 +107,19 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_cut_off() -> None:
     ("raw", "reason"),
     [
         (gzip.compress(b"#cloud-config\n"), "compressed"),
-        (b"## template: jinja\n#cloud-config\n", "jinja"),
+        (b"## template: jinja\n#cloud-config\n", "Jinja"),
         (b'Content-Type: multipart/mixed; boundary="x"\n', "MIME"),
         (b"MIME-Version: 1.0\n", "MIME"),
         (b"#!/bin/sh\necho\n", "script"),
     ],
 )
-def test_what_cannot_be_looked_into_passes_with_its_reason(raw: bytes, reason: str) -> None:
+def test_user_data_that_cannot_be_checked_gives_the_reason(raw: bytes, reason: str) -> None:
     found = userdata.read(raw, "user-data")
     assert reason in found.unchecked
     assert found.settings is None
 
 
-def test_user_data_without_settings_is_sound_and_has_none() -> None:
+def test_user_data_without_settings_is_valid() -> None:
     found = userdata.read(b"#cloud-config\npackages: [jq]\n", "user-data")
     assert found == userdata.UserData()
 
@@ -142,9 +142,9 @@ def test_user_data_without_settings_is_sound_and_has_none() -> None:
         (entry("eA", "    encoding: gz+b64\n"), ["cannot be decoded"]),
     ],
 )
-def test_user_data_that_cloud_init_would_not_take_is_refused(raw: bytes, words: list[str]) -> None:
-    said = refusal(raw)
-    assert [word for word in words if word not in said] == []
+def test_user_data_with_errors_is_refused(raw: bytes, words: list[str]) -> None:
+    message = refusal(raw)
+    assert [word for word in words if word not in message] == []
 
 
 def test_the_settings_written_twice_are_refused() -> None:

@@ -1,1 +1,1 @@
-"""The server settings: one schema, rules and messages, in the image and on the laptop."""
+"""The server settings: schema, rules and messages, the same in the image and on the host."""

@@ -1,4 +1,4 @@
-"""The command line of mlflow-configure; a module of its own because the boot needs none."""
+"""The command line of mlflow-configure; a separate module because a boot does not need it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Arguments:
-    """check: a file to look at, or None to configure. root: the tree to configure."""
+    """check: the file to check, or None to configure. root: the tree to configure."""
 
     check: Path | None
     apply: bool
@@ -18,11 +18,11 @@ class Arguments:
 
 
 def parse(argv: Sequence[str]) -> Arguments:
-    """Read the command line; prints help or a refusal and exits (2) by itself."""
+    """Read the command line. Prints help and exits with 0, or an error and exits with 2."""
     parser = argparse.ArgumentParser(
         prog="mlflow-configure",
-        description="Checks /etc/mlflow/settings.yaml and puts it in force. Bad settings never "
-        "replace good ones. Without options: what happens at every boot.",
+        description="Checks and applies /etc/mlflow/settings.yaml. Invalid settings never replace "
+        "valid ones. Without options, does the same as at every boot.",
     )
     parser.add_argument(
         "--check",
@@ -30,17 +30,17 @@ def parse(argv: Sequence[str]) -> Arguments:
         nargs="?",
         type=Path,
         const=Path("/etc/mlflow/settings.yaml"),
-        help="only say whether FILE (default: %(const)s) is sound; exit code 0 or 2",
+        help="only check FILE (default: %(const)s); the exit code is 0 if it is valid, else 2",
     )
     parser.add_argument(
         "--apply",
         action="store_true",
-        help="put the settings in force and restart the server if anything has changed",
+        help="apply the settings, and restart the server if anything has changed",
     )
     parser.add_argument(
         "--root", metavar="DIR", type=Path, default=Path("/"), help="work below DIR (for tests)"
     )
     found = parser.parse_args(argv)
     if found.apply and found.check is not None:
-        parser.error("--check changes nothing: leave out --apply")
+        parser.error("--check never applies settings: leave out --apply")
     return Arguments(found.check, found.apply, found.root)

@@ -1,8 +1,8 @@
-"""mlflow-configure: settings file in, /run/mlflow out; bad settings never replace good ones.
+"""mlflow-configure: checks the settings file and renders it into /run/mlflow.
 
-Runs as root at every boot and whenever an operator says `mlflow-configure --apply`. Of the state
-it keeps, in /var/lib/mlflow-image, only root reads anything: the last good document as it was
-checked (never what was rendered from it), and the paths of the databases that exist.
+Invalid settings never replace valid ones. Runs as root at every boot, and when an operator runs
+`mlflow-configure --apply`. Its state in /var/lib/mlflow-image is readable by root only: the last
+good document as it was written (never the rendered files), and the paths of known databases.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ EMPTY_DATABASE = Path("opt/mlflow/share/mlflow-image/empty.sqlite")
 SYSTEMCTL = "/usr/bin/systemctl"
 SERVER_UNITS = ("mlflow-tracking.service", "mlflow-ready.service")
 
-# Exit codes. STAYED: refused, and the last good settings stay in force; the unit counts that as a
-# success, because the server serves. REFUSED: and there is nothing to fall back on.
+# Exit codes. STAYED: the settings are refused and the last good ones stay in force; the unit
+# counts that as a success, because the server runs. REFUSED: there are no good settings either.
 FAILED = 1
 REFUSED = 2
 STAYED = 3
 
 NO_USER_DATA = (
-    "no settings were given: the server answers only inside this machine, on 127.0.0.1:8000",
-    "to configure it, boot with user-data whose write_files writes /etc/mlflow/settings.yaml",
-    "or write that file here (it begins with `schema_version: 1`): mlflow-configure --apply",
+    "no settings found: the server listens only inside this machine, on 127.0.0.1:8000",
+    "to configure it, boot with user-data that writes /etc/mlflow/settings.yaml (write_files),",
+    "or write that file here (start with `schema_version: 1`) and run mlflow-configure --apply",
 )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be in force, and what to tell.
+    """Which settings apply, and what to report.
 
-    settings: None when nothing may start. good_text: the document to remember as the last good
-    one, or None. faults: each one line. exit_code: see the module.
+    settings: None when the server must not start. faults: one line each, reported first. lines:
+    reported at the end. good_text: the document to keep as the last good one, or None.
     """
 
     settings: Settings | None
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the program; returns its exit code."""
     root, checked_file, apply = Path("/"), None, False
     if argv:
-        # Not imported at boot, where there are no arguments: 10 ms, and 100 in an emulated guest.
+        # A boot passes no arguments and saves this import: 10 ms, and 100 in an emulated guest.
         from mlflow_settings.arguments import parse
 
         arguments = parse(argv)
@@ -68,30 +68,30 @@ def main(argv: Sequence[str]) -> int:
     if checked_file is not None:
         return check_file(checked_file)
     if root == Path("/") and os.geteuid() != 0:
-        say("only root may put settings in force (sudo); --check FILE needs no rights")
+        say("only root can apply settings: use sudo; --check FILE needs no privileges")
         return FAILED
     try:
         changed, exit_code = configure(root)
     except OSError as error:
         if apply:
-            say(f"the settings could not be put in force: {error}")
+            say(f"the settings could not be applied: {error}")
         else:
             _refuse_to_start(root, str(error))
         return FAILED
     if apply and exit_code == 0:
-        # A refusal at boot is mended.
+        # The unit may have failed at boot because of the previous settings.
         subprocess.call([SYSTEMCTL, "reset-failed", "--quiet", "mlflow-configure.service"])
     if apply and changed and exit_code == 0:
         say("the settings have changed: restarting the server")
-        # mlflow-ready as well: it never ran where the boot's settings were refused.
+        # mlflow-ready too: it has not run if the settings were refused at boot.
         return subprocess.call([SYSTEMCTL, "restart", *SERVER_UNITS])
     if apply and exit_code == 0:
-        say("nothing has changed: the server goes on")
+        say("nothing has changed: the server keeps running")
     return exit_code
 
 
 def check_file(path: Path) -> int:
-    """Say whether a settings file is sound; needs no root and changes nothing."""
+    """Print every fault of a settings file; needs no privileges and changes nothing."""
     try:
         check(_read(path), path.name)
     except Faults as refused:
@@ -101,26 +101,29 @@ def check_file(path: Path) -> int:
     except OSError as error:
         print(f"{path}: cannot be read: {error.strerror}")
         return REFUSED
-    print(f"{path}: the settings are sound")
+    print(f"{path}: the settings are valid")
     return 0
 
 
 def configure(root: Path) -> tuple[bool, int]:
-    """Decide what is in force below `root`, and write it: (whether anything changed, exit code)."""
+    """Decide which settings apply below `root`, and write them.
+
+    Returns (whether anything changed, exit code). Raises OSError.
+    """
     files.ensure_directory(root / STATE, 0o700)
     files.ensure_directory(root / RUN, 0o750, files.SERVICE_USER)
     with files.locked(root / STATE / "lock"):
         verdict = decide(root)
         for fault in verdict.faults:
             say(fault)
-        changed = _put_in_force(root, verdict)
+        changed = _apply(root, verdict)
         for line in verdict.lines:
             say(line)
     return changed, verdict.exit_code
 
 
 def decide(root: Path) -> Verdict:
-    """Which settings are to be in force: the given ones, the last good ones, or none."""
+    """Which settings apply: those of the settings file, the last good ones, or none."""
     last_good = root / STATE / "last-good.yaml"
     try:
         text = _read(root / SETTINGS)
@@ -129,7 +132,7 @@ def decide(root: Path) -> Verdict:
     except FileNotFoundError:
         if not last_good.exists():
             return Verdict(Settings(server=Server(host="127.0.0.1")), NO_USER_DATA)
-        return _fall_back(root, (f"/{SETTINGS} is gone; write it again",))
+        return _fall_back(root, (f"/{SETTINGS} is missing; write it again",))
     except Faults as refused:
         return _fall_back(root, tuple(map(str, refused.faults)))
     except OSError as error:
@@ -149,24 +152,24 @@ def _fall_back(root: Path, faults: tuple[str, ...]) -> Verdict:
         settings = check(_read(last_good), last_good.name)
         _refuse_lost_database(root, settings, last_good.name)
     except FileNotFoundError:
-        line = signals.no_server(f"{count} in /{SETTINGS}, and no earlier good settings")
+        line = signals.no_server(f"{count} in /{SETTINGS}, and no earlier good settings exist")
         return Verdict(None, (line,), faults, exit_code=REFUSED)
     except Faults as refused:
         faults = (*faults, *(str(fault) for fault in refused.faults))
-        line = signals.no_server(f"{count} in /{SETTINGS}, and the last good settings fail")
+        line = signals.no_server(f"{count} in /{SETTINGS}, and the last good ones are refused too")
         return Verdict(None, (line,), faults, exit_code=REFUSED)
     line = f"{count} in /{SETTINGS}: the last good settings stay in force"
     return Verdict(settings, (line,), faults, exit_code=STAYED)
 
 
-def _refuse_to_start(root: Path, why: str) -> None:
-    say(signals.no_server(why))
-    # Without this file the launcher would wait for settings until systemd loses patience.
+def _refuse_to_start(root: Path, reason: str) -> None:
+    say(signals.no_server(reason))
+    # Without this file the launcher waits for settings until systemd's timeout.
     with contextlib.suppress(OSError):
-        files.write_if_changed(root / RUN / "refused", f"{why}\n", 0o640, files.SERVICE_USER)
+        files.write_if_changed(root / RUN / "refused", f"{reason}\n", 0o640, files.SERVICE_USER)
 
 
-def _put_in_force(root: Path, verdict: Verdict) -> bool:
+def _apply(root: Path, verdict: Verdict) -> bool:
     run = root / RUN
     if verdict.settings is None:
         (run / "server.json").unlink(missing_ok=True)
@@ -180,7 +183,7 @@ def _put_in_force(root: Path, verdict: Verdict) -> bool:
         files.write_if_changed(last_good, verdict.good_text, 0o600, durable=True)
     addresses = files.own_addresses() if root == Path("/") else ()
     changed = False
-    # server.json comes last: the launcher waits for it.
+    # server.json is written last, because the launcher waits for it.
     for rendered in reversed(render(verdict.settings, addresses)):
         target = root / rendered.path.lstrip("/")
         changed |= files.write_if_changed(target, rendered.content, rendered.mode, rendered.group)
@@ -188,7 +191,7 @@ def _put_in_force(root: Path, verdict: Verdict) -> bool:
 
 
 def _refuse_lost_database(root: Path, settings: Settings, name: str) -> None:
-    """A database that was there and is gone is a fault: an empty one would look like data loss."""
+    """Refuse settings whose known database is missing: a new one would look like data loss."""
     path = settings.backend_store.sqlite
     if path in _known_databases(root) and not (root / path.lstrip("/")).exists():
         raise Faults(
@@ -198,22 +201,22 @@ def _refuse_lost_database(root: Path, settings: Settings, name: str) -> None:
                     ("backend_store", "sqlite"),
                     1,
                     path,
-                    f"the database {path} was there before and is gone",
-                    "bring it back (is its disk mounted?), or, to begin with an empty one, "
-                    f"remove its line from /{STATE}/databases",
+                    f"the database {path} existed before and is missing",
+                    "restore it (is its disk mounted?), or remove its line from "
+                    f"/{STATE}/databases to start with an empty one",
                 )
             ]
         )
 
 
 def _ensure_database(root: Path, settings: Settings) -> None:
-    """A new SQLite file starts as the migrated, empty one made at bake time (11 s less)."""
+    """Copy the empty, migrated database of the image where none exists; saves 11 s of start."""
     path = settings.backend_store.sqlite
     database = root / path.lstrip("/")
     template = root / EMPTY_DATABASE
     if not database.exists() and template.exists():
         files.copy_new(template, database)
-        say(f"{path} is a new, empty database")
+        say(f"created the empty database {path}")
     known = _known_databases(root)
     if database.exists() and path not in known:
         content = "".join(f"{one}\n" for one in sorted({*known, path}))
@@ -233,7 +236,8 @@ def _read(path: Path) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise Faults([Fault(path.name, (), line, "", "is not UTF-8 text")]) from None
+        fault = Fault(path.name, (), line, "", "is not UTF-8 text", "save it as UTF-8")
+        raise Faults([fault]) from None
 
 
 if __name__ == "__main__":

@@ -1,22 +1,20 @@
-"""Typed YAML documents: text to plain data with line numbers, checked against a JSON Schema.
+"""Reads YAML documents as plain data with line numbers, and checks them against a JSON Schema.
 
-Generic on purpose: the server settings and the image definition are both read here, so that
-their messages look alike. The whole interface:
+The server settings and the image definition both use it, so their messages look the same:
 
-    document = load(text, "settings.yaml")   # raises Faults: not YAML, a key twice, an alias ...
-    faults = document.check(schema)          # [] or every fault at once, in the order of the lines
-    faults += [document.fault(("server", "port"), "is taken", remedy="choose another")]
+    document = load(text, "settings.yaml")   # raises Faults: not YAML, a duplicate key, an alias
+    faults = document.check(schema)          # every fault, in the order of the lines
+    faults += [document.fault(("server", "port"), "is in use", remedy="choose another")]
     if faults:
         raise Faults(faults)
-    document.data                            # dict, list, str, int, float, bool, None; nothing else
+    document.data                            # only dict, list, str, int, float, bool, None
 
-The schema is Draft 7. Three keywords of our own are understood, all optional:
-`x-secret: true` (here and below no value is ever shown), `x-remedy` (what to do when this
-property's value is refused), and `description` as everywhere.
+The schema is Draft 7 with two optional keywords of our own: `x-secret: true` (no message shows
+this value or anything below it), and `x-remedy` (what to do when this value is refused).
 
-YAML is read more strictly than PyYAML does: no aliases, no tags, no key twice; only `true`,
-`false`, `null`, decimal integers and decimal fractions are not text, so that `yes`, `012` and
-`1:30` stay what was typed and the schema's type check names them.
+This reader is stricter than PyYAML: no aliases, no tags, no duplicate keys. Only `true`, `false`,
+`null`, decimal integers and decimal fractions are not text. So `yes`, `012` and `1:30` stay text,
+and the schema's type check reports them.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ _FRACTION = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]+([eE][-+]?[0-9]{1,3})?")
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
 _STANDARD_TAG = "tag:yaml.org,2002:"
 _TEXT_TAG = _STANDARD_TAG + "str"
-# What PyYAML finds by itself where nothing was written.
+# The tags that PyYAML assigns to values without an explicit tag.
 _OWN_TAGS = {
     _STANDARD_TAG + kind
     for kind in ("map", "seq", "str", "null", "bool", "int", "float", "timestamp", "merge", "value")
@@ -49,10 +47,10 @@ _OWN_TAGS = {
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a document; its text is one line and holds no secret.
+    """One error in a document; its text is one line without secrets.
 
-    name: the document, as the reader knows it. path: keys and list positions. line: counted
-    from 1. value: what was found, as shown in the message ("" when secret or absent).
+    name: the document's name in messages. path: keys and list positions. line: counted from 1.
+    value: as shown in the message, "" when it is secret or absent.
     """
 
     name: str
@@ -68,8 +66,8 @@ class Fault:
         return where + what + (f"; {self.remedy}" if self.remedy else "")
 
 
-class Faults(Exception):  # noqa: N818 - it carries faults, as Refusals does
-    """A document was refused; `faults` holds every fault, in the order of the lines."""
+class Faults(Exception):  # noqa: N818 - it holds several faults
+    """A document is refused; `faults` lists every fault in the order of the lines."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = sorted(faults, key=lambda fault: fault.line)
@@ -78,30 +76,30 @@ class Faults(Exception):  # noqa: N818 - it carries faults, as Refusals does
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML document as plain data, with the line on which each path begins."""
+    """A YAML document as plain data, with the first line of each path."""
 
     name: str
     data: Plain
     lines: Mapping[Path, int]
 
     def line(self, path: Path) -> int:
-        """The line of a path, or of the nearest thing above it that was written."""
+        """The line of a path, or of its nearest parent in the document."""
         while path not in self.lines and path:
             path = path[:-1]
         return self.lines.get(path, 1)
 
     def fault(self, path: Path, message: str, *, value: object = None, remedy: str = "") -> Fault:
-        """A fault of a path. Put no secret into `message`, `value` or `remedy`."""
+        """A fault at a path. `message`, `value` and `remedy` must not contain secrets."""
         shown = "" if value is None else str(value)
         return Fault(self.name, path, self.line(path), shown, message, remedy)
 
     def check(self, schema: Mapping[str, Any]) -> list[Fault]:
-        """Every way in which the data differs from a Draft 7 schema, in the order of the lines.
+        """Every violation of a Draft 7 schema, in the order of the lines.
 
-        Raises ValueError when the schema itself is none.
+        Raises ValueError when the schema itself is invalid.
         """
-        # Imported here: it costs 55 of the 70 ms that checking takes natively, and ten times
-        # that in an emulated guest.
+        # Imported late: this takes 55 of the 70 ms of a check, and ten times as much in an
+        # emulated guest.
         import jsonschema
 
         validator = jsonschema.Draft7Validator(dict(schema))
@@ -120,22 +118,22 @@ class Document:
         return sorted(found.values(), key=lambda fault: (fault.line, dotted(fault.path)))
 
     def is_secret(self, path: Path, schema: Mapping[str, Any]) -> bool:
-        """Whether the schema calls the value at `path` a secret."""
+        """Whether the schema marks the value at `path` as secret."""
         return is_secret(path, schema)
 
 
 def load(text: str, name: str) -> Document:
-    """Read YAML text; `name` is what messages call it. Raises Faults."""
+    """Read YAML text; `name` is its name in messages. Raises Faults."""
     size_bytes = len(text.encode("utf-8", "surrogatepass"))
     if size_bytes > MAX_BYTES:
         message = f"is {size_bytes} bytes long, more than {MAX_BYTES}"
-        raise Faults([Fault(name, (), 1, str(size_bytes), message)])
+        raise Faults([Fault(name, (), 1, str(size_bytes), message, "shorten it")])
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise Faults([_syntax_fault(error, text, name)]) from None
     except RecursionError:
-        raise Faults([Fault(name, (), 1, "", "is nested too deeply")]) from None
+        raise Faults([Fault(name, (), 1, "", "is nested too deeply", "use fewer levels")]) from None
     if node is None:
         return Document(name, None, {(): 1})
     reader = _Reader(name)
@@ -146,7 +144,7 @@ def load(text: str, name: str) -> Document:
 
 
 class _Reader:
-    """Walks the composed nodes once; collects lines and faults."""
+    """Walks the composed nodes once and collects lines and faults."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -166,20 +164,22 @@ class _Reader:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
-        assert isinstance(node, yaml.ScalarNode)  # noqa: S101 - YAML has no fourth kind
+        assert isinstance(node, yaml.ScalarNode)  # noqa: S101 - YAML has only three kinds
         return _scalar(node)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Plain]:
         data: dict[str, Plain] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._refuse(key_node, path, "has a key that is not text", "")
+                self._refuse(key_node, path, "has a key that is not text", "write a text key")
                 continue
             key = str(key_node.value)
             below: Path = (*path, key)
             if key in data:
                 first = self.lines[below]
-                self._refuse(key_node, below, f"is there twice, first in line {first}", "keep one")
+                self._refuse(
+                    key_node, below, f"is a duplicate key, first in line {first}", "keep one"
+                )
                 continue
             self.lines[below] = key_node.start_mark.line + 1
             data[key] = self.read(value_node, below)
@@ -207,14 +207,16 @@ def _syntax_fault(error: yaml.YAMLError, text: str, name: str) -> Fault:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return Fault(name, (), line, "", "has a character that YAML does not allow")
+        return Fault(
+            name, (), line, "", "contains a character that YAML does not allow", "remove it"
+        )
     problem = str(getattr(error, "problem", None) or "cannot be read")
     remedy = ""
     if "'\\t'" in problem:
         problem, remedy = "a line begins with a tab", "indent with spaces"
     elif "alias" in problem or "token" in problem:
         remedy = "put values with special characters in quotes"
-    # PyYAML quotes what it stumbled over ("undefined alias 'S3cret'"): it may be a password
-    # that begins with * or &, so quotations stay out of the message, except of single signs.
+    # PyYAML's message may quote a password that starts with * or & ("undefined alias 'S3cret'").
+    # So replace every quotation that is longer than one character.
     problem = re.sub(r"'[^']{2,}'|\"[^\"]{2,}\"", "(...)", problem)
     return Fault(name, (), mark.line + 1 if mark else 1, "", f"is not YAML: {problem}", remedy)

@@ -1,4 +1,4 @@
-"""How mlflow-configure touches the machine: reads, writes atomically, locks, drops privileges."""
+"""File access of mlflow-configure: atomic writes, locks, dropped privileges; own addresses."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SERVICE_USER = "mlflow"
-# Documentation addresses (RFC 5737, RFC 3849): a datagram socket that is connected to them sends
-# nothing, but the kernel chooses the address it would send from.
+# Documentation addresses (RFC 5737, RFC 3849). Connecting a datagram socket to one sends nothing,
+# but the kernel selects the source address.
 _ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 _SIOCGIFADDR = 0x8915
@@ -26,9 +26,9 @@ _SIOCGIFADDR = 0x8915
 def write_if_changed(
     path: Path, content: str, mode: int, group: str = "root", *, durable: bool = False
 ) -> bool:
-    """Put `content` at `path` in one step, unless it is there already; whether it was not.
+    """Write `content` to `path` atomically, unless it is there already; returns whether it wrote.
 
-    durable: survive a power cut right after. Without root, owner and group stay as they are.
+    durable: the file survives a power failure. Owner and group are set only as root.
     """
     try:
         if path.read_text(encoding="utf-8") == content and path.stat().st_mode & 0o777 == mode:
@@ -55,7 +55,7 @@ def write_if_changed(
 
 
 def ensure_directory(path: Path, mode: int, group: str = "root") -> None:
-    """A directory of root's with this mode; its parents are made as needed."""
+    """Create a directory of root with this mode, and its parents if they are missing."""
     path.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
         os.chown(path, 0, _group_id(group))
@@ -64,16 +64,16 @@ def ensure_directory(path: Path, mode: int, group: str = "root") -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Only one mlflow-configure at a time: the one of the boot, or an operator's."""
+    """Hold an exclusive lock: only one mlflow-configure runs at a time."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def copy_new(source: Path, target: Path) -> None:
-    """Copy a file to where none is, as the service's user, in one step; an existing one stays.
+    """Copy a file atomically as the service's user; an existing target is kept.
 
-    Not as root: the directory belongs to the service, which could lay links there.
+    Root must not write there: the service owns the directory and could place links in it.
     """
 
     def copy() -> None:
@@ -97,7 +97,7 @@ def copy_new(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _umask(mask: int) -> Iterator[None]:
-    """It belongs to the whole process, and without root that is the caller's own."""
+    """Set the umask, and restore it: without root, this is the caller's process."""
     before = os.umask(mask)
     try:
         yield
@@ -106,7 +106,7 @@ def _umask(mask: int) -> Iterator[None]:
 
 
 def own_addresses() -> tuple[str, ...]:
-    """The machine's own IP addresses: towards the default route first, IPv4 before IPv6."""
+    """The machine's own IP addresses: that of the default route first, IPv4 before IPv6."""
     towards = {family: _address_towards(family, elsewhere) for family, elsewhere in _ELSEWHERE}
     found = [towards[socket.AF_INET], *_interface_addresses(), towards[socket.AF_INET6]]
     return tuple(dict.fromkeys(filter(None, found)))
@@ -120,7 +120,7 @@ def _address_towards(family: int, elsewhere: str) -> str:
 
 
 def _interface_addresses() -> list[str]:
-    """The first IPv4 address of each interface but the loopback (netdevice(7))."""
+    """The first IPv4 address of each interface except the loopback; see netdevice(7)."""
     found = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         for _, name in socket.if_nameindex():
@@ -152,14 +152,14 @@ def _as_service_user(work: Callable[[], None]) -> None:
             os._exit(status)
     _, wait_status = os.waitpid(child, 0)
     if wait_status != 0:
-        raise OSError("the new database could not be written; the lines above say why")
+        raise OSError("the new database could not be written; see the traceback above")
 
 
 def _service_user() -> pwd.struct_passwd | None:
     try:
         return pwd.getpwnam(SERVICE_USER)
     except KeyError:
-        # A test as root on a machine that is no image; in the image sysusers.d makes the user.
+        # Only in tests as root outside the image: in the image, sysusers.d creates the user.
         return None
 
 

@@ -1,4 +1,4 @@
-"""User-data and the settings inside it: finds them, or wraps a settings file; for the laptop."""
+"""Finds the settings in user-data, and wraps settings as user-data; used on the host."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _ENCODINGS = {
 }
 _UNCHECKED = (
     (b"\x1f\x8b", "it is compressed"),
-    (b"## template: jinja", "it is a jinja template, which only the machine can fill in"),
+    (b"## template: jinja", "it is a Jinja template, which only the machine can fill in"),
     (b"Content-Type:", "it is a MIME archive"),
     (b"MIME-Version:", "it is a MIME archive"),
     (b"#cloud-config-archive", "it is a cloud-config archive"),
     (b"#cloud-boothook", "it is a boot hook"),
-    (b"#include", "it includes other addresses"),
+    (b"#include", "it includes other URLs"),
     (b"#part-handler", "it is a part handler"),
     (b"#!", "it is a script"),
 )
@@ -41,12 +41,12 @@ _UNCHECKED = (
 
 @dataclass(frozen=True)
 class UserData:
-    """What was found in user-data.
+    """The settings that user-data contains.
 
-    settings: the text of /etc/mlflow/settings.yaml, or None when there is none. line_offset:
-    add it to a line of the settings to get the line of the user-data; None when the text was
-    encoded, so that its lines are nowhere in the file. unchecked: why nothing was looked at,
-    or "". faults: what is wrong with how the user-data writes the settings.
+    settings: the text of /etc/mlflow/settings.yaml, or None. line_offset: add it to a line of
+    the settings to get the line of the user-data; None for encoded text, which has no lines
+    there. unchecked: why the user-data could not be checked, or "". faults: errors in how the
+    user-data writes the settings.
     """
 
     settings: str | None = None
@@ -58,8 +58,8 @@ class UserData:
 def read(raw: bytes, name: str) -> UserData:
     """Find the settings in user-data. Raises Faults when cloud-init would not find them.
 
-    Formats: cloud-init's documentation, "User-data formats"; `write_files` takes the
-    encodings of its `cc_write_files` module.
+    Source: cloud-init's documentation, "User-data formats", and its module cc_write_files for
+    the encodings.
     """
     for start, reason in _UNCHECKED:
         if raw.lstrip().startswith(start) or raw.startswith(start):
@@ -68,11 +68,11 @@ def read(raw: bytes, name: str) -> UserData:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise Faults([Fault(name, (), line, "", "is not UTF-8 text")]) from None
+        raise Faults([Fault(name, (), line, "", "is not UTF-8 text", "save it as UTF-8")]) from None
     first = text.split("\n", 1)[0].rstrip()
     if first != "#cloud-config":
-        message = "is not cloud-config: cloud-init would ignore it"
-        remedy = 'make "#cloud-config" the first line, or give a settings file with --settings'
+        message = "is not cloud-config, so cloud-init would ignore it"
+        remedy = 'start it with the line "#cloud-config", or pass a settings file with --settings'
         raise Faults([Fault(name, (), 1, "", message, remedy)])
     document = load(text, name)
     if gap := template_gap(document, text):
@@ -83,7 +83,7 @@ def read(raw: bytes, name: str) -> UserData:
 
 
 def wrap(settings: str) -> bytes:
-    """User-data that writes this settings text, byte for byte, where mlflow-configure reads it."""
+    """User-data that writes exactly this settings text to SETTINGS_PATH."""
     indented = "".join(f"      {line}" for line in settings.splitlines(keepends=True))
     readable = _user_data(f"    content: |\n{indented}")
     try:
@@ -91,7 +91,7 @@ def wrap(settings: str) -> bytes:
             return readable
     except Faults:
         pass
-    # A literal block cannot hold every text (no newline at the end, a leading blank, ...).
+    # A literal block cannot represent every text: a leading blank, no newline at the end ...
     encoded = base64.b64encode(settings.encode()).decode()
     return _user_data(f"    encoding: b64\n    content: {encoded}\n")
 
@@ -143,21 +143,25 @@ def _entry(document: Document, entry: dict[str, Any], position: int, text: str) 
 def _entry_faults(
     document: Document, entry: dict[str, Any], path: tuple[str | int, ...]
 ) -> list[Fault]:
-    """What would write something else than the settings, too late, or for all to read."""
+    """Options that change the content, write it too late, or let other users read it."""
     faults = []
     if entry.get("append"):
-        faults.append(document.fault((*path, "append"), "adds to the file", remedy="leave it out"))
+        faults.append(
+            document.fault((*path, "append"), "appends to the file", remedy="leave it out")
+        )
     if entry.get("defer"):
-        # Deferred files are written in the last stage, after mlflow-configure has run.
-        faults.append(document.fault((*path, "defer"), "comes too late", remedy="leave it out"))
+        # cloud-init writes deferred files in its last stage, after mlflow-configure has run.
+        faults.append(
+            document.fault((*path, "defer"), "writes the file too late", remedy="leave it out")
+        )
     permissions = entry.get("permissions")
     try:
         closed = isinstance(permissions, str) and not int(permissions, 8) & 0o077
     except ValueError:
         closed = False
     if not closed:
-        # cloud-init's own default is 0644, and the settings may hold secrets.
-        message = "is missing" if permissions is None else "does not keep others from reading"
+        # cloud-init's default is 0644, and the settings may contain secrets.
+        message = "is missing" if permissions is None else "lets other users read the file"
         faults.append(
             document.fault((*path, "permissions"), message, remedy='write permissions: "0600"')
         )
@@ -165,7 +169,7 @@ def _entry_faults(
 
 
 def _offset(document: Document, path: tuple[str | int, ...], content: str, text: str) -> int | None:
-    """How many lines of user-data come before the settings' first line."""
+    """The number of user-data lines before the first line of the settings."""
     lines = text.splitlines()
     first = next((line for line in content.splitlines() if line.strip()), "").strip()
     blank = next((n for n, line in enumerate(content.splitlines()) if line.strip()), 0)
@@ -184,11 +188,11 @@ def _decoded(
             raw = _gunzip(raw)
         return raw.decode("utf-8")
     except (binascii.Error, UnicodeDecodeError, OSError, EOFError, ValueError, zlib.error):
-        message = "does not fit: the content cannot be decoded"
+        message = "does not match the content, which cannot be decoded"
         raise Faults([document.fault(path, message, remedy="encode it again")]) from None
 
 
 def _gunzip(raw: bytes) -> bytes:
-    """At most one byte more than a document may have, whatever the file claims to hold."""
+    """Unpack at most one byte more than a document may have: small input can unpack to GBs."""
     with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
         return file.read(MAX_BYTES + 1)
