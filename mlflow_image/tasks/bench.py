@@ -6,7 +6,8 @@ from invoke.context import Context
 
 from mlflow_image import progress
 from mlflow_image.checks import record as verified_record
-from mlflow_image.checks.bench import boot, build, rate
+from mlflow_image.checks.bench import boot, build, figure, rate
+from mlflow_image.checks.bench.figure import Figure
 from mlflow_image.errors import Refusal
 from mlflow_image.images import find
 from mlflow_image.images.find import Image
@@ -51,21 +52,19 @@ def measure(
     with progress.on_stderr(json):
         figures = measured(wanted, booted, count, packages)
     if record:
-        verified_record.update(rate.as_rows(figures), commit)
+        verified_record.update(figure.as_rows(figures), commit)
     if json:
-        print(rate.as_json(figures))
+        print(figure.as_json(figures))
     else:
-        progress.out.print(rate.table(figures))
+        progress.out.print(figure.table(figures))
 
 
-def measured(
-    wanted: list[str], booted: Image | None, rounds: int, packages: str
-) -> list[rate.Figure]:
+def measured(wanted: list[str], booted: Image | None, rounds: int, packages: str) -> list[Figure]:
     """The figures of the wanted parts, in the order of PARTS."""
-    figures: list[rate.Figure] = []
+    figures: list[Figure] = []
     if "rate" in wanted:
         with progress.step("one client's log_batch rate") as step:
-            figures += rate.rate(step)
+            figures += rate.measure(step)
     if booted:
         with progress.step("power-on to the first logged run") as step:
             figures += boot.measure(booted, rounds, step)

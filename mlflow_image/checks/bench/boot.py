@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow_image import paths
-from mlflow_image.checks.bench.rate import Figure, calls_a_second
+from mlflow_image.checks.bench.figure import Figure
+from mlflow_image.checks.bench.rate import calls_a_second
 from mlflow_image.errors import Failure
 from mlflow_image.images.find import Image
 from mlflow_image.progress import Step

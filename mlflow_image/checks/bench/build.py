@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from mlflow_image import command
-from mlflow_image.checks.bench.rate import Figure
+from mlflow_image.checks.bench.figure import Figure
 from mlflow_image.host import rootless
 from mlflow_image.paths import HERE, cache
 from mlflow_image.progress import Step

@@ -8,22 +8,23 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from mlflow_image.checks.bench import rate as bench
+from mlflow_image.checks.bench import rate
+from mlflow_image.checks.bench.figure import Figure
 from mlflow_image.progress import Step
 from mlflow_image.tasks.bench import measure
 
-FOUND = bench.Figure("log_batch of 10, ratio", 6.7, "times", at_least=5, note="rounds: 6.7")
+FOUND = Figure("log_batch of 10, ratio", 6.7, "times", at_least=5, note="rounds: 6.7")
 
 
 @pytest.fixture(autouse=True)
-def rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The measuring itself is left out."""
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is measured: the figure is given."""
 
-    def found(step: Step) -> list[bench.Figure]:
+    def found(step: Step) -> list[Figure]:
         step.phase("round 1")
         return [FOUND]
 
-    monkeypatch.setattr(bench, "rate", found)
+    monkeypatch.setattr(rate, "measure", found)
 
 
 def test_json_is_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:

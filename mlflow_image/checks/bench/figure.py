@@ -1,0 +1,67 @@
+"""The benchmark's results: figures with their goals, as a table, as JSON, as rows to record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value. at_least, at_most: the limit that the project promises, if any."""
+
+    name: str
+    value: float
+    unit: str
+    at_least: float | None = None
+    at_most: float | None = None
+    note: str = ""
+
+    @property
+    def measured(self) -> str:
+        return f"{self.value:.1f} {self.unit}"
+
+    @property
+    def goal(self) -> str:
+        """The limit as text; empty when there is none."""
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}"
+        return "" if self.at_most is None else f"at most {self.at_most:g}"
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the value is within its limit; None when there is no limit."""
+        if self.at_least is not None:
+            return self.value >= self.at_least
+        return None if self.at_most is None else self.value <= self.at_most
+
+
+def table(figures: list[Figure]) -> Table:
+    """The figures as a table for the terminal."""
+    shown = Table(box=None, pad_edge=False)
+    for heading in ("", "what", "measured", "goal", "note"):
+        shown.add_column(heading, overflow="fold")
+    marks = {True: "ok", False: "MISSED", None: ""}
+    for figure in figures:
+        shown.add_row(marks[figure.met], figure.name, figure.measured, figure.goal, figure.note)
+    return shown
+
+
+def as_json(figures: list[Figure]) -> str:
+    """The figures as a JSON list: the fields of Figure, and `met`."""
+    return json.dumps([{**asdict(figure), "met": figure.met} for figure in figures], indent=1)
+
+
+def as_rows(figures: list[Figure]) -> list[dict[str, object]]:
+    """The figures that have a goal, as rows for `record.add_rows`."""
+    return [
+        {
+            "name": f"figure: {figure.name}",
+            "result": "met" if figure.met else "missed",
+            "figure": f"{figure.measured}; goal: {figure.goal}",
+        }
+        for figure in figures
+        if figure.met is not None
+    ]
