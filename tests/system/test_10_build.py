@@ -17,7 +17,7 @@ from .conftest import CHECKOUT, HOST_CANARY, MADE_ON_HOST, Tasks, made, told
 
 
 @pytest.mark.budget(960)
-@pytest.mark.verifies("bake `ubuntu-22.04` with Packer, cold, without any network; Testinfra")
+@pytest.mark.verifies("build `ubuntu-22.04` offline, from an empty layer cache; Testinfra")
 def test_a_cold_build_without_a_network_ends_in_dist(
     image: Path, build: subprocess.CompletedProcess[str], record_property: Callable[..., None]
 ) -> None:

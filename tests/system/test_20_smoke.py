@@ -12,7 +12,7 @@ from .conftest import Tasks
 
 
 @pytest.mark.budget(480)
-@pytest.mark.verifies("a real MLflow client logs a run, reads it back, also after a reboot")
+@pytest.mark.verifies("a real MLflow client logs a run and reads it back, also after a reboot")
 def test_a_run_survives_being_logged_read_back_and_rebooted(
     tasks: Tasks, image: Path, record_property: Callable[..., None]
 ) -> None:

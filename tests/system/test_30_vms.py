@@ -72,7 +72,7 @@ def in_guest(tasks: Tasks, name: str, command: str) -> subprocess.CompletedProce
 
 
 @pytest.mark.budget(300)
-@pytest.mark.verifies("two VMs side by side, each with settings of its own")
+@pytest.mark.verifies("two VMs run at the same time, each with its own settings")
 def test_both_answer_on_loopback_ports_of_their_own(pair: dict[str, str], tasks: Tasks) -> None:
     assert pair[LEFT] != pair[RIGHT]
     assert all(url.startswith("http://127.0.0.1:") for url in pair.values())
@@ -115,7 +115,7 @@ def test_the_journal_of_the_server_is_shown(pair: dict[str, str], tasks: Tasks) 
 
 
 @pytest.mark.budget(60)
-@pytest.mark.verifies("broken settings: each fault is said, the last good ones stay in force")
+@pytest.mark.verifies("invalid settings: every error is reported, the last valid ones stay active")
 def test_broken_settings_are_named_and_the_last_good_ones_serve_on(
     pair: dict[str, str], tasks: Tasks
 ) -> None:
@@ -153,7 +153,7 @@ def test_the_boot_menu_is_the_one_that_the_system_itself_would_write(
 
 
 @pytest.mark.budget(240)
-@pytest.mark.verifies("`apt update` in the image, with its own sources and keys")
+@pytest.mark.verifies("`apt update` in the image, with the image's own sources and keys")
 def test_apt_update_works_with_the_image_s_own_sources(pair: dict[str, str], tasks: Tasks) -> None:
     lists = Path(tasks.environment["MLFLOW_IMAGE_CACHE"]) / "apt/ubuntu-22.04/state/lists"
     with archive_proxy.serving(lists) as (port, served):
@@ -170,7 +170,7 @@ def test_apt_update_works_with_the_image_s_own_sources(pair: dict[str, str], tas
 
 
 @pytest.mark.budget(120)
-@pytest.mark.verifies("a sealed disk made twice has the same bytes; a living VM keeps its own")
+@pytest.mark.verifies("a disk sealed twice has identical bytes; running VMs keep their own disk")
 def test_sealing_again_gives_the_same_bytes_and_touches_no_living_vm(
     pair: dict[str, str], tasks: Tasks, image: Path
 ) -> None:

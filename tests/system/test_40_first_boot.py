@@ -26,7 +26,7 @@ def spec(image: Path, **more: object) -> Spec:
 
 
 @pytest.mark.budget(150)
-@pytest.mark.verifies("bad settings at the first boot: no server, every fault on the console")
+@pytest.mark.verifies("first boot with invalid settings: no server, every error on the console")
 def test_bad_settings_at_the_first_boot_end_the_wait_with_every_fault(image: Path) -> None:
     bad = userdata.wrap("schema_version: 1\nserver:\n  prot: 8000\n  workers: 0\n")
     with (
@@ -40,7 +40,7 @@ def test_bad_settings_at_the_first_boot_end_the_wait_with_every_fault(image: Pat
 
 
 @pytest.mark.budget(240)
-@pytest.mark.verifies("no user-data: closed to the network; no cloud-init: ssh still comes up")
+@pytest.mark.verifies("no user-data: server on loopback only; no cloud-init: ssh still starts")
 def test_without_user_data_the_server_is_closed_and_says_how_to_open_it(image: Path) -> None:
     with throwaway.booted(spec(image), b"#cloud-config\n{}\n", until="ssh") as vm:
         deadline = time.monotonic() + 300
@@ -65,7 +65,7 @@ def test_without_user_data_the_server_is_closed_and_says_how_to_open_it(image: P
 
 
 @pytest.mark.budget(150)
-@pytest.mark.verifies("boots with Secure Boot on")
+@pytest.mark.verifies("boots with Secure Boot enabled")
 def test_the_image_boots_with_secure_boot_on(image: Path) -> None:
     with throwaway.booted(spec(image, firmware="secureboot"), b"#cloud-config\n{}\n") as vm:
         assert vm.run("mokutil --sb-state").stdout.strip() == "SecureBoot enabled"

@@ -260,7 +260,7 @@ def test_an_image_that_was_cut_short_is_refused(
 
 
 @pytest.mark.budget(120)
-@pytest.mark.verifies("cloud image as the base: fetched, checked, first layer (stand-in)")
+@pytest.mark.verifies("cloud image as the base (stand-in): fetched, verified, base layer built")
 def test_the_base_is_made_of_the_checked_image_without_a_network(
     cold: Tasks,
     asked_for: Path,
@@ -299,7 +299,7 @@ def test_the_base_is_made_of_the_checked_image_without_a_network(
 
 
 @pytest.mark.budget(1800)
-@pytest.mark.verifies("bake on a cloud image (stand-in), package set `server`; Testinfra")
+@pytest.mark.verifies("build on a cloud image (stand-in), package set `server`; Testinfra")
 def test_an_image_baked_on_a_cloud_image_keeps_the_contract(
     cold: Tasks,
     asked_for: Path,

@@ -44,7 +44,7 @@ def built(tasks: Tasks, *words: str, says: str = "", **variables: str) -> dict[s
 
 
 @pytest.mark.budget(1200)
-@pytest.mark.verifies("bake `debian-12`, package set `server`; Testinfra")
+@pytest.mark.verifies("build `debian-12`, package set `server`; Testinfra")
 def test_debian_12_is_baked_and_keeps_the_contract(
     tasks: Tasks, record_property: Callable[..., None]
 ) -> None:
@@ -55,7 +55,7 @@ def test_debian_12_is_baked_and_keeps_the_contract(
 
 
 @pytest.mark.budget(1200)
-@pytest.mark.verifies("bake `ubuntu-24.04`, package set `server`; Testinfra")
+@pytest.mark.verifies("build `ubuntu-24.04`, package set `server`; Testinfra")
 def test_ubuntu_24_04_is_baked_and_keeps_the_contract(
     tasks: Tasks, record_property: Callable[..., None]
 ) -> None:
@@ -67,7 +67,7 @@ def test_ubuntu_24_04_is_baked_and_keeps_the_contract(
 
 @pytest.mark.budget(900)
 @pytest.mark.skipif(not shutil.which("go"), reason="Packer is built with Go")
-@pytest.mark.verifies("bake with Packer 1.11.2 and its qemu plugin, built with Go")
+@pytest.mark.verifies("build with Packer 1.11.2 and its QEMU plugin, compiled with Go")
 def test_a_newer_packer_with_its_plugin_bakes(
     tasks: Tasks, image: Path, record_property: Callable[..., None]
 ) -> None:
@@ -83,7 +83,7 @@ def test_a_newer_packer_with_its_plugin_bakes(
 
 
 @pytest.mark.budget(900)
-@pytest.mark.verifies("bake in a VM that boots under UEFI")
+@pytest.mark.verifies("build in a VM that boots with UEFI")
 def test_the_bake_works_under_uefi(
     tasks: Tasks, image: Path, record_property: Callable[..., None]
 ) -> None:
@@ -92,7 +92,7 @@ def test_the_bake_works_under_uefi(
 
 
 @pytest.mark.budget(200)
-@pytest.mark.verifies("boots under UEFI without Secure Boot")
+@pytest.mark.verifies("boots with UEFI, Secure Boot disabled")
 def test_the_image_boots_under_uefi(image: Path) -> None:
     spec = Spec(backing=image / "disk.qcow2", firmware="uefi", restrict_network=True)
     with throwaway.booted(spec, b"#cloud-config\n{}\n") as vm:
@@ -100,7 +100,7 @@ def test_the_image_boots_under_uefi(image: Path) -> None:
 
 
 @pytest.mark.budget(1500)
-@pytest.mark.verifies("bake with the Anaconda path, against a stand-in installer on loopback")
+@pytest.mark.verifies("build with Anaconda's Python, from a stand-in installer on loopback")
 def test_the_anaconda_path_bakes_with_the_stand_in(
     tasks: Tasks, tmp_path: Path, record_property: Callable[..., None]
 ) -> None:
@@ -116,7 +116,7 @@ def test_the_anaconda_path_bakes_with_the_stand_in(
 
 @pytest.mark.budget(1800)
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a user of its own, which takes root")
-@pytest.mark.verifies("the whole build as an ordinary user with a private home and umask 077")
+@pytest.mark.verifies("complete build as an unprivileged user, with a private home and umask 077")
 def test_an_ordinary_user_builds(record_property: Callable[..., None]) -> None:
     user = "mlflow-image-test"
     remove(user)

@@ -40,10 +40,12 @@ def measure(packages: str, step: Step) -> list[Figure]:
             rootless.remove(cold)
     limit = 700 if packages == "full" else 450
     return [
-        Figure("cold build, inputs in the store", first, "s", at_most=480),
+        Figure("build from an empty layer cache, inputs in the store", first, "s", at_most=480),
         Figure("build after a change in image_files/", change, "s", at_most=150),
         Figure("build when nothing changed", nothing, "s", at_most=3),
-        Figure(f"disk in dist/, {packages}", disk / 1e6, "MB", at_most=limit),
+        Figure(
+            f"size of the disk in dist/, package set {packages}", disk / 1e6, "MB", at_most=limit
+        ),
     ]
 
 

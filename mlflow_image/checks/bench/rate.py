@@ -50,12 +50,12 @@ def measure(step: Step) -> list[Figure]:
 def compared(metrics: int, stock: list[float], ours: list[float]) -> list[Figure]:
     """Both servers' median rates, and the median of the ratios of each round."""
     ratios = [mine / theirs for mine, theirs in zip(ours, stock, strict=True)]
-    call = f"log_batch of {metrics}"
+    call = f"log_batch of {metrics} metric{'s' if metrics > 1 else ''}"
     return [
-        Figure(f"{call}, stock mlflow server", statistics.median(stock), "calls/s"),
-        Figure(f"{call}, the image's server", statistics.median(ours), "calls/s"),
+        Figure(f"{call}, stock server", statistics.median(stock), "calls/s"),
+        Figure(f"{call}, image's server", statistics.median(ours), "calls/s"),
         Figure(
-            f"{call}, ratio",
+            f"{call}, image's server / stock server",
             statistics.median(ratios),
             "times",
             at_least=5,
