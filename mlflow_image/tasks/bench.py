@@ -1,13 +1,13 @@
-"""Task that measures: bench."""
+"""The task that measures: bench."""
 
 from __future__ import annotations
 
 from invoke.context import Context
 
 from mlflow_image import progress
-from mlflow_image.checks import record as verified_record
 from mlflow_image.checks.bench import boot, build, figure, rate
 from mlflow_image.checks.bench.figure import Figure
+from mlflow_image.checks.record import add_rows, current_commit
 from mlflow_image.errors import Refusal
 from mlflow_image.images import find
 from mlflow_image.images.find import Image
@@ -20,12 +20,12 @@ PARTS = ("rate", "boot", "build")
 @task(
     name="bench",
     help={
-        "only": "one of rate, boot, build; default: all three, some 30 minutes without KVM",
-        "image": "the image to boot: id, folder or disk file; default: the newest",
-        "packages": "the package set that is built: full or server",
-        "rounds": "how often each boot is repeated",
-        "record": "write what has a goal into docs/verified.json and the README's table",
-        "json": "print the figures as JSON, and nothing else, on stdout",
+        "only": "one of rate, boot, build; default: all three, about 30 minutes without KVM",
+        "image": "the image to boot: id, folder or disk file; default: the newest image",
+        "packages": "the package set to build: full or server",
+        "rounds": "how often to repeat each boot",
+        "record": "record the figures that have a goal in docs/verified.json and its tables",
+        "json": "print only the figures on stdout, as JSON",
     },
 )
 def measure(
@@ -37,22 +37,23 @@ def measure(
     record: bool = False,
     json: bool = False,
 ) -> None:
-    """Measure call rate, boot and build times against their goals.
+    """Measure call rates, boot times and build times.
 
-    Ratios come from one run, for machines are noisy.
+    Each figure is compared with its goal.
+    Ratios compare values of the same run, because the load of a machine varies.
     """
     refuse_unknown("only", only, ("", *PARTS))
     refuse_unknown("packages", packages, definition.schema()["properties"]["packages"]["enum"])
     count = whole_number("rounds", rounds)
     if count < 1:
-        raise Refusal("--rounds 0 measures nothing", remedy="at least 1")
+        raise Refusal("--rounds 0 measures nothing", remedy="give at least 1")
     wanted = [only] if only else list(PARTS)
     booted = find.resolve(image or None) if "boot" in wanted else None
-    commit = verified_record.commit()
+    commit = current_commit()
     with progress.on_stderr(json):
         figures = measured(wanted, booted, count, packages)
     if record:
-        verified_record.update(figure.as_rows(figures), commit)
+        add_rows(figure.as_rows(figures), commit)
     if json:
         print(figure.as_json(figures))
     else:

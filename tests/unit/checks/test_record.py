@@ -1,55 +1,90 @@
-"""verified: rows of what was seen, each with its own commit, in a file and in the README."""
+"""record: verified rows, each with its own commit, in a file and in the tables of two pages."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from mlflow_image.checks import record
-from mlflow_image.images import manifest
-from mlflow_image.paths import Checkout
+from mlflow_image.errors import Failure
+from mlflow_image.paths import HERE, Checkout
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository of one commit with a README that has the two marks."""
+def checkout(tmp_path: Path) -> Checkout:
+    """A repository of one commit whose README and docs/verified.md have a place for a table."""
     (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text(f"# us\n\n{record.BEGIN}\n{record.END}\n\nmore\n")
-    for module in (manifest, record):
-        monkeypatch.setattr(module, "HERE", Checkout(tmp_path))
-    monkeypatch.setattr(record, "FILE", tmp_path / "docs" / "verified.json")
-    monkeypatch.setattr(record, "README", tmp_path / "README.md")
+    for page in (record.README, record.FULL_TABLE):
+        (tmp_path / page).write_text(f"# us\n\n{record.BEGIN}\n{record.END}\n\nmore\n")
     who = ("-c", "user.name=us", "-c", "user.email=us@example.org")
     for words in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "one"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
-    return tmp_path
+    return Checkout(tmp_path)
 
 
 def seen(*names: str, result: str = "passed") -> list[dict[str, str]]:
     return [{"name": name, "result": result, "figure": "9 s"} for name in names]
 
 
-def test_a_row_is_in_the_file_and_in_the_table_of_the_readme(checkout: Path) -> None:
-    record.update(seen("bakes"), "abc")
-    row = json.loads(record.FILE.read_text())["rows"][0]
-    assert (row["name"], row["result"], row["commit"]) == ("bakes", "passed", "abc")
-    text = record.README.read_text()
-    assert f"| bakes | passed | 9 s | {row['date']}, abc |\n{record.END}\n\nmore\n" in text
+def page(checkout: Checkout, name: str) -> str:
+    return (checkout.root / name).read_text()
 
 
-def test_a_row_that_was_not_run_again_keeps_its_commit(checkout: Path) -> None:
-    record.update(seen("bakes", "boots"), "abc")
-    record.update(seen("boots", result="failed"), "def")
-    rows = {row["name"]: (row["result"], row["commit"]) for row in record.read()}
-    assert rows == {"bakes": ("passed", "abc"), "boots": ("failed", "def")}
+def names_in_table(text: str) -> list[str]:
+    rows = text.partition(record.BEGIN)[2].partition(record.END)[0].splitlines()[3:]
+    return [row.split(" | ")[0].removeprefix("| ") for row in rows]
 
 
-def test_a_commit_has_a_plus_when_more_differs_than_what_is_written_here(checkout: Path) -> None:
-    clean = record.commit()
-    record.update(seen("bakes"), clean)
-    assert record.commit() == clean
-    (checkout / "tasks.py").write_text("")
-    assert record.commit() == f"{clean}+"
+def test_a_row_is_in_the_file_and_in_the_full_table(checkout: Checkout) -> None:
+    record.add_rows(seen("builds"), "abc", checkout)
+    (row,) = record.read_rows(checkout)
+    assert (row["name"], row["result"], row["commit"]) == ("builds", "passed", "abc")
+    wanted = f"| builds | passed | 9 s | {row['date']}, abc | {row['machine']} |\n{record.END}"
+    assert f"{wanted}\n\nmore\n" in page(checkout, record.FULL_TABLE)
+
+
+def test_a_row_that_did_not_run_again_keeps_its_commit(checkout: Checkout) -> None:
+    record.add_rows(seen("builds", "boots"), "abc", checkout)
+    record.add_rows(seen("boots", result="failed"), "def", checkout)
+    rows = {row["name"]: (row["result"], row["commit"]) for row in record.read_rows(checkout)}
+    assert rows == {"builds": ("passed", "abc"), "boots": ("failed", "def")}
+
+
+def test_the_readme_has_only_the_chosen_rows_in_their_order(checkout: Checkout) -> None:
+    record.add_rows(seen("other", *reversed(record.README_ROWS)), "abc", checkout)
+    assert names_in_table(page(checkout, record.README)) == list(record.README_ROWS)
+    assert "other" in names_in_table(page(checkout, record.FULL_TABLE))
+
+
+def test_a_chosen_row_that_was_never_recorded_is_left_out(checkout: Checkout) -> None:
+    record.add_rows(seen(record.README_ROWS[1]), "abc", checkout)
+    assert names_in_table(page(checkout, record.README)) == [record.README_ROWS[1]]
+
+
+@pytest.mark.parametrize("name", [record.README, record.FULL_TABLE])
+def test_a_page_without_a_place_for_the_table_is_refused_and_nothing_is_written(
+    checkout: Checkout, name: str
+) -> None:
+    (checkout.root / name).write_text(f"# us\n{record.BEGIN}\n")
+    with pytest.raises(Failure, match=name) as failure:
+        record.add_rows(seen("builds"), "abc", checkout)
+    assert record.END in failure.value.remedy
+    assert record.read_rows(checkout) == []
+
+
+def test_the_commit_has_a_plus_when_other_files_differ_than_those_written_here(
+    checkout: Checkout,
+) -> None:
+    clean = record.current_commit(checkout)
+    record.add_rows(seen("builds", record.README_ROWS[0]), clean, checkout)
+    assert record.current_commit(checkout) == clean
+    (checkout.root / "tasks.py").write_text("")
+    assert record.current_commit(checkout) == f"{clean}+"
+
+
+def test_the_tables_in_this_checkout_are_those_of_its_rows() -> None:
+    rows = record.read_rows()
+    assert names_in_table(page(HERE, record.FULL_TABLE)) == [row["name"] for row in rows]
+    assert names_in_table(page(HERE, record.README)) == list(record.README_ROWS)
