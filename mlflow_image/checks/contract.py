@@ -1,4 +1,4 @@
-"""The image's contract: Testinfra, run against a VM booted from an overlay on the sealed disk."""
+"""The image's contract: Testinfra tests, run against a VM that boots the sealed disk."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run(disk: Path, logs: Path, login: str = "ubuntu") -> Verification:
 
 
 def testinfra(vm: machine.Machine, logs: Path, step: progress.Step) -> str:
-    """Run the suite over ssh; returns pytest's last line. Full output: logs/testinfra.log."""
+    """Run the tests over ssh; returns pytest's last line. The full output is in testinfra.log."""
     words: list[str | Path] = [
         *(sys.executable, "-m", "pytest", SUITE, "-q", "--color=no", "-p", "no:cacheprovider"),
         f"--hosts=paramiko://{vm.spec.ssh_user}@127.0.0.1:{vm.ssh_port}",

@@ -1,4 +1,4 @@
-"""The smoke test of an image: a throwaway VM is booted from it, tested, rebooted, tested again."""
+"""The smoke test of an image: boot a throwaway VM from it, test it, reboot it, test it again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlflow_image.checks.smoke import check
-from mlflow_image.checks.smoke.process import Patience
+from mlflow_image.checks.smoke.process import Timeouts
 from mlflow_image.checks.smoke.report import Report
 from mlflow_image.errors import Failure
 from mlflow_image.images.find import Image
@@ -19,18 +19,18 @@ from mlflow_image.vm.qemu import Spec
 from mlflow_settings import userdata
 
 PORT = 8000
-#: Configured by user-data alone, and reached by a name that only these settings allow.
+#: The VM is configured by user-data only, and addressed by a name that only these settings allow.
 SETTINGS = f"schema_version: 1\nserver:\n  port: {PORT}\n  allowed_hosts: [{check.HOST_NAME}]\n"
-#: An emulated CPU answers its first calls slowly, and slower still on a busy host.
-PATIENCE = Patience(request_s=180, row_s=600)
+#: An emulated CPU answers the first requests slowly, even more so on a busy host.
+TIMEOUTS = Timeouts(request_s=180, row_s=600)
 JOURNAL = "sudo journalctl --boot --no-pager -u 'mlflow-*'"
 
 
 def check_image(image: Image, logs: Path, on_step: Callable[[str], None]) -> Report:
-    """Boot a VM from the image, run the smoke test with a reboot in it, throw the VM away.
+    """Boot a VM from the image, run the smoke test with a reboot, delete the VM.
 
-    logs: gets its console, and its journal when something differs. on_step gets one line for
-    everything that is waited for. Raises Failure when the VM does not get ready.
+    logs: gets the VM's console log, and its journal when something differs. on_step gets one
+    line for each action and each stage of a boot. Raises Failure when the VM does not get ready.
     """
     spec = Spec(backing=image.disk, hostname="smoke", ssh_user=image.login, forwards={PORT: 0})
     waiting = Waiting(on_step)
@@ -42,30 +42,30 @@ def check_image(image: Image, logs: Path, on_step: Callable[[str], None]) -> Rep
             vm.reboot(waiting)
             ready.wait(vm, waiting)
 
-        report = check.check_server(
-            f"http://{check.HOST_NAME}:{vm.forwarded[PORT]}",
+        options = check.Options(
             keep=True,
             reboot=reboot,
             resolve=check.LOOPBACK,
-            on_step=on_step,
-            patience=PATIENCE,
+            timeouts=TIMEOUTS,
             anonymous=True,
         )
+        url = f"http://{check.HOST_NAME}:{vm.forwarded[PORT]}"
+        report = check.check_server(url, options, on_step)
         if not report.ok:
             keep_journal(vm, logs)
-    # Kept on the server, and gone with it.
+    # What was kept on the server is deleted with the VM.
     return replace(report, left_behind=())
 
 
 def keep_journal(vm: Machine, logs: Path) -> None:
-    """The journal of MLflow's units, as far as the VM still hands it over."""
+    """Save the journal of MLflow's units, if the VM still answers."""
     with contextlib.suppress(Failure):
         logs.mkdir(parents=True, exist_ok=True)
         (logs / "journal.log").write_text(vm.run(JOURNAL, check=False).stdout)
 
 
 class Waiting:
-    """Hands on what a boot waits for, each thing once; `machine` says it twice a second."""
+    """Reports what a boot waits for, each stage once; `machine` reports it twice a second."""
 
     def __init__(self, on_step: Callable[[str], None]) -> None:
         self.on_step = on_step
@@ -74,4 +74,4 @@ class Waiting:
     def __call__(self, what: str) -> None:
         if what != self.last:
             self.last = what
-            self.on_step(f"the VM boots: {what}")
+            self.on_step(f"booting the VM: {what}")

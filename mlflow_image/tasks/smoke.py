@@ -1,8 +1,7 @@
-"""The task that proves that a server works: smoke-test."""
+"""The task that checks that a server works: smoke-test."""
 
 from __future__ import annotations
 
-import json as json_text
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -21,9 +20,9 @@ from mlflow_image.tasks.task import task
 @task(
     help={
         "url": "test this server instead of a VM; credentials come from MLFLOW_TRACKING_*",
-        "image": "boot the VM from this image: an id, a folder or a disk; default: the newest",
-        "keep": "with --url: leave on the server what was written",
-        "json": "print the report as JSON, and nothing else, on stdout",
+        "image": "boot the VM from this image: id, folder or disk file; default: the newest image",
+        "keep": "with --url: do not delete from the server what was written",
+        "json": "print only the report on stdout, as JSON",
     }
 )
 def smoke_test(
@@ -31,60 +30,63 @@ def smoke_test(
 ) -> None:
     """Log a run with a real MLflow client and read it back.
 
-    Without --url, in a throwaway VM from the newest image, which reboots in between. Ends with
-    exit code 1 and the first difference when anything is not as it was written.
+    Without --url, the server is a throwaway VM from the newest image, which is rebooted during
+    the test. If anything differs from what was written, the first difference is printed and
+    the exit code is 1.
     """
     refuse_contradictions(url, image, keep)
     if url:
         server = check.checked_url(url)
-        with shown(f"smoke test of {server}", json) as on_step:
-            report = check.check_server(server, keep=keep, on_step=on_step)
-        tell(report, json)
+        with reported(f"smoke test of {server}", json) as on_step:
+            report = check.check_server(server, check.Options(keep=keep), on_step)
+        print_report(report, json)
         if not keep and not json:
-            progress.say(f"what was deleted lies in the bin of {server} until `mlflow gc` there")
+            progress.say(
+                f"deleted items stay in the trash on {server} until you run `mlflow gc` there"
+            )
     else:
         booted = find.resolve(image or None)
         logs = logs_folder("smoke-test")
         try:
-            with shown(f"smoke test of {booted.id}", json) as on_step:
+            with reported(f"smoke test of {booted.id}", json) as on_step:
                 report = smoke_image.check_image(booted, logs, on_step)
-            tell(report, json)
+            print_report(report, json)
         except Failure as failure:
             failure.add_remedy(f"the VM's logs: {logs}")
             raise
 
 
 def refuse_contradictions(url: str, image: str, keep: bool) -> None:
-    """Raise Refusal for flags that do not go together."""
+    """Raise Refusal for flags that exclude each other."""
     if url and image:
-        raise Refusal("--url contradicts --image", remedy="give one of them")
+        raise Refusal("--url and --image exclude each other", remedy="give one of them")
     if keep and not url:
         raise Refusal(
-            "--keep needs --url: without it the whole VM is thrown away",
-            remedy="`invoke up`, and then `invoke smoke-test --url URL --keep`",
+            "--keep needs --url: without it the VM is deleted at the end",
+            remedy="run `invoke up`, then `invoke smoke-test --url URL --keep`",
         )
 
 
 @contextmanager
-def shown(title: str, json: bool) -> Iterator[Callable[[str], None]]:
-    """Where the steps go: as always, but with --json to stderr."""
+def reported(title: str, json: bool) -> Iterator[Callable[[str], None]]:
+    """Show the steps: on stdout, or with --json on stderr."""
     with progress.on_stderr(json), progress.step(title) as step:
         yield step.update
 
 
-def tell(report: Report, json: bool) -> None:
-    """Print the report on stdout, and on stderr what is still on the server.
+def print_report(report: Report, json: bool) -> None:
+    """Print the report on stdout, and on stderr what stays on the server.
 
     Raises Failure with the first difference when there is one.
     """
     if json:
-        print(json_text.dumps(report.document(), indent=2))
+        print(report.as_json())
     else:
         progress.out.print(report.table())
         if report.ok:
             count, time = len(report.rows), progress.human_seconds(report.seconds)
-            progress.say(f"all {count} comparisons hold ({time})")
+            progress.say(f"all {count} comparisons passed ({time})")
     for name in report.left_behind:
         progress.warn(f"left on {report.url}: {name}")
     if not report.ok:
-        raise Failure(f"not everything is as it was written: {report.difference_text()}")
+        raise Failure(f"the smoke test found a difference: {report.difference_text()}")

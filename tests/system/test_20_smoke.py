@@ -1,4 +1,4 @@
-"""The main job's second half: a real client logs a run into a VM booted from the sealed image."""
+"""The smoke test: a real client logs a run to a VM that boots the sealed image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .conftest import Tasks
 
 @pytest.mark.budget(480)
 @pytest.mark.verifies("a real MLflow client logs a run and reads it back, also after a reboot")
-def test_a_run_survives_being_logged_read_back_and_rebooted(
+def test_a_logged_run_is_read_back_also_after_a_reboot(
     tasks: Tasks, image: Path, record_property: Callable[..., None]
 ) -> None:
     done = tasks("smoke-test", "--json")

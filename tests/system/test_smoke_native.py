@@ -1,4 +1,4 @@
-"""The smoke test against stock servers on this host: it passes, and it fails when it must."""
+"""The smoke test against stock servers on this host: it passes, and it finds every fault."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ import requests
 
 from mlflow_image import paths
 from mlflow_image.checks.smoke import check
-from mlflow_image.checks.smoke.process import Patience
+from mlflow_image.checks.smoke.check import Options
+from mlflow_image.checks.smoke.process import Timeouts
 from mlflow_image.errors import Failure
 from tests.standins.faulty_proxy import Fault, proxy
 from tests.standins.native_server import NativeServer, running
 from tests.system.conftest import heed_ctrl_c
 
-SOON = Patience(request_s=5, row_s=60)
+SHORT = Options(timeouts=Timeouts(request_s=5, row_s=60))
 ADMIN = ("admin", "a password of length")
 
 
@@ -42,7 +43,7 @@ def no_connection_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def what_is_there(server: NativeServer) -> list[str]:
-    """Names of living smoke experiments and models, and artifact files, on a server."""
+    """The smoke test's active experiments and models on a server, and all artifact files."""
     api = f"{server.url}/api/2.0/mlflow"
     found = requests.get(f"{api}/experiments/search?max_results=1000", timeout=30).json()
     names = [e["name"] for e in found["experiments"] if "smoke" in e["name"]]
@@ -51,14 +52,13 @@ def what_is_there(server: NativeServer) -> list[str]:
     return names + [str(path) for path in server.artifacts.rglob("*") if path.is_file()]
 
 
-@pytest.mark.budget(240)  # The first one on a host makes the environment: 100 s.
-def test_a_sound_server_passes_by_a_foreign_name_and_keeps_nothing(server: NativeServer) -> None:
+@pytest.mark.budget(240)  # The first run on a host creates the environment: 100 s.
+def test_a_correct_server_passes_under_another_name_and_keeps_nothing(server: NativeServer) -> None:
     steps: list[str] = []
     report = check.check_server(
         f"http://{check.HOST_NAME}:{server.port}",
-        reboot=server.restart,
-        resolve=check.LOOPBACK,
-        on_step=steps.append,
+        Options(reboot=server.restart, resolve=check.LOOPBACK),
+        steps.append,
     )
     assert report.ok, report.difference_text()
     phases = [row.phase for row in report.rows]
@@ -77,7 +77,7 @@ def test_a_sound_server_passes_by_a_foreign_name_and_keeps_nothing(server: Nativ
 @pytest.mark.full
 def test_keep_leaves_everything_and_names_it(tmp_path: Path) -> None:
     with running(tmp_path) as server:
-        report = check.check_server(server.url, keep=True)
+        report = check.check_server(server.url, Options(keep=True))
         assert report.ok, report.difference_text()
         there = what_is_there(server)
     assert any(name.endswith("noise.bin") for name in there)
@@ -87,7 +87,7 @@ def test_keep_leaves_everything_and_names_it(tmp_path: Path) -> None:
     ]
 
 
-def altered_artifact(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
+def changed_artifact(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
     if method == "GET" and path.endswith("noise.bin"):
         body = body[:-1] + bytes([body[-1] ^ 1])
     return status, body
@@ -105,7 +105,7 @@ def lost_point(method: str, path: str, status: int, body: bytes) -> tuple[int, b
     return status, body
 
 
-def altered_tag(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
+def changed_tag(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
     return status, body.replace(b"two\\nlines", b"one line!!") if method == "GET" else body
 
 
@@ -125,13 +125,13 @@ def error_at_batches(method: str, path: str, status: int, body: bytes) -> tuple[
     return (500, b"broken on purpose") if path.endswith("runs/log-batch") else (status, body)
 
 
-def error_at_once(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
+def error_at_every_request(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
     return 500, b"broken on purpose"
 
 
 SLOW = pytest.mark.full
 FAULTS = [
-    pytest.param(altered_artifact, "read back: artifact, sha256", "found", id="an altered byte"),
+    pytest.param(changed_artifact, "read back: artifact, sha256", "found", id="a changed byte"),
     pytest.param(
         lost_point,
         "read back: metric loss: expected point step 7",
@@ -146,10 +146,10 @@ FAULTS = [
         marks=SLOW,
     ),
     pytest.param(
-        altered_tag,
+        changed_tag,
         "read back: tags: expected smoke.text",
         "one line!!",
-        id="an altered tag",
+        id="a changed tag",
         marks=SLOW,
     ),
     pytest.param(
@@ -168,31 +168,31 @@ FAULTS = [
     ),
     pytest.param(
         error_at_batches,
-        "written: parameters: expected an answer",
+        "written: parameters: expected a response",
         "500",
         id="an error while writing",
         marks=SLOW,
     ),
     pytest.param(
-        error_at_once,
+        error_at_every_request,
         "written: the server answers from its database",
         "500: broken on purpose",
-        id="nothing but errors",
+        id="errors only",
         marks=SLOW,
     ),
 ]
 
 
 @pytest.mark.parametrize(("fault", "where", "found"), FAULTS)
-def test_a_spoilt_answer_is_the_first_difference(
+def test_a_changed_response_is_the_first_difference(
     server: NativeServer, fault: Fault, where: str, found: str
 ) -> None:
     with proxy(server.port, fault) as port:
-        report = check.check_server(f"http://127.0.0.1:{port}", patience=SOON)
+        report = check.check_server(f"http://127.0.0.1:{port}", SHORT)
     assert not report.ok
     assert report.difference_text().startswith(where)
     assert found in report.difference_text()
-    if fault is not error_at_once:  # There is nothing to delete through that one.
+    if fault is not error_at_every_request:  # Nothing can be deleted through that proxy.
         assert what_is_there(server) == []
 
 
@@ -206,20 +206,22 @@ def hanging(release: threading.Event, at: str) -> Fault:
 
 
 @pytest.mark.parametrize(
-    ("patience", "found"),
+    ("timeouts", "found"),
     [
-        pytest.param(Patience(3, 60), "timeout", id="a request without an answer"),
-        pytest.param(Patience(60, 4), "nothing for 4 s", id="a row without an end", marks=SLOW),
+        pytest.param(Timeouts(3, 60), "timeout", id="a request without a response"),
+        pytest.param(
+            Timeouts(60, 4), "no response within 4 s", id="a row without an end", marks=SLOW
+        ),
     ],
 )
 def test_a_hanging_server_is_reported_in_time(
-    server: NativeServer, patience: Patience, found: str
+    server: NativeServer, timeouts: Timeouts, found: str
 ) -> None:
     release = threading.Event()
     with proxy(server.port, hanging(release, "registered-models/create")) as port:
-        report = check.check_server(f"http://127.0.0.1:{port}", patience=patience)
+        report = check.check_server(f"http://127.0.0.1:{port}", Options(timeouts=timeouts))
         release.set()
-    assert report.difference_text().startswith("written: model: expected an answer")
+    assert report.difference_text().startswith("written: model: expected a response")
     assert found in report.difference_text()
 
 
@@ -249,25 +251,26 @@ def test_what_a_reboot_loses_is_the_first_difference(
     tmp_path: Path, forget: Callable[[NativeServer], None], where: str
 ) -> None:
     with running(tmp_path) as server:
-        report = check.check_server(server.url, reboot=lambda: forget(server), keep=True)
+        report = check.check_server(server.url, Options(reboot=lambda: forget(server), keep=True))
     assert report.difference_text().startswith(where)
 
 
-def test_a_name_that_the_server_does_not_allow_is_told_with_its_remedy(
+def test_a_name_that_the_server_does_not_allow_is_reported_with_a_remedy(
     server: NativeServer,
 ) -> None:
-    with pytest.raises(Failure, match="refuses this host name") as failure:
+    with pytest.raises(Failure, match="rejects this host name") as failure:
         check.check_server(
-            f"http://other.smoke.test:{server.port}", resolve={"other.smoke.test": "127.0.0.1"}
+            f"http://other.smoke.test:{server.port}",
+            Options(resolve={"other.smoke.test": "127.0.0.1"}),
         )
     assert "allowed_hosts" in failure.value.remedy
 
 
-def test_a_web_server_that_is_no_mlflow_is_told_as_one() -> None:
+def test_a_web_server_that_is_not_mlflow_is_reported() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as web:
         threading.Thread(target=web.serve_forever, daemon=True).start()
-        with pytest.raises(Failure, match=r"not as an MLflow server \(status 404\)"):
-            check.check_server(f"http://127.0.0.1:{web.server_port}", patience=SOON)
+        with pytest.raises(Failure, match=r"is not an MLflow server \(status 404\)"):
+            check.check_server(f"http://127.0.0.1:{web.server_port}", SHORT)
         web.shutdown()
 
 
@@ -286,7 +289,7 @@ def test_credentials_come_from_mlflows_own_variables(
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "for this test",
     }
     with running(tmp_path, "--app-name", "basic-auth", **variables) as server:
-        with pytest.raises(Failure, match="asks for credentials") as failure:
+        with pytest.raises(Failure, match="requires credentials") as failure:
             check.check_server(server.url)
         assert "MLFLOW_TRACKING_USERNAME" in failure.value.remedy
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", ADMIN[0])
@@ -296,7 +299,7 @@ def test_credentials_come_from_mlflows_own_variables(
     assert ADMIN[1] not in json.dumps(report.document())
 
 
-def test_ctrl_c_deletes_what_was_written_and_touches_no_file_of_the_host(
+def test_ctrl_c_deletes_what_was_written_and_leaves_no_files_on_the_host(
     server: NativeServer, tmp_path: Path
 ) -> None:
     home, work, scratch = (tmp_path / name for name in ("home", "work", "tmp"))

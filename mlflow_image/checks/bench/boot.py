@@ -1,4 +1,4 @@
-"""How long from power-on to the first logged run, against the same image's bare boot to login."""
+"""How long from power-on to the first logged run, compared with a boot without MLflow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mlflow_settings import userdata
 
 SETTINGS = "schema_version: 1\nserver:\n  port: 8000\n"
 LOGIN_TIMEOUT_S = 600.0
-#: Without MLflow's units, and as if it had never booted.
+#: Masks MLflow's units and resets the disk to the state before its first boot.
 STRIP = """sudo sh -c '
 systemctl mask mlflow-configure.service mlflow-tracking.service mlflow-ready.service
 cloud-init clean --logs --seed --machine-id
@@ -39,13 +39,13 @@ exec systemd-run --quiet --unit=stock -p User=mlflow -E MLFLOW_DISABLE_TELEMETRY
 
 
 def measure(image: Image, rounds: int, step: Step) -> list[Figure]:
-    """Boot the image with and without MLflow's units in turn; also the call rate inside the VM."""
+    """Boot the image in turn with and without MLflow's units; measure the call rate in the VM."""
     bare: list[float] = []
     logged: list[float] = []
     inside: tuple[float, float] = (0.0, 0.0)
-    # With --json nothing else may be on stdout.
+    # With --json, stdout is for the figures only.
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    import mlflow.tracking  # noqa: F401 - before anything is timed
+    import mlflow.tracking  # noqa: F401 - imported before timing starts
 
     with stripped(image, step) as plain:
         for number in range(rounds):
@@ -80,9 +80,9 @@ def measure(image: Image, rounds: int, step: Step) -> list[Figure]:
 
 @contextlib.contextmanager
 def stripped(image: Image, step: Step) -> Iterator[Path]:
-    """A disk like the image's, but with MLflow's units masked."""
-    step.update("making the bare image")
-    # Not among the throwaway VMs: one that does not run is swept away there.
+    """A copy of the image's disk with MLflow's units masked."""
+    step.update("preparing a disk without MLflow's units")
+    # Not in the folder of the throwaway VMs: stopped VMs are removed from there.
     folder = paths.cache() / "work" / f"bench-{os.getpid()}"
     vm = machine.create(folder / "vm", spec(image.disk, image), b"#cloud-config\n{}\n")
     try:
@@ -98,7 +98,7 @@ def stripped(image: Image, step: Step) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def booting(disk: Path, image: Image) -> Iterator[tuple[Machine, float]]:
-    """A VM that has just been powered on, and when that was."""
+    """A VM that was just powered on, and the time of that, by time.monotonic()."""
     data = userdata.wrap(SETTINGS)
     with throwaway.booted(spec(disk, image), data, until="started") as vm:
         yield vm, time.monotonic()
@@ -113,13 +113,15 @@ def to_login(disk: Path, image: Image) -> float:
     with booting(disk, image) as (vm, started):
         while " login:" not in vm.console_text:
             if time.monotonic() - started > LOGIN_TIMEOUT_S:
-                raise Failure("the bare image never came to its login prompt")
+                raise Failure(
+                    f"no login prompt in {LOGIN_TIMEOUT_S:g} s, with MLflow's units masked"
+                )
             time.sleep(0.1)
         return time.monotonic() - started
 
 
 def log_a_run(url: str) -> None:
-    """One run with a parameter and a metric, ended."""
+    """Log one finished run with a parameter and a metric."""
     import mlflow.tracking
 
     client = mlflow.tracking.MlflowClient(url)
@@ -130,7 +132,7 @@ def log_a_run(url: str) -> None:
 
 
 def rates_inside(vm: Machine) -> tuple[float, float]:
-    """Calls a second of the image's server and of a stock one in the same VM."""
+    """The `log_batch` rates of the image's server and of a stock server in the same VM."""
     url = f"http://127.0.0.1:{vm.forwarded[8000]}"
     ours = calls_a_second(url, calls=60)
     vm.wait_for_ssh()
@@ -138,6 +140,6 @@ def rates_inside(vm: Machine) -> tuple[float, float]:
     deadline = time.monotonic() + LOGIN_TIMEOUT_S
     while not answers(url):
         if time.monotonic() > deadline:
-            raise Failure("the stock server in the VM never answered")
+            raise Failure(f"the stock server in the VM did not answer in {LOGIN_TIMEOUT_S:g} s")
         time.sleep(0.5)
     return ours, calls_a_second(url, calls=60)

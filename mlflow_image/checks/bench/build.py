@@ -1,4 +1,4 @@
-"""How long builds take: cold, after a change in image_files/, and when nothing changed."""
+"""How long builds take: from an empty cache, after a change in image_files/, without changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOT_COPIED = (".git", ".venv", "dist", ".mlflow-image", "__pycache__")
 
 
 def measure(packages: str, step: Step) -> list[Figure]:
-    """Build a copy of this checkout with an empty layer cache and the inputs in the store."""
+    """Build a copy of this checkout with an empty layer cache and all inputs in the store."""
     with tempfile.TemporaryDirectory(dir=cache()) as name:
         copy, cold = Path(name) / "checkout", Path(name) / "cache"
         shutil.copytree(HERE.root, copy, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
@@ -50,7 +50,7 @@ def measure(packages: str, step: Step) -> list[Figure]:
 
 
 def timed(task: str, copy: Path, cold: Path, packages: str, step: Step, *words: str) -> float:
-    """Seconds that a task takes in the copy, with the cache of the copy."""
+    """How many seconds a task takes in the copy, with the copy's cache."""
     started = time.monotonic()
     options = ["--python", "system", "--packages", packages, *words]
     command.stream(

@@ -1,14 +1,13 @@
-"""The smoke test's own process: a real MLflow client that does one phase and tells it line by line.
+"""The smoke test's own process: a real MLflow client that runs one phase and reports it.
 
-    python -m mlflow_image.checks.smoke.client < order.json
+    python -m mlflow_image.checks.smoke.client < job.json
 
-Started anew for every phase, so that nothing is read from a cache, and apart from the
-process that asked, so that a patched resolver and MLflow's environment stay in here.
+Every phase gets a new process, so that nothing is read from a cache. The changed resolver and
+MLflow's environment variables stay inside this process.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
@@ -19,40 +18,40 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_image.checks.smoke.contents import Contents
-from mlflow_image.checks.smoke.protocol import PhaseOverError, Telling, brief
+from mlflow_image.checks.smoke.protocol import Job, PhaseStoppedError, Reporter, brief
 
 
 def main() -> None:
-    order = json.load(sys.stdin)
-    pipe = private_stdout()
-    telling = Telling(order["phase"], pipe)
-    patch_resolver(order["resolve"])
+    """Read a job from stdin and run it; events go to stdout, everything else to stderr."""
+    job = Job.from_json(sys.stdin.read())
+    reporter = Reporter(job.phase, private_stdout())
+    patch_resolver(job.resolve)
     try:
-        perform(order, telling)
-    except PhaseOverError:
+        perform(job, reporter)
+    except PhaseStoppedError:
         pass
     except Exception as error:
         traceback.print_exc()
-        telling.row("the client", "no error of its own", brief(error), False, time.monotonic())
-    telling.line(end=True)
-    # No atexit: MLflow would end an open run there, against a server that may hang.
+        reporter.row("the client", "no internal error", brief(error), False, time.monotonic())
+    reporter.event(end=True)
+    # Skip atexit: MLflow would end an open run there, and wait for a server that may hang.
     os._exit(0)
 
 
-def perform(order: Mapping[str, Any], telling: Telling) -> None:
-    """Import MLflow (2-3 s) and do the phase."""
-    telling.line(step="starting an MLflow client")
+def perform(job: Job, reporter: Reporter) -> None:
+    """Import MLflow (2-3 s) and run the phase."""
+    reporter.event(step="starting an MLflow client")
     from mlflow_image.checks.smoke import probe, steps
 
-    contents = Contents(order["token"], order["started_ms"])
-    session = steps.Session(order["url"], contents, Path.cwd(), telling)
-    if order["task"] == "write":
-        probe.probe(order["url"], telling)
-    steps.TASKS[order["task"]](session)
+    contents = Contents(job.token, job.started_ms)
+    session = steps.Session(job.url, contents, Path.cwd(), reporter)
+    if job.task == "write":
+        probe.probe(job.url, reporter)
+    steps.TASKS[job.task](session)
 
 
 def patch_resolver(resolve: Mapping[str, str]) -> None:
-    """Let this process, and no other, resolve the given names to the given addresses."""
+    """Resolve the given names to the given addresses, in this process only."""
     real = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
@@ -64,13 +63,13 @@ def patch_resolver(resolve: Mapping[str, str]) -> None:
 
 
 def private_stdout() -> Callable[[str], object]:
-    """Keep stdout for our lines; whatever else prints there goes to stderr."""
-    ours = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    """Reserve stdout for the events; anything else that prints there goes to stderr."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
     def write(line: str) -> None:
-        ours.write(line)
-        ours.flush()
+        events.write(line)
+        events.flush()
 
     return write
 

@@ -1,8 +1,8 @@
-"""What the smoke test writes: one set of contents, made from a token, that writer and reader share.
+"""What the smoke test writes: contents computed from a token, and how to compare them.
 
-Reader and writer are different processes; both make the contents again from the same
-token, so that what is read is compared with what was meant, never with what a client
-remembers.
+The writing and the reading phase are different processes. Both compute the contents from the
+same token, so that what is read is compared with what was intended, not with what a client
+cached.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Point = tuple[int, int, float]
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything that one smoke test writes; names carry the token and are unique by it."""
+    """Everything that one smoke test writes; the token makes all names unique."""
 
     token: str
     started_ms: int
@@ -57,7 +57,7 @@ class Contents:
 
     @property
     def metrics(self) -> dict[str, list[Point]]:
-        """Histories by metric; values are doubles that decimal text cannot shorten."""
+        """Histories by metric; the values need all digits of a double."""
         chance = random.Random(f"metrics {self.token}")  # noqa: S311
         return {
             "loss": [
@@ -70,12 +70,12 @@ class Contents:
 
     @property
     def artifact(self) -> bytes:
-        """ARTIFACT_BYTES of noise: nothing between client and disk can compress or guess it."""
+        """ARTIFACT_BYTES of random bytes, which cannot be compressed."""
         return random.Random(f"artifact {self.token}").randbytes(ARTIFACT_BYTES)  # noqa: S311
 
     @property
     def coefficients(self) -> tuple[float, float]:
-        """Slope and intercept of the model; it predicts nothing right without its artifact."""
+        """Slope and intercept of the model, which it reads from its artifact."""
         chance = random.Random(f"model {self.token}")  # noqa: S311
         return (chance.uniform(1, 2), chance.uniform(-1, 1))
 
@@ -94,9 +94,9 @@ def sha256(content: bytes) -> str:
 
 
 def compare_mapping(expected: dict[str, str], found: dict[str, str]) -> tuple[str, str]:
-    """Both sides as text, equal texts when every expected key has its value.
+    """(expected, found) as text; the texts are equal when every expected key has its value.
 
-    Keys that only `found` has (the server's own tags) do not count.
+    Keys that only `found` has, such as the server's own tags, are ignored.
     """
     for key, value in expected.items():
         if key not in found:
@@ -107,9 +107,9 @@ def compare_mapping(expected: dict[str, str], found: dict[str, str]) -> tuple[st
 
 
 def compare_history(expected: list[Point], found: list[Point]) -> tuple[str, str]:
-    """Both sides as text, the first point that differs, or equal texts.
+    """(expected, found) as text: the first point that differs, or equal texts.
 
-    The server may answer in any order; points are put in order of step and time.
+    The server may return the points in any order; they are sorted by step and time.
     """
     left, right = sorted(expected), sorted(found)
     for point in left:
@@ -124,7 +124,7 @@ def compare_history(expected: list[Point], found: list[Point]) -> tuple[str, str
 
 
 def compare_numbers(expected: list[float], found: list[float]) -> tuple[str, str]:
-    """Both sides as text; equal texts when all agree to 1e-12, a model's own arithmetic."""
+    """(expected, found) as text; the texts are equal when all numbers agree within 1e-12."""
     if len(expected) == len(found) and all(
         math.isclose(a, b, rel_tol=1e-12) for a, b in zip(expected, found, strict=True)
     ):

@@ -1,7 +1,7 @@
-"""The model that the smoke test logs: a straight line whose numbers lie in an artifact.
+"""The model that the smoke test logs: a straight line whose coefficients are in an artifact.
 
-MLflow runs this file where the model is logged and again where it is loaded, on its
-own: it may import nothing of this project.
+MLflow runs this file by itself, when the model is logged and when it is loaded: it must not
+import anything of this project.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One phase of the smoke test in a process of its own: an order goes in, rows come out."""
+"""Runs one phase of the smoke test in its own process: a job goes in, rows come out."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from mlflow_image import paths
+from mlflow_image.checks.smoke.protocol import Job
 from mlflow_image.checks.smoke.report import Row
 from mlflow_image.errors import Failure
 
 CLIENT = (sys.executable, "-m", "mlflow_image.checks.smoke.client")
-#: MLflow's own variables that say who we are and how to connect; no other reaches the
-#: client: MLFLOW_RUN_ID, MLFLOW_TRACKING_URI and their like would change what is tested.
+#: MLflow's variables for credentials and connections. Only these reach the client:
+#: MLFLOW_RUN_ID, MLFLOW_TRACKING_URI and others would change what is tested.
 CONNECTION_VARIABLES = ("MLFLOW_TRACKING_", "MLFLOW_HTTP_", "MLFLOW_S3_", "MLFLOW_WORKSPACE")
-NOT_OURS = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_DIR")
-#: Named relative to the user's folder; the client works in another one.
+EXCLUDED_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_DIR")
+#: Their paths may be relative to the user's working folder; the client has another one.
 FILE_VARIABLES = (
     "MLFLOW_TRACKING_SERVER_CERT_PATH",
     "MLFLOW_TRACKING_CLIENT_CERT_PATH",
@@ -35,19 +36,19 @@ FILE_VARIABLES = (
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long the client waits: for an answer of the server, and for one row of the test."""
+class Timeouts:
+    """How long to wait for a response of the server, and for one row of the test."""
 
     request_s: int = 60
     row_s: float = 300.0
 
 
 @dataclass
-class Phase:
-    """What one phase told: its rows, what it could not take away, and whether it came to an end."""
+class PhaseResult:
+    """What one phase reported so far. ended: whether the client reported its end."""
 
     rows: list[Row] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+    left_behind: list[str] = field(default_factory=list)
     ended: bool = False
 
     @property
@@ -56,63 +57,63 @@ class Phase:
 
 
 def run_phase(
-    order: Mapping[str, Any],
+    job: Job,
     folder: Path,
-    patience: Patience,
+    timeouts: Timeouts,
     on_step: Callable[[str], None],
-    into: Phase,
+    result: PhaseResult,
 ) -> None:
-    """Start the client with an order, fill `into` with what it tells, see it end.
+    """Start a client with a job and collect what it reports in `result`, also when this raises.
 
-    order: phase (its name in the rows), task (write, read, delete), url, resolve,
-    anonymous, token, started_ms. Raises Failure when the client finds nothing to test
-    behind the URL; a client that dies or is silent for too long becomes a row. Ends the
-    client, whatever happens, Ctrl-C included.
+    folder: the client's working folder, empty. on_step gets one line for each action. Raises
+    Failure when the client reports that there is no server that can be tested. A client that
+    dies, or reports nothing for too long, becomes a row. The client has always ended when
+    this returns or raises, after Ctrl-C as well.
     """
     step, started = "starting", time.monotonic()
     stderr = folder / "client.log"
-    with client(order, folder, patience, stderr) as lines:
-        while not into.ended:
+    with client(job, folder, timeouts, stderr) as lines:
+        while not result.ended:
             try:
-                line = lines.get(timeout=patience.row_s)
+                line = lines.get(timeout=timeouts.row_s)
             except queue.Empty:
-                found = f"nothing for {patience.row_s:g} s"
-                into.rows.append(lost(order["phase"], step, found, started))
+                found = f"no response within {timeouts.row_s:g} s"
+                result.rows.append(failed_row(job.phase, step, found, started))
                 return
             if line is None:
-                found = f"the client died: {last_line(stderr)}"
-                into.rows.append(lost(order["phase"], step, found, started))
+                found = f"the client process died: {last_line(stderr)}"
+                result.rows.append(failed_row(job.phase, step, found, started))
                 return
             event = json.loads(line)
             if "step" in event:
                 step, started = event["step"], time.monotonic()
-                on_step(f"{order['phase']}: {step}")
+                on_step(f"{job.phase}: {step}")
             elif "row" in event:
-                into.rows.append(Row(**event["row"]))
-            elif "left" in event:
-                into.left.append(event["left"])
+                result.rows.append(Row(**event["row"]))
+            elif "left_behind" in event:
+                result.left_behind.append(event["left_behind"])
             elif "fatal" in event:
                 raise Failure(event["fatal"]["what"], remedy=event["fatal"]["remedy"])
-            into.ended = "end" in event
+            result.ended = "end" in event
 
 
-def lost(phase: str, step: str, found: str, started: float) -> Row:
-    return Row(phase, step, "an answer", found, False, round(time.monotonic() - started, 3))
+def failed_row(phase: str, step: str, found: str, started: float) -> Row:
+    return Row(phase, step, "a response", found, False, round(time.monotonic() - started, 3))
 
 
 def last_line(path: Path) -> str:
     lines = path.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it printed nothing"
 
 
 @contextmanager
 def client(
-    order: Mapping[str, Any], folder: Path, patience: Patience, stderr: Path
+    job: Job, folder: Path, timeouts: Timeouts, stderr: Path
 ) -> Iterator[queue.Queue[str | None]]:
-    """The client process; its lines come through a queue, None when there are no more.
+    """Start the client; its lines come through a queue, and None after the last one.
 
-    In a session of its own: Ctrl-C is for the asking process, which must still delete
-    what was written.
+    The client gets its own session, so that Ctrl-C reaches only this process, which must
+    still delete what was written.
     """
     with stderr.open("ab") as log:
         process = subprocess.Popen(
@@ -120,7 +121,7 @@ def client(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=environment(os.environ, order, folder, patience),
+            env=environment(os.environ, job, folder, timeouts),
             cwd=folder,
             text=True,
             start_new_session=True,
@@ -128,14 +129,14 @@ def client(
     lines: queue.Queue[str | None] = queue.Queue()
     try:
         if process.stdin is None or process.stdout is None:
-            raise AssertionError("both were asked for")
+            raise AssertionError("both are pipes")
         threading.Thread(target=pump, args=(process.stdout, lines), daemon=True).start()
         # A client that dies at once breaks the pipe; its last line becomes the row.
         with suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(json.dumps(order))
+            process.stdin.write(job.as_json())
         yield lines
     finally:
-        # One that came to its end has nothing more to do; any other must not go on.
+        # A client that reported its end has nothing left to do; any other must stop now.
         process.kill()
         process.wait()
 
@@ -147,29 +148,29 @@ def pump(stdout: IO[str], lines: queue.Queue[str | None]) -> None:
 
 
 def environment(
-    inherited: Mapping[str, str], order: Mapping[str, Any], folder: Path, patience: Patience
+    inherited: Mapping[str, str], job: Job, folder: Path, timeouts: Timeouts
 ) -> dict[str, str]:
-    """The client's environment: the user's connection settings, none of MLflow's others.
+    """The client's environment: of MLflow's variables only the user's connection settings.
 
-    An anonymous order gets no MLFLOW_TRACKING_ variable and no credentials file.
-    MLFLOW_HTTP_REQUEST_TIMEOUT and MLFLOW_HTTP_REQUEST_MAX_RETRIES of the user win. Ours
-    are no retries: a server that answers only at the second try is a difference.
+    An anonymous job gets no MLFLOW_TRACKING_ variable and no credentials file. The user's
+    MLFLOW_HTTP_REQUEST_TIMEOUT and MLFLOW_HTTP_REQUEST_MAX_RETRIES take precedence. The
+    default is no retry: a server that needs a second attempt is a difference.
     """
-    ours = {
+    found = {
         name: value
         for name, value in inherited.items()
         if not name.startswith(("MLFLOW_", "_MLFLOW_"))
-        or (name.startswith(CONNECTION_VARIABLES) and name not in NOT_OURS)
+        or (name.startswith(CONNECTION_VARIABLES) and name not in EXCLUDED_VARIABLES)
     }
-    if order["anonymous"]:
-        ours = {n: v for n, v in ours.items() if not n.startswith("MLFLOW_TRACKING_")}
-        ours["HOME"] = str(folder)
+    if job.anonymous:
+        found = {n: v for n, v in found.items() if not n.startswith("MLFLOW_TRACKING_")}
+        found["HOME"] = str(folder)
     for name in FILE_VARIABLES:
-        if ours.get(name):
-            ours[name] = str(Path(ours[name]).absolute())
-    ours.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(patience.request_s))
-    ours.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    ours |= {
+        if found.get(name):
+            found[name] = str(Path(found[name]).absolute())
+    found.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeouts.request_s))
+    found.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    found |= {
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -180,8 +181,8 @@ def environment(
         ),
         "TMPDIR": str(folder),
     }
-    if resolve := order["resolve"]:
-        # A name that only the client knows means nothing to a proxy.
+    if job.resolve:
+        # A proxy cannot resolve a name that only the client knows.
         for name in ("NO_PROXY", "no_proxy"):
-            ours[name] = ",".join(filter(None, [inherited.get(name, ""), *resolve]))
-    return ours
+            found[name] = ",".join(filter(None, [inherited.get(name, ""), *job.resolve]))
+    return found

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.table import Table
 
-#: Characters of a value that is as it should be; the JSON has it whole.
+#: Characters of a value that the table shows when both sides are equal; the JSON has all.
 SHORT = 40
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was compared: in which phase, what, and both sides as text."""
+    """One comparison: its phase, what was compared, and both sides as text."""
 
     phase: str
     what: str
@@ -25,9 +26,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows of one smoke test, in the order in which they were found.
+    """All rows of one smoke test, in order.
 
-    left_behind names what is still on the server: asked for by `keep`, or not deletable.
+    left_behind: names of what is still on the server, because of `keep` or because the API
+    cannot delete it.
     """
 
     url: str
@@ -37,7 +39,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether something was compared at all and everything was as it was written."""
+        """Whether there is at least one row and no row differs."""
         return bool(self.rows) and all(row.ok for row in self.rows)
 
     @property
@@ -57,8 +59,12 @@ class Report:
             "rows": [asdict(row) for row in self.rows],
         }
 
+    def as_json(self) -> str:
+        """The document as text."""
+        return json.dumps(self.document(), indent=2)
+
     def table(self) -> Table:
-        """One line a row, a rule between phases; differing rows show both sides."""
+        """One line for each row, a rule between phases; rows that differ show both sides."""
         table = Table(title=f"smoke test of {self.url}", title_justify="left")
         for name in ("", "what", "expected", "found"):
             table.add_column(name, overflow="fold")
@@ -85,7 +91,7 @@ class Report:
 
 
 def sides(row: Row) -> tuple[str, str]:
-    """Both sides for the table: whole where they differ, shortened where they do not."""
+    """Both sides for the table: in full when they differ, shortened when they are equal."""
     if not row.ok:
         return row.expected, row.found
     text = row.expected

@@ -1,4 +1,4 @@
-"""The smoke test of an image: how its VM is configured, and that it is rebooted in between."""
+"""The smoke test of an image: how its VM is configured, and that it is rebooted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlflow_image.checks import smoke_image
-from mlflow_image.checks.smoke import check as smoke_check
+from mlflow_image.checks.smoke.check import HOST_NAME, LOOPBACK, Options
 from mlflow_image.checks.smoke.report import Report, Row
 from mlflow_image.command import Completed
 from mlflow_image.images.find import Image
@@ -18,11 +18,12 @@ from mlflow_image.server import ready
 from mlflow_settings import settings, userdata
 
 IMAGE = Image("mlflow-test", Path("/dist/x"), Path("/dist/x/disk.qcow2"), None)
+CHECK_SERVER = "mlflow_image.checks.smoke.check.check_server"
 GOOD = Row("written", "tags", "written", "written", True, 0.1)
 
 
 class Guest:
-    """Stands in for the VM; notes what is done with it."""
+    """Stands in for the VM; records what is done with it."""
 
     def __init__(self) -> None:
         self.forwarded = {8000: 34567}
@@ -53,46 +54,47 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
         found = userdata.read(user_data, "user-data")
         assert found.settings == smoke_image.SETTINGS
         yield it
-        it.done.append("gone")
+        it.done.append("deleted")
 
     monkeypatch.setattr("mlflow_image.vm.throwaway.booted", booted)
     monkeypatch.setattr(ready, "wait", lambda vm, _: vm.done.append("ready"))
     return it
 
 
-def test_the_vms_settings_are_good_ones_and_allow_the_name() -> None:
+def test_the_vms_settings_are_valid_and_allow_the_host_name() -> None:
     checked = settings.check(smoke_image.SETTINGS, "settings.yaml")
-    assert smoke_check.HOST_NAME in checked.server.allowed_hosts
+    assert HOST_NAME in checked.server.allowed_hosts
     assert checked.server.port == smoke_image.PORT
 
 
-def test_the_vm_is_reached_by_name_rebooted_and_thrown_away(
+def test_the_vm_is_addressed_by_name_rebooted_and_deleted(
     guest: Guest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    given: dict[str, Any] = {}
+    given: list[Options] = []
 
-    def check_server(url: str, **options: Any) -> Report:
-        given.update(options, url=url)
-        options["reboot"]()
+    def check_server(url: str, options: Options, on_step: Callable[[str], None]) -> Report:
+        given.append(options)
+        assert options.reboot
+        options.reboot()
         return Report(url, (GOOD,), 1.0, ("an experiment",))
 
-    monkeypatch.setattr(smoke_check, "check_server", check_server)
+    monkeypatch.setattr(CHECK_SERVER, check_server)
     steps: list[str] = []
     report = smoke_image.check_image(IMAGE, tmp_path / "logs", steps.append)
-    assert given["url"] == "http://mlflow.smoke.test:34567"
-    assert given["resolve"] == {"mlflow.smoke.test": "127.0.0.1"}
-    assert given["anonymous"]
-    assert guest.done == ["ready", "ssh", "reboot", "ready", "gone"]
-    assert steps == ["the VM boots: the kernel"]
-    assert report == Report(given["url"], (GOOD,), 1.0, ())
+    assert report.url == f"http://{HOST_NAME}:34567"
+    assert given[0].resolve == LOOPBACK
+    assert given[0].anonymous
+    assert guest.done == ["ready", "ssh", "reboot", "ready", "deleted"]
+    assert steps == ["booting the VM: the kernel"]
+    assert report == Report(report.url, (GOOD,), 1.0, ())
     assert not (tmp_path / "logs").exists()
 
 
-def test_when_something_differs_the_server_s_journal_is_kept_before_the_vm_goes(
+def test_when_something_differs_the_journal_is_saved_before_the_vm_is_deleted(
     guest: Guest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     bad = Row("read back", "tags", "written", "nothing", False, 0.1)
-    monkeypatch.setattr(smoke_check, "check_server", lambda url, **_: Report(url, (bad,), 1.0, ()))
+    monkeypatch.setattr(CHECK_SERVER, lambda url, *_: Report(url, (bad,), 1.0, ()))
     assert not smoke_image.check_image(IMAGE, tmp_path / "logs", lambda _: None).ok
     assert (tmp_path / "logs" / "journal.log").read_text() == "mlflow-launch: ready\n"
-    assert guest.done == ["ready", "journal", "gone"]
+    assert guest.done == ["ready", "journal", "deleted"]

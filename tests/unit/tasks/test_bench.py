@@ -13,7 +13,7 @@ from mlflow_image.checks.bench.figure import Figure
 from mlflow_image.progress import Step
 from mlflow_image.tasks.bench import measure
 
-FOUND = Figure("log_batch of 10, ratio", 6.7, "times", at_least=5, note="rounds: 6.7")
+FOUND = Figure("calls", 6.7, "times", at_least=5, note="rounds: 6.7")
 
 
 @pytest.fixture(autouse=True)
@@ -27,19 +27,19 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate, "measure", found)
 
 
-def test_json_is_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stdout_has_only_the_json(capsys: pytest.CaptureFixture[str]) -> None:
     measure(Context(), only="rate", json=True)
     output = capsys.readouterr()
     assert [(row["value"], row["met"]) for row in json.loads(output.out)] == [(6.7, True)]
     assert "ok one client's log_batch rate" in output.err
 
 
-def test_a_figure_is_shown_beside_its_goal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_figure_is_shown_with_its_goal(capsys: pytest.CaptureFixture[str]) -> None:
     measure(Context(), only="rate")
     row = capsys.readouterr().out.splitlines()[-1]
     assert [word.strip() for word in row.split("  ") if word] == [
         "ok",
-        "log_batch of 10, ratio",
+        "calls",
         "6.7 times",
         "at least 5",
         "rounds: 6.7",

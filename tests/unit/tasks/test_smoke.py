@@ -1,8 +1,9 @@
-"""`invoke smoke-test`: what it refuses, what it prints, how it ends."""
+"""`invoke smoke-test`: what it refuses, what it prints, its exit codes."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from invoke.exceptions import Exit
 
 from mlflow_image import progress
 from mlflow_image.checks.smoke import check
+from mlflow_image.checks.smoke.check import Options
 from mlflow_image.checks.smoke.report import Report, Row
 from mlflow_image.tasks.smoke import smoke_test
 
@@ -30,12 +32,12 @@ def run(**flags: Any) -> int:
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
-    """What the server's test will find; to be filled by the test."""
+    """The rows that the server's test returns; each test adds its own."""
     found = [GOOD]
 
-    def check_server(url: str, **options: Any) -> Report:
-        options["on_step"]("written: tags")
-        return Report(url, tuple(found), 1.0, ("an experiment",) if options["keep"] else ())
+    def check_server(url: str, options: Options, on_step: Callable[[str], None]) -> Report:
+        on_step("written: tags")
+        return Report(url, tuple(found), 1.0, ("an experiment",) if options.keep else ())
 
     monkeypatch.setattr(check, "check_server", check_server)
     return found
@@ -45,7 +47,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
     ("flags", "because"),
     [
         ({"url": "server"}, "no scheme"),
-        ({"url": URL, "image": "x"}, "--url contradicts --image"),
+        ({"url": URL, "image": "x"}, "--url and --image exclude each other"),
         ({"keep": True}, "--keep needs --url"),
     ],
 )
@@ -58,14 +60,16 @@ def test_bad_flags_are_refused_with_exit_code_2(
     assert output.out == ""
 
 
-def test_a_sound_server_ends_with_0_and_a_table(
+def test_a_correct_server_ends_with_exit_code_0(
     rows: list[Row], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(url=URL) == 0
-    assert "all 1 comparisons hold" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "all 1 comparisons passed" in output
+    assert "run `mlflow gc` there" in output
 
 
-def test_a_difference_ends_with_1_and_is_the_message(
+def test_a_difference_ends_with_exit_code_1_and_is_the_message(
     rows: list[Row], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows.append(BAD)
@@ -75,7 +79,7 @@ def test_a_difference_ends_with_1_and_is_the_message(
 
 
 @pytest.mark.parametrize(("extra", "code"), [([], 0), ([BAD], 1)])
-def test_json_is_alone_on_stdout_whatever_the_verdict(
+def test_stdout_has_only_the_json_whatever_the_verdict(
     rows: list[Row],
     extra: list[Row],
     code: int,

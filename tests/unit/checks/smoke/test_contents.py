@@ -1,9 +1,13 @@
-"""What the smoke test writes: the same for writer and reader, unlike that of any other test."""
+"""What the smoke test writes: the same when writing and reading, different in each test."""
 
 from __future__ import annotations
 
-from mlflow_image.checks.smoke import contents as sc
-from mlflow_image.checks.smoke.contents import Contents
+from mlflow_image.checks.smoke.contents import (
+    Contents,
+    compare_history,
+    compare_mapping,
+    compare_numbers,
+)
 
 ONE = Contents("one", 1_700_000_000_000)
 POINTS = [(0, 10, 0.5), (1, 20, 0.25), (2, 30, 0.125)]
@@ -30,40 +34,40 @@ def test_the_artifact_has_five_megabytes() -> None:
     assert len(ONE.artifact) == 5_000_000
 
 
-def test_equal_mappings_give_equal_texts_and_foreign_keys_do_not_count() -> None:
-    expected, found = sc.compare_mapping({"a": "1"}, {"a": "1", "mlflow.user": "x"})
+def test_equal_mappings_give_equal_texts_and_additional_keys_are_ignored() -> None:
+    expected, found = compare_mapping({"a": "1"}, {"a": "1", "mlflow.user": "x"})
     assert expected == found == "1 values"
 
 
 def test_a_changed_and_a_missing_value_are_named() -> None:
-    assert sc.compare_mapping({"a": "1"}, {"a": "2"}) == ("a = '1'", "a = '2'")
-    assert sc.compare_mapping({"a": "1"}, {}) == ("a = '1'", "a is missing")
+    assert compare_mapping({"a": "1"}, {"a": "2"}) == ("a = '1'", "a = '2'")
+    assert compare_mapping({"a": "1"}, {}) == ("a = '1'", "a is missing")
 
 
-def test_a_long_value_is_shortened_but_its_difference_is_not_lost() -> None:
-    expected, found = sc.compare_mapping({"a": "x" * 500}, {"a": "x" * 499})
+def test_a_long_value_is_shortened_but_its_difference_stays_visible() -> None:
+    expected, found = compare_mapping({"a": "x" * 500}, {"a": "x" * 499})
     assert expected != found
     assert len(expected) < 100
 
 
-def test_a_history_may_come_in_any_order() -> None:
-    expected, found = sc.compare_history(POINTS, list(reversed(POINTS)))
+def test_a_history_may_be_in_any_order() -> None:
+    expected, found = compare_history(POINTS, list(reversed(POINTS)))
     assert expected == found
 
 
-def test_a_lost_an_altered_and_an_added_point_are_differences() -> None:
-    lost = sc.compare_history(POINTS, POINTS[:2])
-    altered = sc.compare_history(POINTS, [*POINTS[:2], (2, 30, 0.126)])
-    moved = sc.compare_history(POINTS, [*POINTS[:2], (2, 31, 0.125)])
-    doubled = sc.compare_history(POINTS, [*POINTS, (3, 40, 1.0)])
+def test_a_lost_a_changed_and_an_added_point_are_differences() -> None:
+    lost = compare_history(POINTS, POINTS[:2])
+    altered = compare_history(POINTS, [*POINTS[:2], (2, 30, 0.126)])
+    moved = compare_history(POINTS, [*POINTS[:2], (2, 31, 0.125)])
+    doubled = compare_history(POINTS, [*POINTS, (3, 40, 1.0)])
     assert lost == ("point step 2, 0.125 at 30", "no point of step 2")
     assert altered == ("point step 2, 0.125 at 30", "point step 2, 0.126 at 30")
     assert moved == ("point step 2, 0.125 at 30", "point step 2, 0.125 at 31")
     assert doubled == ("3 points", "4 points")
 
 
-def test_predictions_agree_to_rounding_and_no_further() -> None:
-    same = sc.compare_numbers([1.0, 2.0], [1.0 + 1e-15, 2.0])
+def test_predictions_may_differ_by_rounding_only() -> None:
+    same = compare_numbers([1.0, 2.0], [1.0 + 1e-15, 2.0])
     assert same[0] == same[1]
-    assert len(set(sc.compare_numbers([1.0], [1.000001]))) == 2
-    assert len(set(sc.compare_numbers([1.0], [1.0, 1.0]))) == 2
+    assert len(set(compare_numbers([1.0], [1.000001]))) == 2
+    assert len(set(compare_numbers([1.0], [1.0, 1.0]))) == 2

@@ -1,4 +1,4 @@
-"""The smoke test's report: a verdict that cannot be empty, a table, JSON."""
+"""The smoke test's report: its verdict, its table, its JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlflow_image.checks.smoke.report import Report, Row
 GOOD = Row("written", "tags", "written", "written", True, 0.1)
 HASH = Row("read back", "artifact, sha256", "a" * 64, "a" * 64, True, 0.1)
 BAD = Row("read back", "artifact, sha256", "a" * 64, "b" * 64, False, 0.1)
-WORSE = Row("deleted", "run", "deleted", "still there", False, 0.1)
+WORSE = Row("deleted", "run", "deleted", "still exists", False, 0.1)
 
 
 def printed(report: Report) -> str:
@@ -32,14 +32,14 @@ def test_the_first_difference_is_the_first_in_order() -> None:
     assert report.difference_text().startswith("read back: artifact, sha256: expected aaa")
 
 
-def test_the_document_is_plain_json_with_the_verdict_and_every_row() -> None:
-    document = json.loads(json.dumps(Report("http://x", (GOOD, BAD), 1.0, ("y",)).document()))
+def test_the_json_has_the_verdict_and_every_row() -> None:
+    document = json.loads(Report("http://x", (GOOD, BAD), 1.0, ("y",)).as_json())
     assert document["ok"] is False
     assert document["first_difference"]["found"] == "b" * 64
     assert [row["what"] for row in document["rows"]] == ["tags", "artifact, sha256"]
     assert document["left_behind"] == ["y"]
 
 
-def test_the_table_shows_both_sides_whole_where_they_differ_only() -> None:
+def test_the_table_shows_both_sides_in_full_only_when_they_differ() -> None:
     assert "b" * 64 in printed(Report("http://x", (BAD,), 1.0))
     assert "a" * 64 not in printed(Report("http://x", (HASH,), 1.0))
