@@ -1,6 +1,6 @@
-"""MLflow servers on this host's loopback, from the image's own locked wheels, for measuring.
+"""MLflow servers on this host's loopback, from the image's locked wheels, for measuring.
 
-`stock` is `mlflow server` as `pip install mlflow` brings it; `ours` is the image's launcher.
+`stock` is `mlflow server` as `pip install mlflow` installs it; `ours` is the image's launcher.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import requests
 from filelock import FileLock
 
-from mlflow_image import command
+from mlflow_image import command, files
 from mlflow_image.errors import Failure
 from mlflow_image.paths import HERE, cache
 from mlflow_settings import render, settings
@@ -29,15 +29,15 @@ from mlflow_settings.blocks.server import Server
 LIBRARY = HERE.image_files / "usr" / "lib" / "mlflow-image"
 PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 START_TIMEOUT_S = 180.0
-#: The wheels have uvloop and httptools; uvicorn as mlflow's own requirements bring it has not.
+#: As `pip install mlflow` runs it; the image's wheels add uvloop and httptools.
 STOCK_UVICORN = "--loop asyncio --http h11"
 
 
 def environment() -> Path:
-    """A Python environment with the wheels of the image's lock for this host's Python.
+    """A Python environment with the image's locked wheels, for this host's Python version.
 
-    MLFLOW_IMAGE_NATIVE names one that exists already; otherwise it is made once per lock
-    in the user's cache (a minute or two).
+    MLFLOW_IMAGE_NATIVE names an existing one. Otherwise it is created once for each lock file
+    in the user's cache, which takes a minute or two. Raises Failure when that does not work.
     """
     if named := os.environ.get("MLFLOW_IMAGE_NATIVE"):
         return Path(named)
@@ -51,18 +51,16 @@ def environment() -> Path:
             command.run([sys.executable, "-m", "venv", place])
             pip: list[str | Path] = [place / "bin" / "python", "-m", "pip", "install", "--quiet"]
             command.run([*pip, "--require-hashes", "-r", lock])
-        (place / "complete").touch()  # the cache removes first what was used least recently
+        (place / "complete").touch()  # the cache removes the least recently used first
     return place
 
 
-def prepared() -> Path:
-    """The folder that the image has as /opt/mlflow/share/mlflow-image, made on this host.
+def launch_files() -> Path:
+    """What the image has in /opt/mlflow/share/mlflow-image, created on this host.
 
-    Once per environment and content of the program that makes it; takes some 20 s.
+    Created once for each environment and version of the launcher; takes about 20 s.
     """
-    code = (
-        LIBRARY / "mlflow_launch" / name for name in ("prepare.py", "bundle.py", "rehearsal.py")
-    )
+    code = sorted((LIBRARY / "mlflow_launch").rglob("*.py"))
     library = hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()
     python = environment() / "bin" / "python"
     key = hashlib.sha256(f"{python} {library}".encode()).hexdigest()[:16]
@@ -75,7 +73,7 @@ def prepared() -> Path:
 
 @contextlib.contextmanager
 def stock(folder: Path, workers: int) -> Iterator[str]:
-    """`mlflow server` over a new SQLite file in `folder`; yields its URL once it answers."""
+    """Run `mlflow server` with a new SQLite file in `folder`; yields its URL once it answers."""
     port = free_port()
     words = [
         *(str(environment() / "bin" / "mlflow"), "server", "--host", "127.0.0.1"),
@@ -89,9 +87,9 @@ def stock(folder: Path, workers: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def ours(folder: Path, workers: int, *, job_execution: bool = False) -> Iterator[str]:
-    """The image's launcher with the image's settings and files; yields its URL once it answers."""
-    share = prepared()
-    shutil.copyfile(share / "empty.sqlite", folder / "mlflow.db")
+    """Run the image's launcher with the image's settings; yields its URL once it answers."""
+    share = launch_files()
+    files.write(folder / "mlflow.db", (share / "empty.sqlite").read_bytes())
     port = free_port()
     server = Server(host="127.0.0.1", port=port, workers=workers, job_execution=job_execution)
     wanted = settings.Settings(server=server)
@@ -105,7 +103,7 @@ def ours(folder: Path, workers: int, *, job_execution: bool = False) -> Iterator
         "environment": variables,
         "stock_command": job_execution,
     }
-    (folder / "server.json").write_text(json.dumps(document))
+    files.write(folder / "server.json", json.dumps(document))
     words = [str(environment() / "bin" / "python"), "-I", str(LIBRARY / "mlflow-launch")]
     places = {
         "MLFLOW_IMAGE_RUN": str(folder),
@@ -119,7 +117,7 @@ def ours(folder: Path, workers: int, *, job_execution: bool = False) -> Iterator
 def serving(
     words: Sequence[str], folder: Path, variables: Mapping[str, str], port: int
 ) -> Iterator[str]:
-    """A server and its workers for as long as the body runs; raises Failure with its log."""
+    """Run a server and its workers while the body runs; raises Failure with its log."""
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
@@ -134,9 +132,15 @@ def serving(
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not answers(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                said = (folder / "server.log").read_text(errors="replace")
-                raise Failure(f"{words[0]} did not start", evidence=command.last_lines(said))
+            ended = process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                what = (
+                    "ended before it answered"
+                    if ended
+                    else f"did not answer in {START_TIMEOUT_S:g} s"
+                )
+                log_text = (folder / "server.log").read_text(errors="replace")
+                raise Failure(f"{words[0]} {what}", evidence=command.last_lines(log_text))
             time.sleep(0.2)
         yield url
     finally:
@@ -148,14 +152,14 @@ def serving(
 
 
 def free_port() -> int:
-    """A port on the loopback that is free now."""
+    """A port on the loopback that is free at the moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def answers(url: str) -> bool:
-    """Whether a call through the server's database succeeds."""
+    """Whether a request that reads the server's database succeeds."""
     try:
         return requests.get(url + PROBE, timeout=5).status_code == 200
     except requests.RequestException:
