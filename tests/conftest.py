@@ -1,4 +1,4 @@
-"""For all tests: a printed time budget per test, and a record of what the slow ones prove."""
+"""For all tests: a time budget for each test, and a record of what the slow tests verify."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from pathlib import Path
 
 import pytest
 
-#: Seconds a test may take on 2 cores without KVM, by folder, unless it says otherwise.
+#: Seconds that a test may take on 2 cores without KVM, by folder; `budget` overrides it.
 BUDGETS_S = {"unit": 1.0, "lint": 30.0, "image": 10.0, "system": 120.0}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="also run what takes too long for CI")
-    parser.addoption("--record", help="write what marked tests proved to this file, as JSON")
+    parser.addoption(
+        "--full", action="store_true", help="also run the tests that are too slow for every commit"
+    )
+    parser.addoption(
+        "--record", help="write the results of tests with a `verifies` mark to this file, as JSON"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "budget(seconds): how long the test may take on 2 cores without KVM",
-        "full: too slow for every commit; only with --full",
-        "verifies(name): a row of the README's table of what works",
+        "full: too slow for every commit; runs only with --full",
+        "verifies(name): the row that the test records in docs/verified.json",
     ):
         config.addinivalue_line("markers", line)
     config.stash[RESULTS] = {}
-    # In the background of a shell it is ignored, and so it is in what the tests start.
+    # A background shell ignores SIGINT, and the programs that tests start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -39,7 +43,7 @@ RESULTS = pytest.StashKey[dict[str, dict[str, object]]]()
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--full"):
         return
-    skip = pytest.mark.skip(reason="slow: only with --full")
+    skip = pytest.mark.skip(reason="slow: runs only with --full")
     for item in items:
         if item.get_closest_marker("full"):
             item.add_marker(skip)
@@ -72,7 +76,7 @@ def budget_of(item: pytest.Item) -> float:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """The budget table: every test over a second, and the folders' sums."""
+    """Print the budget table: every test of a second or more, and the sum of each folder."""
     results = config.stash[RESULTS]
     ran = {name: row for name, row in results.items() if row["result"] != "skipped"}
     if not ran:

@@ -1,4 +1,4 @@
-"""A stock `mlflow server` on this host's loopback, from the image's own locked wheels."""
+"""A stock `mlflow server` on this host's loopback, from the image's locked wheels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START_S = 120
 
 @dataclass
 class NativeServer:
-    """One server process over a folder that outlives it: `restart` is its reboot."""
+    """One server whose data stay in a folder; `restart` stands for a reboot."""
 
     folder: Path
     arguments: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class NativeServer:
         raise AssertionError(f"mlflow server did not start:\n{log_text[-3000:]}")
 
     def stop(self) -> None:
-        """End the server and the workers that it started: its own process group, no other."""
+        """End the server and the workers that it started, which share its process group."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, 15)

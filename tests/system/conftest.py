@@ -1,4 +1,4 @@
-"""One real image for all scenarios: baked cold, from the store alone, without a network."""
+"""One real image for all scenarios, built offline from an empty layer cache."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mlflow_image.inputs import anaconda
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-#: Stands for this host's ways to the network; must not be found in the image.
+#: A host name in this host's network settings; it must not appear in the image.
 HOST_CANARY = "canary-of-the-host"
 
-#: What a build says when it need not make /opt/mlflow in the guest.
+#: What a build prints when /opt/mlflow is built on the host.
 MADE_ON_HOST = "   - gathering what was made on this host ("
 
-#: Runs a program where only loopback exists: no interface, no route, no name server.
+#: Runs a program with only the loopback interface: no route, no name server.
 CUT_OFF = """
 import fcntl, os, socket, struct, sys
 with socket.socket() as s:
@@ -40,7 +40,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 @dataclass(frozen=True)
 class Tasks:
-    """`invoke` in this checkout, with a cache of its own."""
+    """Runs `invoke` in this checkout, with a separate cache."""
 
     environment: dict[str, str]
 
@@ -51,7 +51,7 @@ class Tasks:
         timeout_s: float = 2700,
         more: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a task to its end; output captured, errors too."""
+        """Run a task and capture its output. cut_off: without a network, where this user may."""
         argv = [sys.executable, "-m", "invoke", *words]
         if cut_off and os.geteuid() == 0:
             argv = ["unshare", "--net", "--", sys.executable, "-c", CUT_OFF, *argv]
@@ -66,7 +66,7 @@ class Tasks:
         )
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a task, its output in one pipe."""
+        """Start a task with stdout and stderr in one pipe."""
         return subprocess.Popen(
             [sys.executable, "-u", "-m", "invoke", *words],
             cwd=CHECKOUT,
@@ -79,7 +79,7 @@ class Tasks:
 
 
 def heed_ctrl_c() -> None:
-    """For a child: end by SIGINT, which a background shell has its children ignore.
+    """Let SIGINT end the child: children of a background shell ignore it.
 
     Source: POSIX, Shell Command Language, 2.11.
     """
@@ -87,9 +87,9 @@ def heed_ctrl_c() -> None:
 
 
 def made(image: Path, output: str) -> dict[str, Any]:
-    """The manifest of a verified image, and as `took` the seconds of the layers made just now.
+    """The manifest of a verified image, and as `took` the seconds of the layers built just now.
 
-    Not the manifest's own times: an image of the same bytes that was there already keeps them.
+    The manifest's own times may be older: an existing image with the same bytes keeps them.
     """
     manifest = json.loads((image / "manifest.json").read_text())
     assert manifest["verification"]["result"] == "passed"
@@ -107,7 +107,7 @@ def told(manifest: dict[str, Any], record_property: Callable[..., None]) -> None
 
 @pytest.fixture(scope="session")
 def tasks() -> Iterator[Tasks]:
-    """Tasks over a cold cache that shares the user's fetched inputs; it goes at the end."""
+    """Tasks with an empty layer cache and the user's fetched inputs; removed at the end."""
     cold = paths.cache() / "test-cache"
     rootless.remove(cold)
     cold.mkdir(parents=True)
@@ -127,7 +127,7 @@ def tasks() -> Iterator[Tasks]:
 
 @contextlib.contextmanager
 def kept_as_they_are() -> Iterator[None]:
-    """What this checkout's user decided and built last is afterwards as it was."""
+    """Restore the user's latest image and recorded decisions afterwards."""
     latest, decided = CHECKOUT / "dist" / "latest", anaconda.RECORD
     link = latest.readlink() if latest.is_symlink() else None
     decision = decided.read_bytes() if decided.is_file() else None
@@ -143,34 +143,34 @@ def kept_as_they_are() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def fetched(tasks: Tasks) -> None:
-    """Everything that a build needs is in the store."""
+    """Fetch everything that a build needs into the store."""
     done = tasks("fetch", "--python", "system")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="session")
 def build(tasks: Tasks, fetched: None) -> subprocess.CompletedProcess[str]:
-    """The one bake of a test run, on a host with a mirror, proxy, index and taste of its own."""
+    """The build of this test run, on a host with its own mirror, proxy and package index."""
     host = {
         "INVOKE_APT_MIRROR": f"http://{HOST_CANARY}.invalid/mirror",
         "http_proxy": f"http://{HOST_CANARY}.invalid:3128",
         "PIP_INDEX_URL": f"http://{HOST_CANARY}.invalid/simple",
         "UV_DEFAULT_INDEX": f"http://{HOST_CANARY}.invalid/simple",
-        "GRUB_DISABLE_RECOVERY": "true",  # would show in the boot menu
+        "GRUB_DISABLE_RECOVERY": "true",  # would change the boot menu
     }
     return tasks("build-image", "--offline", "--python", "system", cut_off=True, more=host)
 
 
 @pytest.fixture(scope="session")
 def image(build: subprocess.CompletedProcess[str]) -> Path:
-    """The folder in dist/ that the bake made."""
+    """The image's folder in dist/."""
     assert build.returncode == 0, build.stdout[-6000:] + build.stderr[-6000:]
     return (CHECKOUT / "dist" / "latest").resolve()
 
 
 @pytest.fixture
 def until() -> Callable[..., str]:
-    """Read a started task's output until a text comes; returns what was read."""
+    """Read a started task's output until a text appears; returns what was read."""
 
     def read(process: subprocess.Popen[str], text: str) -> str:
         seen = ""
@@ -179,6 +179,6 @@ def until() -> Callable[..., str]:
             seen += line
             if text in line:
                 return seen
-        raise AssertionError(f"{text!r} never came:\n{seen}")
+        raise AssertionError(f"{text!r} is not in the output:\n{seen}")
 
     return read
