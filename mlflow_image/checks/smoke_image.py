@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from mlflow_image import files
 from mlflow_image.checks.smoke import check
 from mlflow_image.checks.smoke.process import Timeouts
 from mlflow_image.checks.smoke.report import Report
@@ -61,7 +62,7 @@ def keep_journal(vm: Machine, logs: Path) -> None:
     """Save the journal of MLflow's units, if the VM still answers."""
     with contextlib.suppress(Failure):
         logs.mkdir(parents=True, exist_ok=True)
-        (logs / "journal.log").write_text(vm.run(JOURNAL, check=False).stdout)
+        files.write(logs / "journal.log", vm.run(JOURNAL, check=False).stdout)
 
 
 class Waiting:
