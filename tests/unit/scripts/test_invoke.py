@@ -1,4 +1,4 @@
-"""scripts/invoke: what it does where something is lacking, and that it does little elsewhere."""
+"""scripts/invoke: what it installs when something is missing, and that it does nothing otherwise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOCK = "a==1\n"
 
 
 class Host:
-    """A checkout of its own, on a host that has the programs in `bin` alone."""
+    """A copy of the checkout on a host that has only the programs in `bin`."""
 
     def __init__(self, folder: Path) -> None:
         self.checkout, self.bin = folder / "checkout", folder / "bin"
@@ -75,7 +75,7 @@ def test_another_system_gets_one_clear_line(host: Host) -> None:
     )
 
 
-def test_without_a_fitting_python_it_says_which_would_do(host: Host) -> None:
+def test_without_a_supported_python_it_names_the_supported_versions(host: Host) -> None:
     host.has("python3", "exit 1")
     for name in ("python3.13", "python3.12", "python3.11", "python3.10"):
         host.has(name, "exit 1")
@@ -83,20 +83,22 @@ def test_without_a_fitting_python_it_says_which_would_do(host: Host) -> None:
     script.write_text(script.read_text().replace("/usr/bin/python3", "/no/python3"))
     done = host.run("--list")
     assert done.returncode == 2
-    assert "no Python 3.10 to 3.13 was found" in done.stderr
+    assert "found no Python 3.10 to 3.13" in done.stderr
     assert "MLFLOW_IMAGE_PYTHON" in done.stderr
 
 
-def test_where_there_is_no_apt_it_says_exactly_what_to_install(host: Host) -> None:
+def test_without_apt_it_names_the_packages_to_install(host: Host) -> None:
     host.needs("no-such-program its-package makes disks\nany:bash,other shell runs scripts\n")
     done = host.run("--list")
     assert done.returncode == 2
     assert "  its-package: makes disks\n" in done.stderr
-    assert done.stderr.endswith("install the programs above with its own tools: its-package\n")
+    assert done.stderr.endswith(
+        "install the packages above with its own package manager: its-package\n"
+    )
     assert not (host.checkout / ".venv").exists()
 
 
-def test_a_user_without_the_right_gets_the_line_for_root(host: Host) -> None:
+def test_a_user_without_root_gets_the_command_to_run_as_root(host: Host) -> None:
     host.needs("no-such-program its-package makes disks\n")
     host.has("apt-get", "echo apt-get was called; exit 1")
     done = host.run("--list")
@@ -105,7 +107,7 @@ def test_a_user_without_the_right_gets_the_line_for_root(host: Host) -> None:
     assert "was called" not in done.stderr
 
 
-def test_what_apt_cannot_install_is_named_with_what_to_do(host: Host) -> None:
+def test_packages_that_apt_cannot_install_are_named_with_a_remedy(host: Host) -> None:
     host.needs("no-such-program its-package makes disks\n")
     host.has("id", "echo 0")
     host.has("apt-get", 'case "$*" in *install*) echo "E: no network" >&2; exit 100 ;; esac')
@@ -115,23 +117,23 @@ def test_what_apt_cannot_install_is_named_with_what_to_do(host: Host) -> None:
     assert done.stderr.endswith("or install them by hand: its-package\n")
 
 
-def test_what_apt_installs_is_said_with_its_reason_before(host: Host) -> None:
+def test_packages_are_listed_with_their_reason_before_apt_installs_them(host: Host) -> None:
     host.needs("no-such-program its-package makes disks\n")
     host.has_environment()
     host.has("id", "echo 0")
     host.has("apt-get", 'echo "apt-get $*"')
     done = host.run("--list")
     assert done.returncode == 0, done.stderr
-    said = done.stderr.splitlines()
-    assert said[:3] == [
-        "this host lacks:",
+    printed = done.stderr.splitlines()
+    assert printed[:3] == [
+        "missing on this host:",
         "  its-package: makes disks",
         "installing them with apt-get",
     ]
-    assert said[-1] == "apt-get -q install -y --no-install-recommends its-package"
+    assert printed[-1] == "apt-get -q install -y --no-install-recommends its-package"
 
 
-def test_a_second_call_installs_and_makes_nothing_and_hands_its_words_on(host: Host) -> None:
+def test_a_second_call_installs_nothing_and_passes_its_arguments_on(host: Host) -> None:
     host.needs("bash shell runs scripts\n")
     host.has_environment()
     host.has("apt-get", "echo apt-get was called; exit 1")
