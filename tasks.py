@@ -1,4 +1,4 @@
-"""Assembles the Invoke collection from mlflow_image/tasks/; nothing else."""
+"""Invoke's entry point: collects the tasks of mlflow_image/tasks/."""
 
 from mlflow_image.tasks import namespace
 

@@ -1,17 +1,17 @@
-# One build VM: boots an overlay on the base, runs the layer's steps, shuts down.
+# One bake: boots an overlay of the base, runs the layer's provisioning steps, and shuts down.
 source "qemu" "layer" {
   vm_name          = "disk.qcow2"
   output_directory = "/cache/work/output"
 
-  # The overlay is made before: Packer 1.6.6 cannot make one with today's qemu-img.
-  # A disk image that already has the right format is copied as it is, backing file and all.
+  # The overlay already exists: Packer 1.6.6 cannot create one with current qemu-img versions.
+  # Packer copies a disk image of the right format unchanged, including its backing file.
   disk_image      = true
   iso_url         = "/cache/work/overlay.qcow2"
   iso_checksum    = "none"
   format          = "qcow2"
   skip_compaction = true
 
-  # Everything that qemuargs names replaces Packer's own words for it.
+  # Each option in qemuargs replaces Packer's own option of the same name.
   accelerator = "none"
   headless    = true
   disable_vnc = true
@@ -32,7 +32,7 @@ source "qemu" "layer" {
 build {
   sources = ["source.qemu.layer"]
 
-  # The rest of the boot goes on beside the steps; handing over waits for its end.
+  # The boot continues while the steps run; hand-over.sh waits until it has finished.
   provisioner "shell" {
     inline = [
       "mkdir -p /run/payload",
