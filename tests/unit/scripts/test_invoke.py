@@ -1,4 +1,4 @@
-"""scripts/invoke: what it installs when something is missing, and that it does nothing otherwise."""
+"""scripts/invoke: it installs what is missing, and changes nothing if nothing is missing."""
 
 from __future__ import annotations
 
