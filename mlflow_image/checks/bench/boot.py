@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import statistics
 import time
@@ -14,6 +15,7 @@ from mlflow_image import paths
 from mlflow_image.checks.bench.figure import Figure
 from mlflow_image.checks.bench.rate import calls_a_second
 from mlflow_image.errors import Failure
+from mlflow_image.host import processes
 from mlflow_image.images.find import Image
 from mlflow_image.progress import Step
 from mlflow_image.server import ready
@@ -83,7 +85,8 @@ def stripped(image: Image, step: Step) -> Iterator[Path]:
     """A copy of the image's disk with MLflow's units masked."""
     step.update("preparing a disk without MLflow's units")
     # Not in the folder of the throwaway VMs: stopped VMs are removed from there.
-    folder = paths.cache() / "work" / f"bench-{os.getpid()}"
+    folder = paths.cache() / "work" / f"bench-{secrets.token_hex(8)}"
+    processes.make_owned_folder(folder)
     vm = machine.create(folder / "vm", spec(image.disk, image), b"#cloud-config\n{}\n")
     try:
         vm.start()
