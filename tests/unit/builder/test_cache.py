@@ -54,7 +54,7 @@ def stored(cache: Path, name: str, days: float) -> Path:
     return aged(path, days)
 
 
-def test_what_is_young_and_within_the_limit_stays(cache: Path) -> None:
+def test_young_entries_within_the_limit_are_kept(cache: Path) -> None:
     kept = stack(days=1)
     file = stored(cache, "ab12", days=1)
     assert bounded.bound([]) == []
@@ -62,7 +62,7 @@ def test_what_is_young_and_within_the_limit_stays(cache: Path) -> None:
     assert file.exists()
 
 
-def test_what_nobody_used_for_long_goes(cache: Path) -> None:
+def test_entries_that_were_not_used_for_long_are_removed(cache: Path) -> None:
     old = stack(days=61)
     file = stored(cache, "ab12", days=61)
     young = stack(days=59, name="two")
@@ -72,7 +72,7 @@ def test_what_nobody_used_for_long_goes(cache: Path) -> None:
     assert there(young) == [True, True, True]
 
 
-def test_over_the_limit_the_least_recently_used_goes_first(cache: Path) -> None:
+def test_over_the_limit_the_least_recently_used_entry_is_removed_first(cache: Path) -> None:
     oldest = stored(cache, "ab12", days=3)
     older = stored(cache, "cd34", days=2)
     newest = stored(cache, "ef56", days=1)
@@ -81,14 +81,14 @@ def test_over_the_limit_the_least_recently_used_goes_first(cache: Path) -> None:
     assert newest.exists()
 
 
-def test_what_a_living_vm_stands_on_stays_with_all_below_it(cache: Path) -> None:
+def test_a_disk_that_a_vm_uses_is_kept_with_every_layer_below_it(cache: Path) -> None:
     used, unused = stack(days=100), stack(days=100, name="two")
     bounded.bound([used[2].directory / "disk.qcow2"], limit_bytes=0)
     assert there(used) == [True, True, True]
     assert there(unused) == [False, False, False]
 
 
-def test_a_disk_in_the_middle_keeps_what_is_below_and_not_what_is_above(cache: Path) -> None:
+def test_a_kept_disk_keeps_the_layers_below_it_and_not_those_above(cache: Path) -> None:
     layers_of_one = stack(days=100)
     bounded.bound([layers_of_one[1].directory / "disk.qcow2"], limit_bytes=0)
     assert there(layers_of_one) == [True, True, False]
@@ -102,7 +102,7 @@ def test_a_layer_that_was_claimed_counts_as_used(cache: Path) -> None:
     assert there(old) == [True, False, False]
 
 
-def test_what_a_running_build_claims_stays_whatever_is_asked(cache: Path) -> None:
+def test_files_that_a_running_build_claims_are_never_removed(cache: Path) -> None:
     used, unused = stack(days=1), stack(days=1, name="two")
     files = stored(cache, "ab12", days=1), stored(cache, "cd34", days=1)
     not_yet_there = cache / "store" / "sha256" / "ef" / "ef56"
@@ -114,7 +114,7 @@ def test_what_a_running_build_claims_stays_whatever_is_asked(cache: Path) -> Non
     assert there(used) == [False] * 3
 
 
-def test_the_claim_of_a_build_that_was_killed_holds_nothing(cache: Path) -> None:
+def test_the_claim_of_a_killed_build_does_not_count(cache: Path) -> None:
     claims = cache / "claims"
     old = stack(days=100)
     paths = [str(old[0].directory / layers.RECORD_NAME)]
@@ -139,7 +139,7 @@ def test_a_pid_alone_does_not_keep_a_scratch_folder(cache: Path) -> None:
     assert [folder.exists() for folder in (living, ended, unowned)] == [True, False, False]
 
 
-def test_the_folder_of_a_vm_that_was_kept_for_a_look_stays(cache: Path) -> None:
+def test_the_folder_of_a_vm_kept_for_inspection_is_not_removed(cache: Path) -> None:
     kept, other = (scratch() / f"python-{n}" for n in (7, 8))
     for folder in (kept, other):
         folder.mkdir(parents=True)
@@ -154,7 +154,7 @@ def test_the_folder_of_a_vm_that_was_kept_for_a_look_stays(cache: Path) -> None:
     assert not kept.exists()
 
 
-def test_what_another_command_removes_meanwhile_is_no_fault(
+def test_an_entry_that_another_command_removes_is_skipped(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored(cache, "ab12", days=100)
@@ -170,7 +170,9 @@ def test_what_another_command_removes_meanwhile_is_no_fault(
     assert [entry.path for entry in bounded.all_entries()] == [young]
 
 
-def test_unfinished_downloads_of_yesterday_and_old_logs_go(cache: Path, tmp_path: Path) -> None:
+def test_unfinished_downloads_of_yesterday_and_old_logs_are_removed(
+    cache: Path, tmp_path: Path
+) -> None:
     checkout = Checkout(tmp_path / "checkout")
     places = {
         cache / "store" / "incoming" / "old": 1.1,
@@ -187,11 +189,11 @@ def test_unfinished_downloads_of_yesterday_and_old_logs_go(cache: Path, tmp_path
     assert [folder.name for folder in places if folder.exists()] == ["young", "young"]
 
 
-def test_an_empty_cache_is_no_fault() -> None:
+def test_an_empty_cache_is_accepted() -> None:
     assert bounded.bound([]) == []
 
 
-def test_programs_built_into_the_cache_are_part_of_it_and_go_when_unused(cache: Path) -> None:
+def test_programs_in_the_cache_are_removed_when_they_are_not_used(cache: Path) -> None:
     for kind, days in (("native", 70), ("packer", 3)):
         folder = cache / kind / "made"
         folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""doctor: one row a tool, and what is missing has its package."""
+"""doctor: one row for each tool; a missing tool is shown with its package."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def test_a_missing_tool_is_named_with_its_package(monkeypatch: pytest.MonkeyPatc
     assert row.found == "missing: partitions the disk (apt install fdisk)"
 
 
-def test_what_to_do_is_said_where_something_is_lacking_alone() -> None:
+def test_a_remedy_is_shown_only_for_what_is_missing() -> None:
     rows = [doctor.Row("disk", "9 GB free", ok, remedy="`invoke clean`") for ok in (True, False)]
     assert list(doctor.table(rows).columns[2].cells) == ["9 GB free", "9 GB free: `invoke clean`"]
 
 
-def test_the_table_tells_a_lack_from_what_is_only_nice_to_have() -> None:
+def test_the_table_marks_what_is_missing_and_what_is_optional() -> None:
     rows = [doctor.Row("a", "", ok=True), doctor.Row("b", "", ok=False)]
     rows.append(doctor.Row("c", "", ok=False, needed=False))
     assert list(doctor.table(rows).columns[0].cells) == ["ok", "MISSING", "no"]

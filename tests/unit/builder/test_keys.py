@@ -35,7 +35,7 @@ def before(make_inputs: MakeInputs, checkout: Checkout) -> list[Layer]:
     return built(keys.of(make_inputs(), checkout))
 
 
-def test_layers_come_from_the_base_to_the_sealed_disk(before: list[Layer]) -> None:
+def test_the_layers_go_from_the_base_to_the_sealed_disk(before: list[Layer]) -> None:
     assert [layer.name for layer in before] == NAMES
 
 
@@ -70,7 +70,7 @@ def test_a_new_file_and_a_gone_file_are_named(
     ]
 
 
-def test_a_link_counts_by_where_it_leads(
+def test_a_link_is_compared_by_its_target(
     before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
 ) -> None:
     link = checkout.image_files / "etc" / "link"
@@ -95,7 +95,7 @@ def test_a_mode_on_this_host_changes_nothing_but_the_table_does(
     assert reason.startswith("scripts/guest/image_files.modes: ")
 
 
-def test_what_python_leaves_in_a_folder_changes_nothing(
+def test_pycache_folders_change_nothing(
     before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
 ) -> None:
     cache = checkout.image_files / "usr" / "lib" / "mlflow-image" / "__pycache__"
@@ -195,7 +195,7 @@ def test_another_cloud_image_makes_everything_stale_and_is_named(
     ]
 
 
-def test_a_base_of_packages_and_one_of_a_cloud_image_are_two(
+def test_a_base_of_packages_and_one_of_a_cloud_image_differ(
     before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
 ) -> None:
     after = keys.of(on_cloud_image(make_inputs()), checkout)
@@ -250,7 +250,7 @@ def test_every_file_of_a_room_that_makes_a_layer_is_in_its_key(
         ),
     ],
 )
-def test_what_the_image_says_about_itself_is_in_the_key_of_the_layer_that_writes_it(
+def test_the_description_in_the_image_is_in_the_key_of_the_layer_that_writes_it(
     before: list[Layer],
     make_inputs: MakeInputs,
     checkout: Checkout,

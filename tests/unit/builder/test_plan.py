@@ -1,4 +1,4 @@
-"""plan: what happens to each layer, why, and the expected time."""
+"""The plan: what happens to each layer, why, and the expected time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_first_build_has_no_expected_time(make_inputs: MakeInputs, checkout: C
     )
 
 
-def test_a_layer_of_unknown_time_is_named_beside_the_known_ones(before: list[Layer]) -> None:
+def test_a_layer_of_unknown_time_is_named_after_the_known_time(before: list[Layer]) -> None:
     rows = plan.decide(before, rebuild="image-files")
     rows[-1] = dataclasses.replace(rows[-1], expected_s=None)
     assert (
