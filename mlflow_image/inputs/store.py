@@ -1,60 +1,56 @@
-"""Content-addressed cache of input files: a sha256 goes in, a verified file comes out."""
+"""A content-addressed cache of input files: each file is stored under its sha256."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import requests
 from filelock import FileLock, Timeout
 
 from mlflow_image.errors import Failure
-from mlflow_image.files import CHUNK_BYTES, hash_file
-
-CONNECT_TIMEOUT_S = 10
-READ_TIMEOUT_S = 60
-
-#: Called with (bytes so far, bytes in all or 0 when unknown).
-OnBytes = Callable[[int, int], None]
+from mlflow_image.files import hash_file, replacing
+from mlflow_image.inputs.download import OnBytes, download
 
 
 class Store:
-    """Files under their sha256 below `root`; safe for several builds at once."""
+    """Files under their sha256 below `root`; several builds can use it at the same time."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def path(self, sha256: str) -> Path:
-        """Where a file with this hash lies, whether or not it is there."""
+        """The path of the file with this hash, whether or not the store has it."""
         return self.root / "sha256" / sha256[:2] / sha256
 
     def has(self, sha256: str) -> bool:
+        """Whether the file exists; its content is not checked."""
         return self.path(sha256).is_file()
 
     def verified(self, sha256: str, name: str) -> Path:
-        """The file with this hash, hashed again now.
+        """The path of the file with this hash, after hashing it again.
 
-        Raises Failure, naming the entry, when it is missing or was tampered with; a
-        wrong entry is removed, so that the next fetch brings the right one.
+        Raises Failure naming the file when it is missing or was altered; an altered file is
+        removed, so that the next fetch downloads it again.
         """
         path = self.path(sha256)
         if not path.is_file():
-            raise Failure(f"{name} ({sha256[:12]}…) is not in the store", remedy="`invoke fetch`")
+            raise Failure(
+                f"{name} ({sha256[:12]}…) is not in the store", remedy="run `invoke fetch`"
+            )
         found = hash_file(path)
         if found != sha256:
             path.unlink()
             raise Failure(
-                f"the store's copy of {name} was altered: it hashes to {found}, not {sha256}",
-                remedy="it was removed; `invoke fetch` brings it again",
+                f"the store's copy of {name} was altered: its sha256 is {found}, not {sha256}",
+                remedy="the copy was removed; run `invoke fetch` to download it again",
             )
         return path
 
     def intact(self, sha256: str) -> bool:
-        """Whether the file is there with the right bytes; a wrong one is removed."""
+        """Whether the file exists with the right content; an altered file is removed."""
         path = self.path(sha256)
         if not path.is_file():
             return False
@@ -64,31 +60,28 @@ class Store:
         return False
 
     def add(self, file: Path, sha256: str, name: str) -> Path:
-        """Move a file in if its hash is the right one; raises Failure naming it otherwise."""
+        """Move a file into the store and return its new path.
+
+        Raises Failure naming it, and removes it, when it has another hash.
+        """
         found = hash_file(file)
         if found != sha256:
             file.unlink()
             raise Failure(
-                f"{name} has the wrong sha256: {found}, where {sha256} is pinned",
-                remedy="the file was refused; try again; `invoke lock` pins wheels anew",
+                f"{name} has the wrong sha256: {found}; the pinned one is {sha256}",
+                remedy="the file was rejected; try again, or run `invoke lock` to pin new wheels",
             )
         target = self.path(sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
         file.chmod(0o644)
-        if file.stat().st_dev == target.parent.stat().st_dev:
-            file.replace(target)
-        else:
-            with self.incoming() as folder:
-                shutil.copyfile(file, folder / "file")
-                (folder / "file").replace(target)
-            file.unlink()
+        with replacing(target) as temporary:
+            shutil.move(file, temporary)
         return target
 
     def fetch(self, url: str, sha256: str, name: str, on_bytes: OnBytes | None = None) -> Path:
-        """The file with this hash, downloaded from `url` unless it is there already.
+        """The path of the file with this hash; it is downloaded when the store lacks it.
 
-        Raises Failure naming file and address when the download fails, is cut short or
-        brings other bytes than the hash promises.
+        Raises Failure naming file and URL when the download fails or has another hash.
         """
         with self.locked(sha256):
             if self.intact(sha256):
@@ -99,7 +92,7 @@ class Store:
 
     @contextmanager
     def incoming(self) -> Iterator[Path]:
-        """A folder on the store's own filesystem for files on their way in."""
+        """A temporary folder on the store's file system, for files that are being fetched."""
         parent = self.root / "incoming"
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=parent) as folder:
@@ -107,7 +100,10 @@ class Store:
 
     @contextmanager
     def locked(self, name: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-        """One holder at a time among all builds of this user; `on_wait` is called before a wait."""
+        """Hold a lock among all builds of this user.
+
+        on_wait: called once, before waiting for another holder.
+        """
         locks = self.root / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{name}.lock")
@@ -121,30 +117,3 @@ class Store:
             yield
         finally:
             lock.release()
-
-
-def download(url: str, target: Path, name: str, on_bytes: OnBytes | None = None) -> None:
-    """Fetch an address into a file; raises Failure when it fails or is cut short."""
-    try:
-        with requests.get(
-            url, stream=True, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
-        ) as response:
-            response.raise_for_status()
-            promised = int(response.headers.get("Content-Length", 0))
-            received = 0
-            with target.open("wb") as file:
-                for chunk in response.iter_content(CHUNK_BYTES):
-                    received += file.write(chunk)
-                    if on_bytes:
-                        on_bytes(received, promised)
-                os.fsync(file.fileno())
-    except requests.RequestException as error:
-        raise Failure(
-            f"{name} could not be fetched from {url}: {error}",
-            remedy="check the network, or fetch it on another machine and `--offline`",
-        ) from error
-    if promised and received != promised:
-        raise Failure(
-            f"the download of {name} was cut short: {received} of {promised} bytes from {url}",
-            remedy="try again",
-        )

@@ -116,6 +116,12 @@ class Served:
     asked: list[str] = field(default_factory=list)
     #: Paths whose answer stops in the middle.
     cut_short: set[str] = field(default_factory=set)
+    #: As `cut_short`, for the first answer only.
+    cut_short_once: set[str] = field(default_factory=set)
+    #: Statuses of the first answers, by path; after them the file is served.
+    statuses: dict[str, list[int]] = field(default_factory=dict)
+    #: Headers of the answers with these statuses.
+    headers: dict[str, str] = field(default_factory=dict)
     #: Answers wait for it, so that a test can have two requests under way.
     open: threading.Event = field(default_factory=threading.Event)
 
@@ -129,13 +135,21 @@ def served() -> Iterator[Served]:
         def do_GET(self) -> None:
             content.asked.append(self.path)
             content.open.wait(10)
+            if statuses := content.statuses.get(self.path):
+                self.send_response(statuses.pop(0))
+                for header in content.headers.items():
+                    self.send_header(*header)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             body = content.files.get(self.path)
             self.send_response(200 if body is not None else 404)
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()
             if body is not None:
-                end = len(body) // 2 if self.path in content.cut_short else len(body)
-                self.wfile.write(body[:end])
+                cut = self.path in content.cut_short | content.cut_short_once
+                content.cut_short_once.discard(self.path)
+                self.wfile.write(body[: len(body) // 2] if cut else body)
 
         def log_message(self, *_: object) -> None:
             """Nothing: the test's own output is what counts."""

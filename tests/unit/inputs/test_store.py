@@ -1,4 +1,4 @@
-"""store: what comes out of it has the hash that was asked for, whatever happened on the way."""
+"""store: a file that it returns has the requested hash, whatever happened before."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def leftovers(store: Store) -> list[Path]:
     return list((store.root / "incoming").rglob("*"))
 
 
-def test_a_fetched_file_lies_under_its_hash(store: Store, served: Served) -> None:
+def test_a_fetched_file_is_stored_under_its_hash(store: Store, served: Served) -> None:
     served.files["/a.deb"] = CONTENT
     path = store.fetch(f"{served.address}/a.deb", SHA256, "a.deb")
     assert path == store.path(SHA256)
@@ -31,26 +31,21 @@ def test_a_fetched_file_lies_under_its_hash(store: Store, served: Served) -> Non
     assert leftovers(store) == []
 
 
-def test_progress_is_told_in_bytes(store: Store, served: Served) -> None:
-    served.files["/a.deb"] = CONTENT
-    told: list[tuple[int, int]] = []
-    store.fetch(f"{served.address}/a.deb", SHA256, "a.deb", lambda *now: told.append(now))
-    assert told[-1] == (len(CONTENT), len(CONTENT))
-
-
-def test_what_is_there_is_not_fetched_again(store: Store, served: Served) -> None:
+def test_a_stored_file_is_not_fetched_again(store: Store, served: Served) -> None:
     served.files["/a.deb"] = CONTENT
     for _ in range(2):
         store.fetch(f"{served.address}/a.deb", SHA256, "a.deb")
     assert served.asked == ["/a.deb"]
 
 
-def test_other_bytes_than_pinned_are_refused_and_named(store: Store, served: Served) -> None:
+def test_a_file_with_another_hash_than_the_pinned_one_is_refused_and_named(
+    store: Store, served: Served
+) -> None:
     served.files["/a.deb"] = b"evil"
     with pytest.raises(Failure) as caught:
         store.fetch(f"{served.address}/a.deb", SHA256, "a.deb")
     found = hashlib.sha256(b"evil").hexdigest()
-    assert caught.value.what == f"a.deb has the wrong sha256: {found}, where {SHA256} is pinned"
+    assert caught.value.what == f"a.deb has the wrong sha256: {found}; the pinned one is {SHA256}"
     assert not store.has(SHA256)
     assert leftovers(store) == []
 
@@ -66,49 +61,43 @@ def test_a_truncated_download_is_refused_and_named(store: Store, served: Served)
     assert store.fetch(f"{served.address}/a.deb", SHA256, "a.deb").read_bytes() == CONTENT
 
 
-def test_a_missing_file_is_named_with_its_address(store: Store, served: Served) -> None:
+def test_a_file_that_the_server_lacks_is_named_with_its_url(store: Store, served: Served) -> None:
     with pytest.raises(Failure, match=rf"a\.deb could not be fetched from {served.address}/gone"):
         store.fetch(f"{served.address}/gone", SHA256, "a.deb")
 
 
-def test_a_server_that_is_not_there_is_named_with_a_remedy(store: Store) -> None:
-    with pytest.raises(Failure, match=r"a\.deb could not be fetched") as caught:
-        store.fetch("http://127.0.0.1:1/a.deb", SHA256, "a.deb")
-    assert "network" in caught.value.remedy
-
-
-def test_a_tampered_entry_is_fetched_again(store: Store, served: Served) -> None:
+def test_an_altered_file_is_fetched_again(store: Store, served: Served) -> None:
     served.files["/a.deb"] = CONTENT
-    store.fetch(f"{served.address}/a.deb", SHA256, "a.deb").write_bytes(b"tampered")
+    store.fetch(f"{served.address}/a.deb", SHA256, "a.deb").write_bytes(b"altered")
     again = store.fetch(f"{served.address}/a.deb", SHA256, "a.deb")
     assert again.read_bytes() == CONTENT
     assert len(served.asked) == 2
 
 
-def test_a_tampered_entry_is_not_handed_out(store: Store, tmp_path: Path) -> None:
+def test_an_altered_file_is_not_returned(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(CONTENT)
     entry = store.add(file, SHA256, "a.deb")
     assert store.verified(SHA256, "a.deb") == entry
-    entry.write_bytes(b"tampered")
+    entry.write_bytes(b"altered")
     with pytest.raises(Failure, match=r"the store's copy of a\.deb was altered") as caught:
         store.verified(SHA256, "a.deb")
     assert "invoke fetch" in caught.value.remedy
     assert not entry.exists()
 
 
-def test_a_missing_entry_is_named(store: Store) -> None:
+def test_a_missing_file_is_named(store: Store) -> None:
     assert not store.intact(SHA256)
     with pytest.raises(Failure, match=r"a\.deb .* is not in the store"):
         store.verified(SHA256, "a.deb")
 
 
-def test_a_tampered_entry_is_not_intact(store: Store, tmp_path: Path) -> None:
+def test_an_altered_file_is_not_intact(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(CONTENT)
     entry = store.add(file, SHA256, "a.deb")
     assert store.intact(SHA256)
-    entry.write_bytes(b"tampered")
+    entry.write_bytes(b"altered")
     assert not store.intact(SHA256)
     assert not entry.exists()
 
@@ -120,6 +109,7 @@ def test_adding_moves_the_file_and_makes_it_readable(store: Store, tmp_path: Pat
     entry = store.add(file, SHA256, "a.deb")
     assert not file.exists()
     assert entry.stat().st_mode & 0o777 == 0o644
+    assert list(entry.parent.iterdir()) == [entry], "no temporary file is left"
 
 
 def test_two_fetches_at_once_download_once(cache: Path, served: Served) -> None:
@@ -128,13 +118,13 @@ def test_two_fetches_at_once_download_once(cache: Path, served: Served) -> None:
     found: list[bytes] = []
 
     def fetch() -> None:
-        store = Store(cache / "store")  # as in two programs: nothing is shared but the files
+        store = Store(cache / "store")  # as in two programs that share only the files
         found.append(store.fetch(f"{served.address}/a.deb", SHA256, "a.deb").read_bytes())
 
     threads = [threading.Thread(target=fetch) for _ in range(2)]
     for thread in threads:
         thread.start()
-    time.sleep(0.2)  # both are under way: one downloads, one waits for it
+    time.sleep(0.2)  # both have started: one downloads, the other waits for it
     served.open.set()
     for thread in threads:
         thread.join()
