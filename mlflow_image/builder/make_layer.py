@@ -88,7 +88,7 @@ def make_base(job: Job, place: Place) -> None:
     if inputs.cloud_image:
         place.step.phase("checking the cloud image")
         keyring = gather.image_keyring(inputs, inputs.cloud_image)
-        image = cloud_image.verified(inputs.cloud_image, keyring, inputs.store)
+        image = cloud_image.authenticate(inputs.cloud_image, keyring, inputs.store)
         place.step.phase("making the disk")
         qemu_img.from_image(image, target, inputs.disk_mib)
     elif inputs.packages:

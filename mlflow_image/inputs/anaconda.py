@@ -1,8 +1,8 @@
-"""Which Python distribution carries the environment: Anaconda's pinned one, or the system's.
+"""Which Python distribution the environment uses: the pinned Anaconda, or the system's Python.
 
-`auto` is decided once per checkout and recorded, so that a network that comes and goes
-does not change what an image is made of. A chosen distribution that then fails is an
-error of its own; nothing here falls back.
+`auto` is decided once per checkout and recorded, so that a network that is down for a while
+does not change what an image contains. When the chosen distribution fails later, the build
+fails: there is no fallback.
 """
 
 from __future__ import annotations
@@ -18,21 +18,23 @@ from urllib.parse import urlsplit
 import requests
 import yaml
 
-from mlflow_image import paths
+from mlflow_image import files
 from mlflow_image.errors import Failure, Refusal
+from mlflow_image.inputs import download
+from mlflow_image.inputs.kind import Item, Kind
+from mlflow_image.paths import HERE, Checkout
+from mlflow_image.progress import Step, human_bytes
 
-INSTALLERS = paths.HERE.locks / "installers.yaml"
-RECORD = paths.HERE.state / "python-distribution.json"
 #: The installer's name on the build disc; scripts/guest/anaconda.sh starts it.
 NAME_ON_DISC = "anaconda-installer.sh"
 CHOICES = ("auto", "anaconda", "system")
-#: Long enough for a slow proxy, short enough for a host behind a firewall that drops.
+#: Long enough for a slow proxy, short enough for a firewall that drops packets.
 ANSWER_TIMEOUT_S = 4.0
 
 
 @dataclass(frozen=True)
 class Installer:
-    """A pinned installer; the sizes are about, in bytes."""
+    """A pinned installer; the sizes are approximate."""
 
     version: str
     python: str
@@ -53,8 +55,25 @@ class Installer:
 
 
 @dataclass(frozen=True)
+class InstallerFile(Kind):
+    """The installer as an input."""
+
+    installer: Installer
+
+    def items(self) -> list[Item]:
+        return [Item(self.installer.file, self.installer.sha256, self.installer.size_bytes)]
+
+    def title(self, missing: list[Item]) -> str:
+        return self.installer.name
+
+    def fetch(self, step: Step) -> None:
+        installer = self.installer
+        self.store.fetch(installer.url, installer.sha256, installer.file, step.bytes_of)
+
+
+@dataclass(frozen=True)
 class Decision:
-    """A Python distribution (`anaconda` or `system`), why, and what taking it means."""
+    """The Python distribution (`anaconda` or `system`), the reason, download size and terms."""
 
     choice: str
     reason: str
@@ -63,116 +82,122 @@ class Decision:
     date: str
 
     def __str__(self) -> str:
-        size = f", about {self.size_bytes / 1e9:.1f} GB to fetch" if self.size_bytes else ""
+        size = f", about {human_bytes(self.size_bytes)} to download" if self.size_bytes else ""
         terms = f". {self.terms}" if self.terms else ""
-        day = f"on {self.date[:10]}: " if self.date else ""
+        day = f"since {self.date[:10]}: " if self.date else ""
         return f"Python distribution: {self.choice} ({day}{self.reason}{size}){terms}"
 
 
-def read_installer(file: Path | None = None) -> Installer:
-    """The pinned Anaconda installer; raises Failure naming the file when it is malformed.
+def read_installer(checkout: Checkout = HERE) -> Installer:
+    """The pinned Anaconda installer.
 
-    MLFLOW_IMAGE_INSTALLERS names another file of pins: a mirror inside a company, or the
-    stand-in of the tests.
+    MLFLOW_IMAGE_INSTALLERS names another file of pins: for a company's mirror, or for the
+    tests' stand-in. Raises Failure naming the file when it is malformed.
     """
-    file = file or Path(os.environ.get("MLFLOW_IMAGE_INSTALLERS") or INSTALLERS)
+    chosen = os.environ.get("MLFLOW_IMAGE_INSTALLERS")
+    file = Path(chosen) if chosen else checkout.locks / "installers.yaml"
     try:
         return Installer(**yaml.safe_load(file.read_text())["anaconda"])
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise Failure(f"{file} does not pin an Anaconda installer: {error!r}") from error
+        raise Failure(
+            f"{file} does not pin an Anaconda installer: {error!r}",
+            remedy="compare it with locks/installers.yaml of this project",
+        ) from error
 
 
 def decide(
-    asked: str,
+    requested: str,
     installer: Installer,
     *,
     has: Callable[[str], bool],
     offline: bool = False,
-    why_no_answer: Callable[[str], str] | None = None,
-    record: Path = RECORD,
+    why_unavailable: Callable[[str], str] | None = None,
+    checkout: Checkout = HERE,
 ) -> Decision:
-    """What `python.distribution` means here and now; the record is written when it changes.
+    """Resolve `python.distribution`; the decision is recorded in the checkout when it changes.
 
-    asked: auto, anaconda or system; all but auto are an explicit choice, which the record
-    keeps for later. has: whether the store holds a file of this sha256. why_no_answer: why
-    a URL cannot be fetched, empty when it can (asked only if nothing else decides).
+    requested: auto, anaconda or system. An explicit choice also becomes the record, which a
+    later `auto` follows. has: whether the store has a file with this sha256. why_unavailable:
+    see `why_not_fetched`; called only when nothing else decides.
 
-    Raises Refusal for another `asked`, Failure for a record that cannot be read.
+    Raises Refusal for an unknown value, Failure for a record that cannot be read.
     """
-    if asked not in CHOICES:
-        raise Refusal(f"python.distribution: {asked}", remedy=f"one of {', '.join(CHOICES)}")
-    before = read(record)
-    if asked == "auto" and before:
+    if requested not in CHOICES:
+        raise Refusal(
+            f"python.distribution: unknown value {requested}",
+            remedy=f"choose one of {', '.join(CHOICES)}",
+        )
+    before = recorded(checkout)
+    if requested == "auto" and before:
         return before
-    if asked == "auto":
-        choice, reason = look(installer, has, offline, why_no_answer or why_not_fetched)
+    if requested == "auto":
+        choice, reason = choose(installer, has, offline, why_unavailable or why_not_fetched)
     else:
-        choice, reason = asked, "asked for"
+        choice, reason = requested, "requested"
     if before and before.choice == choice:
         return before
-    taken = choice == "anaconda"
+    needs_installer = choice == "anaconda"
     decision = Decision(
         choice=choice,
         reason=reason,
-        size_bytes=installer.size_bytes if taken else 0,
-        terms=installer.terms if taken else "",
+        size_bytes=installer.size_bytes if needs_installer else 0,
+        terms=installer.terms if needs_installer else "",
         date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
-    write(decision, record)
+    record = record_file(checkout)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    document = {"schema_version": 1, **asdict(decision)}
+    files.write(record, json.dumps(document, indent=2) + "\n")
     return decision
 
 
-def look(
+def choose(
     installer: Installer,
     has: Callable[[str], bool],
     offline: bool,
-    why_no_answer: Callable[[str], str],
+    why_unavailable: Callable[[str], str],
 ) -> tuple[str, str]:
-    """Choice and reason of `auto`, from the store and, unless offline, the network."""
+    """The choice for `auto` and its reason, from the store and, unless offline, the network."""
     if has(installer.sha256):
         return "anaconda", f"{installer.name} is in the store"
     if offline:
-        return "system", f"{installer.name} is not in the store, and --offline asks no network"
-    if why := why_no_answer(installer.url):
+        return "system", f"{installer.name} is not in the store, and --offline forbids to fetch it"
+    if why := why_unavailable(installer.url):
         return "system", f"{installer.name} is not in the store, and {installer.host} {why}"
     return "anaconda", f"{installer.host} offers {installer.file}"
 
 
 def why_not_fetched(url: str, timeout_s: float = ANSWER_TIMEOUT_S) -> str:
-    """Why nothing can be fetched from this URL, to follow its host's name; empty when it can."""
+    """Why the URL cannot be fetched, worded to follow the host's name; empty when it can."""
     try:
-        answer = requests.head(url, timeout=timeout_s, allow_redirects=True)
-    except requests.Timeout:
-        return f"does not answer within {timeout_s:g} s"
+        response = requests.head(url, timeout=timeout_s, allow_redirects=True)
     except requests.RequestException as error:
-        return f"cannot be reached ({type(error).__name__})"
-    return "" if answer.status_code == 200 else f"answers with status {answer.status_code}"
+        return download.why(error)
+    return "" if response.status_code == 200 else f"answers with status {response.status_code}"
 
 
-def forget(record: Path = RECORD) -> None:
-    """Let the next `auto` decide anew; `invoke lock` does this."""
-    record.unlink(missing_ok=True)
+def forget(checkout: Checkout = HERE) -> None:
+    """Remove the recorded decision, so that the next `auto` decides again."""
+    record_file(checkout).unlink(missing_ok=True)
 
 
-def read(record: Path = RECORD) -> Decision | None:
-    """The recorded decision; None when there is none yet."""
+def recorded(checkout: Checkout = HERE) -> Decision | None:
+    """The recorded decision; None when there is none. Raises Failure when it cannot be read."""
+    record = record_file(checkout)
     if not record.exists():
         return None
+    remedy = f"remove {record}; the next build decides again"
     try:
         document = json.loads(record.read_text())
         document.pop("schema_version")
         decision = Decision(**document)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Failure(
-            f"{record} is damaged: {error}", remedy="remove it, and `auto` decides anew"
-        ) from error
+        raise Failure(f"{record} is damaged: {error}", remedy=remedy) from error
     if decision.choice not in CHOICES[1:]:
-        raise Failure(f"{record} names an unknown choice: {decision.choice}", remedy="remove it")
+        raise Failure(f"{record} names an unknown choice: {decision.choice}", remedy=remedy)
     return decision
 
 
-def write(decision: Decision, record: Path) -> None:
-    record.parent.mkdir(parents=True, exist_ok=True)
-    beside = record.with_suffix(".new")
-    beside.write_text(json.dumps({"schema_version": 1, **asdict(decision)}, indent=2) + "\n")
-    beside.replace(record)
+def record_file(checkout: Checkout = HERE) -> Path:
+    """Where the decision of a checkout is recorded."""
+    return checkout.state / "python-distribution.json"

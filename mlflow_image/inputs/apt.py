@@ -1,46 +1,46 @@
-"""apt packages as inputs: names are resolved to exact .debs, fetched into the store, listed.
+"""apt packages as inputs: package names are resolved to exact .debs and fetched into the store.
 
-apt itself resolves, checks the archive's signatures and downloads, in a private
-configuration: the host's own package state is neither read nor changed; of the host's
-settings only `Acquire::*` (proxies, time-outs) is taken over.
+apt itself resolves, checks the archive's signatures and downloads. It runs with a private
+configuration: the host's package state is neither read nor changed, and of the host's settings
+only `Acquire::*` (proxies, timeouts) is used.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mlflow_image import command
 from mlflow_image.errors import Failure, Refusals
-from mlflow_image.files import hash_file
+from mlflow_image.files import hash_file, write, write_private
+from mlflow_image.inputs.kind import Item, Kind, total_size
 from mlflow_image.inputs.operating_systems import COMMON_PACKAGES, OperatingSystem
 from mlflow_image.inputs.store import Store
 from mlflow_image.progress import Step
 
-#: A resolved list older than this is resolved again when the archive can be reached.
+#: An older resolution is made again when the archive can be reached.
 MAX_AGE_S = 7 * 24 * 3600
 
-#: Of the host's settings: which indexes are fetched, and how they are kept, is decided here.
-NOT_TAKEN_OVER = ("Acquire::Languages", "Acquire::IndexTargets", "Acquire::GzipIndexes")
+#: Settings of the host that are not used: they select the indexes and how they are stored.
+IGNORED_SETTINGS = ("Acquire::Languages", "Acquire::IndexTargets", "Acquire::GzipIndexes")
 
 
 @dataclass(frozen=True)
 class Package:
-    """One .deb: exactly this version with exactly these bytes."""
+    """One .deb file: its version and sha256."""
 
     name: str
     version: str
     architecture: str
     sha256: str
     size_bytes: int
-    #: The archive's own description of it (a Packages stanza).
+    #: Its stanza in the archive's Packages file.
     stanza: str
 
     @property
@@ -50,7 +50,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Resolution:
-    """All .debs of a root tree, and the apt sources they came from."""
+    """All .debs of a root tree, and the apt sources that list them."""
 
     packages: tuple[Package, ...]
     #: The distribution's public sources, as mmdebstrap writes them for the suite.
@@ -62,13 +62,31 @@ class Resolution:
         return time.time() - self.resolved_at
 
 
+@dataclass(frozen=True)
+class PackageFiles(Kind):
+    """The .debs of a resolution as an input."""
+
+    resolution: Resolution
+    #: Opens the archive; may fetch its keyring.
+    archive: Callable[[], Archive]
+
+    def items(self) -> list[Item]:
+        return [Item(p.label, p.sha256, p.size_bytes) for p in self.resolution.packages]
+
+    def title(self, missing: list[Item]) -> str:
+        return f"{len(missing)} apt packages, {total_size(missing)}"
+
+    def fetch(self, step: Step) -> None:
+        self.archive().fetch(self.resolution, self.store, step)
+
+
 def wanted(system: OperatingSystem, extra: Iterable[str] = ()) -> list[str]:
-    """The names of the packages that are asked for; what they depend on comes with them."""
+    """The names of the packages to install, without their dependencies."""
     return sorted({*COMMON_PACKAGES, *system.packages, system.kernel, *extra})
 
 
 def load(file: Path) -> Resolution | None:
-    """The last resolution that was written to `file`, or None."""
+    """The resolution saved in `file`; None when there is none that can be read."""
     try:
         data = json.loads(file.read_text())
         packages = tuple(Package(**row) for row in data["packages"])
@@ -78,15 +96,13 @@ def load(file: Path) -> Resolution | None:
 
 
 def save(resolution: Resolution, file: Path) -> None:
-    """Write a resolution beside its place and rename it into it."""
+    """Write a resolution to `file`."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(f".{os.getpid()}.new")
-    beside.write_text(json.dumps(asdict(resolution), indent=1))
-    beside.replace(file)
+    write(file, json.dumps(asdict(resolution), indent=1))
 
 
 def difference(old: Resolution, new: Resolution) -> str:
-    """What changed between two resolutions, in one line; empty when nothing did."""
+    """What changed between two resolutions, in one line; empty when nothing changed."""
     before = {package.name: package.version for package in old.packages}
     after = {package.name: package.version for package in new.packages}
     changed = [
@@ -103,7 +119,7 @@ def difference(old: Resolution, new: Resolution) -> str:
 
 
 class Archive:
-    """A distribution's package archive, seen through a private apt."""
+    """A distribution's package archive, read by apt with a private configuration."""
 
     def __init__(
         self,
@@ -113,7 +129,7 @@ class Archive:
         sources: Iterable[str],
         mirror: str = "",
     ) -> None:
-        """folder holds apt's private state; `mirror` replaces the public hosts, for fetching."""
+        """folder: apt's private state. mirror: a URL to use instead of the public hosts."""
         self.folder = folder
         self.system = system
         self.sources = tuple(sources)
@@ -121,9 +137,9 @@ class Archive:
         self._mirror = mirror
 
     def resolve(self, names: list[str], step: Step) -> Resolution:
-        """Ask the archive which .debs these names mean today.
+        """Resolve package names to the archive's current .debs, dependencies included.
 
-        Raises Failure when the archive cannot be reached, Refusals naming what it does not have.
+        Raises Failure when the archive cannot be read, Refusals with the names it does not have.
         """
         self._configure()
         step.update("reading the archive's index")
@@ -131,8 +147,8 @@ class Archive:
             "apt-get",
             "update",
             "--error-on=any",
-            remedy="if the archive cannot be reached from here: set apt_mirror in invoke.yaml, "
-            "or choose another system, e.g. `--os debian-12`",
+            remedy="if this host cannot reach the archive: set apt_mirror in invoke.yaml, "
+            "or choose another system, such as `--os debian-12`",
         )
         step.update("resolving dependencies")
         stanzas = {
@@ -140,20 +156,20 @@ class Archive:
             for package in parse_stanzas(self._apt("apt-cache", "dumpavail").stdout)
         }
         required = [name for name, package in stanzas.items() if is_required(package.stanza)]
-        asked = sorted({*names, *required})
+        requested = sorted({*names, *required})
         if unknown := [name for name in names if name not in stanzas]:
             raise Refusals(
-                f"apt_packages of the image definition names what {self.system.name} lacks:",
+                f"{self.system.name} does not have these packages:",
                 [f"{name}{nearest(name, stanzas)}" for name in unknown],
-                remedy="correct apt_packages",
+                remedy="correct apt_packages in the image definition",
             )
-        plan = self._apt("apt-get", "install", "-qq", "-y", "--print-uris", *asked).stdout
+        plan = self._apt("apt-get", "install", "-qq", "-y", "--print-uris", *requested).stdout
         chosen = [stanzas[name] for name in names_of_uris(plan)]
         return Resolution(tuple(sorted(chosen, key=lambda p: p.name)), self.sources, time.time())
 
     def fetch(self, resolution: Resolution, store: Store, step: Step) -> None:
-        """Bring every .deb of the resolution into the store, each verified by its sha256."""
-        # The private apt has one configuration: two builds at once would write it in turns.
+        """Fetch every .deb that the store lacks and check its sha256."""
+        # Two builds at the same time would overwrite each other's apt configuration.
         with store.locked(f"apt-{self.system.name}"):
             missing = [p for p in resolution.packages if not store.has(p.sha256)]
             if missing:
@@ -164,19 +180,19 @@ class Archive:
         total = sum(package.size_bytes for package in missing)
         with store.incoming() as folder:
             for start in range(0, len(missing), 40):
-                some = missing[start : start + 40]
+                batch = missing[start : start + 40]
                 have = sum(package.size_bytes for package in missing[:start])
-                step.update(f"{have / 1e6:.0f} of {total / 1e6:.0f} MB")
+                step.bytes_of(have, total)
                 self._apt(
                     "apt-get",
                     "download",
                     "-q",
-                    *(package.label for package in some),
+                    *(package.label for package in batch),
                     cwd=folder,
-                    remedy="the archive may have dropped a version: `invoke fetch --refresh` "
-                    "resolves the list again",
+                    remedy="the archive may have removed a version: run `invoke fetch --refresh` "
+                    "to resolve the packages again",
                 )
-                take_in(folder, some, store)
+                add_debs(folder, batch, store)
 
     def _configure(self) -> None:
         for part in ("state/lists/partial", "cache/archives/partial", "trusted"):
@@ -203,13 +219,11 @@ class Archive:
             "Acquire::GzipIndexes": "false",
             "Acquire::Retries": "3",
         }
-        lines = [line for line in host.splitlines() if not line.startswith(NOT_TAKEN_OVER)]
+        lines = [line for line in host.splitlines() if not line.startswith(IGNORED_SETTINGS)]
         lines += [f'{key} "{value}";' for key, value in settings.items()]
         lines.append('#clear APT::Architectures; APT::Architectures { "amd64"; };')
-        target = self.folder / "apt.conf"
-        target.touch(mode=0o600)  # a proxy's address may hold a password
-        target.chmod(0o600)
-        target.write_text("\n".join(lines) + "\n")
+        # Private, because a proxy's URL may contain a password.
+        write_private(self.folder / "apt.conf", "\n".join(lines) + "\n")
 
     def _fetch_sources(self) -> list[str]:
         if not self._mirror:
@@ -221,16 +235,25 @@ class Archive:
         return command.run(argv, env=env, cwd=cwd, remedy=remedy)
 
 
-def take_in(folder: Path, packages: list[Package], store: Store) -> None:
-    """Move downloaded .debs into the store by their hashes."""
+def add_debs(folder: Path, packages: list[Package], store: Store) -> None:
+    """Move the .debs of a folder into the store.
+
+    Raises Failure for a .deb that is not one of `packages`, and for a package without its .deb.
+    """
     by_hash = {package.sha256: package for package in packages}
     for file in folder.glob("*.deb"):
         found = hash_file(file)
         if found not in by_hash:
-            raise Failure(f"{file.name} has the sha256 {found}, which the list does not name")
+            raise Failure(
+                f"{file.name} has the wrong sha256: {found} is not in the list of apt packages",
+                remedy="run `invoke fetch --refresh` to resolve the packages again",
+            )
         store.add(file, found, by_hash[found].label)
     if missing := [p.label for p in packages if not store.has(p.sha256)]:
-        raise Failure(f"apt did not bring {', '.join(missing)}")
+        raise Failure(
+            f"apt-get download did not deliver {', '.join(missing)}",
+            remedy="run `invoke fetch --refresh` to resolve the packages again",
+        )
 
 
 def parse_stanzas(text: str) -> Iterable[Package]:
@@ -249,13 +272,13 @@ def parse_stanzas(text: str) -> Iterable[Package]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`, did you mean NAME?` for a misspelt package; empty when none is near."""
+    """`, did you mean NAME?` for a misspelt package; empty when no name is similar."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     return f", did you mean {close[0]}?" if close else ""
 
 
 def is_required(stanza: str) -> bool:
-    """Whether a package belongs to every tree: essential or of priority required."""
+    """Whether every root tree contains the package: essential, or priority required."""
     return bool(re.search(r"^(Essential: yes|Priority: required)$", stanza, re.MULTILINE))
 
 

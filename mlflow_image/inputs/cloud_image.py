@@ -1,9 +1,8 @@
-"""The vendor's own cloud image as a base: pinned by sha256, listed under the vendor's signature.
+"""The vendor's own cloud image as a base: pinned by sha256, and listed in signed checksums.
 
-Two independent promises must agree before a byte of it is used: the hash in our pins, and
-the one in the vendor's SHA256SUMS, whose detached signature is by the pinned key. List and
-signature are kept in the store and checked again every time, so --offline trusts no note of
-an earlier check.
+An image is used only when two sources agree on its hash: our pins, and the vendor's
+SHA256SUMS, which must be signed by the pinned key. SHA256SUMS and its signature are kept in
+the store and checked again at each use, so --offline does not rely on an earlier check.
 """
 
 from __future__ import annotations
@@ -11,44 +10,73 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from mlflow_image import command, paths
+from mlflow_image import command
 from mlflow_image.errors import Failure
-from mlflow_image.inputs.store import OnBytes, Store, download
+from mlflow_image.files import new_folder
+from mlflow_image.inputs.download import OnBytes, download
+from mlflow_image.inputs.kind import Item, Kind
+from mlflow_image.inputs.store import Store
+from mlflow_image.paths import HERE, Checkout
+from mlflow_image.progress import Step
 
-PINS = paths.HERE.locks / "cloud-images.yaml"
 CHECKSUMS, SIGNATURE = "SHA256SUMS", "SHA256SUMS.gpg"
 
 
 @dataclass(frozen=True)
 class CloudImage:
-    """A pinned image; SHA256SUMS and its signature lie beside it at the vendor's."""
+    """A pinned image; the vendor publishes SHA256SUMS and its signature in the same folder."""
 
-    #: Address of the vendor's folder with this release.
+    #: URL of the vendor's folder with this release.
     release: str
     file: str
     sha256: str
     #: Fingerprint of the primary key that signs the checksums, 40 upper-case hex digits.
     signer: str
-    #: Where that key lies: a path in the system's keyring package, or an absolute one.
+    #: File with that key: a path in the system's keyring package, or an absolute path.
     keyring: str
 
-    def address(self, name: str) -> str:
-        """The address of a file of this release."""
+    def url(self, name: str) -> str:
+        """The URL of a file of this release."""
         return f"{self.release.rstrip('/')}/{name}"
 
 
-def pinned(os_name: str) -> CloudImage | None:
+@dataclass(frozen=True)
+class ImageFile(Kind):
+    """The cloud image as an input, together with its signed checksums."""
+
+    image: CloudImage
+    #: Finds the file with the signing key; may fetch a package.
+    keyring: Callable[[], Path]
+
+    def items(self) -> list[Item]:
+        return [Item(self.image.file, self.image.sha256, 0)]
+
+    def title(self, missing: list[Item]) -> str:
+        return self.image.file
+
+    def missing(self) -> list[Item]:
+        """As for every kind; an image without its signed checksums counts as missing."""
+        super().missing()
+        return [] if has(self.image, self.store) else self.items()
+
+    def fetch(self, step: Step) -> None:
+        fetch(self.image, self.keyring(), self.store, step.bytes_of)
+
+
+def pinned(os_name: str, checkout: Checkout = HERE) -> CloudImage | None:
     """The pinned image of an operating system, None when it has none.
 
-    MLFLOW_IMAGE_CLOUD_IMAGES names another file of pins: a mirror inside a company, or the
-    stand-in of the tests. Raises Failure naming the file when it is malformed.
+    MLFLOW_IMAGE_CLOUD_IMAGES names another file of pins: for a company's mirror, or for the
+    tests' stand-in. Raises Failure naming the file when it is malformed.
     """
-    file = Path(os.environ.get("MLFLOW_IMAGE_CLOUD_IMAGES") or PINS)
+    chosen = os.environ.get("MLFLOW_IMAGE_CLOUD_IMAGES")
+    file = Path(chosen) if chosen else checkout.locks / "cloud-images.yaml"
     try:
         row = yaml.safe_load(file.read_text()).get(os_name)
         image = CloudImage(**row) if row is not None else None
@@ -62,43 +90,44 @@ def pinned(os_name: str) -> CloudImage | None:
 
 
 def has(image: CloudImage, store: Store) -> bool:
-    """Whether the store holds the image, and the signed list that vouches for it."""
-    kept = evidence(image, store)
-    return store.has(image.sha256) and (kept / CHECKSUMS).is_file() and (kept / SIGNATURE).is_file()
+    """Whether the store has the image, the checksums and their signature; none is checked."""
+    folder = checksums_folder(image, store)
+    return store.has(image.sha256) and all((folder / n).is_file() for n in (CHECKSUMS, SIGNATURE))
 
 
 def fetch(image: CloudImage, keyring: Path, store: Store, on_bytes: OnBytes | None = None) -> Path:
-    """The image in the store, fetched unless it is there; the vendor's word is checked first.
+    """The image's path in the store. What the store lacks is fetched, the checksums first.
 
-    Raises Failure: see `check`, and Store.fetch.
+    Raises Failure: see `require_listed` and Store.fetch.
     """
     with store.locked(f"cloud-image-{image.sha256}"):
-        if not vouched(image, keyring, store):
-            fetch_evidence(image, keyring, store)
-    return store.fetch(image.address(image.file), image.sha256, image.file, on_bytes)
+        if not is_listed(image, keyring, store):
+            fetch_checksums(image, keyring, store)
+    return store.fetch(image.url(image.file), image.sha256, image.file, on_bytes)
 
 
-def verified(image: CloudImage, keyring: Path, store: Store) -> Path:
-    """The image out of the store, with its list, signature and hash checked again.
+def authenticate(image: CloudImage, keyring: Path, store: Store) -> Path:
+    """The image's path in the store, after checking signature, checksums and hash again.
 
-    Raises Failure: see `check`, and Store.verified. A list that does not vouch for the image
-    is removed, so that the next fetch brings the right one.
+    Raises Failure: see `require_listed` and Store.verified. Checksums that fail the check are
+    removed, so that the next fetch downloads them again.
     """
     if not has(image, store):
-        raise Failure(f"{image.file} is not in the store", remedy="`invoke fetch`")
+        raise Failure(f"{image.file} is not in the store", remedy="run `invoke fetch`")
+    folder = checksums_folder(image, store)
     try:
-        check(image, evidence(image, store), keyring)
+        require_listed(image, folder, keyring)
     except Failure:
-        shutil.rmtree(evidence(image, store))
+        shutil.rmtree(folder)
         raise
     return store.verified(image.sha256, image.file)
 
 
-def check(image: CloudImage, folder: Path, keyring: Path) -> None:
-    """Refuse an image that the signed list in `folder` does not vouch for.
+def require_listed(image: CloudImage, folder: Path, keyring: Path) -> None:
+    """Require that the signed checksums in `folder` list the image with the pinned hash.
 
-    Raises Failure saying which: no signature, a bad one, one by another key, not listed,
-    listed with another hash.
+    Raises Failure that tells apart: no signature, a bad one, one by another key, an image that
+    is not listed, one that is listed with another hash.
     """
     require_signature(image, folder, keyring)
     lines = (folder / CHECKSUMS).read_text(errors="replace").splitlines()
@@ -108,78 +137,75 @@ def check(image: CloudImage, folder: Path, keyring: Path) -> None:
     ]
     if not listed:
         raise Failure(
-            f"{image.file} is not listed in {image.address(CHECKSUMS)}",
-            remedy="pin a release that is, in locks/cloud-images.yaml",
+            f"{image.file} is not listed in {image.url(CHECKSUMS)}",
+            remedy="pin a release that lists it, in locks/cloud-images.yaml",
         )
     if listed != [image.sha256]:
         raise Failure(
-            f"{image.address(CHECKSUMS)} lists {', '.join(listed)} for {image.file}, where "
-            f"{image.sha256} is pinned",
-            remedy="the image was refused; see locks/cloud-images.yaml",
+            f"{image.url(CHECKSUMS)} lists {image.file} with the sha256 {', '.join(listed)}; "
+            f"the pinned one is {image.sha256}",
+            remedy="the image was rejected; compare with locks/cloud-images.yaml",
         )
 
 
 def require_signature(image: CloudImage, folder: Path, keyring: Path) -> None:
-    """Refuse a list that the pinned key did not sign (gpgv(1); GnuPG's doc/DETAILS)."""
+    """Require that the pinned key signed the checksums (gpgv(1); GnuPG's doc/DETAILS)."""
     if not keyring.is_file():
-        raise Failure(f"the keyring {keyring} is missing", remedy="name another in the pins")
+        raise Failure(
+            f"the keyring {keyring} is missing",
+            remedy="correct `keyring` in locks/cloud-images.yaml",
+        )
     argv = ["gpgv", "--status-fd", "1", "--keyring", str(keyring.absolute())]
     done = command.run([*argv, folder / SIGNATURE, folder / CHECKSUMS], check=False)
-    said = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("[GNUPG:] ")]
-    status = {words[0]: words[1:] for words in said}
-    address, remedy = image.address(SIGNATURE), "the image was refused; try another network"
+    rows = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("[GNUPG:] ")]
+    status = {words[0]: words[1:] for words in rows}
+    url, remedy = image.url(SIGNATURE), "the image was rejected; try again on another network"
     if "BADSIG" in status:
         raise Failure(
-            f"{address}: bad signature: {CHECKSUMS} is not what was signed", remedy=remedy
+            f"{url}: bad signature: {CHECKSUMS} was changed after it was signed", remedy=remedy
         )
-    if "ERRSIG" in status:
+    # ERRSIG begins with the key's id. VALIDSIG ends with the fingerprint of the primary key, and
+    # may begin with that of a subkey.
+    signers = status.get("VALIDSIG", [])[-1:] or status.get("ERRSIG", [])[:1]
+    if signers and signers != [image.signer]:
         raise Failure(
-            f"{address}: signed by another key, {status['ERRSIG'][0]}, not by {image.signer}",
-            remedy=remedy,
-        )
-    # The last word is the primary key's fingerprint; the first may be a subkey's.
-    signers = status.get("VALIDSIG", [])
-    if signers and signers[-1] != image.signer:
-        raise Failure(
-            f"{address}: signed by another key, {signers[-1]}, not by {image.signer}",
-            remedy=remedy,
+            f"{url}: signed by another key, {signers[0]}, not by {image.signer}", remedy=remedy
         )
     if done.returncode != 0 or not signers:
         raise Failure(
-            f"{address} is no valid signature",
+            f"{url} is not a valid signature",
             evidence=command.last_lines(done.stderr),
             remedy=remedy,
         )
 
 
-def vouched(image: CloudImage, keyring: Path, store: Store) -> bool:
-    """Whether list and signature in the store vouch for the image; altered ones do not."""
+def is_listed(image: CloudImage, keyring: Path, store: Store) -> bool:
+    """Whether the signed checksums in the store list the image; see `require_listed`."""
     try:
-        check(image, evidence(image, store), keyring)
+        require_listed(image, checksums_folder(image, store), keyring)
     except (Failure, OSError):
         return False
     return True
 
 
-def evidence(image: CloudImage, store: Store) -> Path:
-    """Where the signed list that vouches for an image is kept."""
+def checksums_folder(image: CloudImage, store: Store) -> Path:
+    """Where the signed checksums of an image are kept."""
     return store.root / "cloud-images" / image.sha256
 
 
-def fetch_evidence(image: CloudImage, keyring: Path, store: Store) -> None:
-    """Bring list and signature into the store, if they vouch for the image."""
-    with store.incoming() as folder:
+def fetch_checksums(image: CloudImage, keyring: Path, store: Store) -> None:
+    """Fetch the signed checksums; they are stored only if they list the image."""
+    target = checksums_folder(image, store)
+    with new_folder(target) as folder:
         for name in (CHECKSUMS, SIGNATURE):
             try:
-                download(image.address(name), folder / name, f"{name} of {image.file}")
+                download(image.url(name), folder / name, f"{name} of {image.file}")
             except Failure as failure:
-                raise Failure(
-                    failure.what,
-                    remedy="check the network; vendors remove dated releases after a while: "
-                    "then pin a newer one in locks/cloud-images.yaml",
-                ) from failure
-        check(image, folder, keyring)
-        target = evidence(image, store)
-        target.mkdir(parents=True, exist_ok=True)
-        for name in (CHECKSUMS, SIGNATURE):
-            (folder / name).replace(target / name)
+                failure.remedy = "check the network"
+                failure.add_remedy(
+                    "vendors remove old releases: if this one is gone, pin a newer one in "
+                    "locks/cloud-images.yaml"
+                )
+                raise
+        require_listed(image, folder, keyring)
+        shutil.rmtree(target, ignore_errors=True)

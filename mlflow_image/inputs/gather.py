@@ -1,8 +1,9 @@
-"""Which files a build needs, where from, by which hash; everything is in the store afterwards."""
+"""Which files a build needs, by hash, and fetching those that the store lacks."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,23 +13,28 @@ from mlflow_image.inputs import anaconda, apt, archive_keys, cloud_image, wheels
 from mlflow_image.inputs.anaconda import Decision, Installer
 from mlflow_image.inputs.cloud_image import CloudImage
 from mlflow_image.inputs.definition import DISK_MIB, Definition
+from mlflow_image.inputs.kind import Kind
 from mlflow_image.inputs.store import Store
 from mlflow_image.inputs.wheels import Wheel
-from mlflow_image.paths import HERE, cache
+from mlflow_image.paths import HERE, Checkout, cache
+from mlflow_image.progress import Step
+
+#: Resolves package names in the archive: see apt.Archive.resolve.
+Resolve = Callable[[list[str], Step], apt.Resolution]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that goes into an image and is not in the checkout."""
+    """Everything that an image is made of, apart from the files of the checkout."""
 
     definition: Definition
-    #: Which Python distribution, and why.
+    #: The Python distribution and why it was chosen.
     decision: Decision
-    #: The Python of the environment, as in the lock's name.
+    #: Version of the environment's Python, such as 3.10.
     python: str
-    #: Where the Python distribution comes from, unless the operating system brings it.
+    #: None when the operating system's own Python is used.
     installer: Installer | None
-    #: What the base is made of: apt packages, or the vendor's cloud image; one of the two.
+    #: The base is made of either apt packages or the vendor's cloud image; the other is None.
     packages: apt.Resolution | None
     cloud_image: CloudImage | None
     wheels: tuple[Wheel, ...]
@@ -45,27 +51,25 @@ class Inputs:
 
     @property
     def apt_packages(self) -> tuple[apt.Package, ...]:
-        """Every .deb of the base; none of a cloud image, which is taken as it is."""
+        """Every .deb of the base; empty for a cloud image, which is used unchanged."""
         return self.packages.packages if self.packages else ()
 
     @property
     def files(self) -> set[Path]:
-        """Where every input lies in the store."""
-        hashes = {package.sha256 for package in self.apt_packages}
-        hashes |= {wheel.sha256 for wheel in (*self.wheels, *self.tools)}
-        hashes |= {one.sha256 for one in (self.installer, self.cloud_image) if one}
-        return {self.store.path(sha256) for sha256 in hashes}
+        """The paths of all inputs in the store, whether or not they exist yet."""
+        return {self.store.path(item.sha256) for kind in kinds(self) for item in kind.items()}
 
 
 @dataclass(frozen=True)
 class Freshness:
-    """How inputs that change by themselves are looked at: the user's --offline, --refresh."""
+    """When the apt packages are resolved again: the options --offline and --refresh."""
 
     offline: bool = False
+    #: None: when the last resolution is older than apt.MAX_AGE_S.
     refresh: bool | None = None
 
     def wants_new(self, resolution: apt.Resolution | None) -> bool:
-        """Whether the list of apt packages is to be resolved again."""
+        """Whether to resolve again, given the last resolution."""
         if self.offline:
             return False
         if resolution is None or self.refresh is not None:
@@ -77,55 +81,68 @@ def open_store() -> Store:
     return Store(cache() / "store")
 
 
-def gather(definition: Definition, freshness: Freshness, mirror: str = "") -> Inputs:
-    """Name every input of a build; the lists are read or made, no file is fetched yet.
+def gather(
+    definition: Definition, freshness: Freshness, mirror: str = "", checkout: Checkout = HERE
+) -> Inputs:
+    """List every input of a build. Packages may be resolved, but no file is fetched yet.
 
-    Raises Failure when a list is missing and --offline forbids to make it.
+    mirror: a URL that replaces the archive's public hosts. checkout: has the lock files and the
+    recorded Python distribution.
+    Raises Failure when a list is missing and cannot be made, Refusal when --offline forbids it.
     """
     store = open_store()
-    image = pinned_image(definition)
-    packages = None if image else resolve(definition, freshness, store, mirror)
-    installer = anaconda.read_installer()
+    image = pinned_image(definition, checkout)
+
+    def ask_archive(names: list[str], step: Step) -> apt.Resolution:
+        sources = archive_keys.public_sources(definition.system)
+        return archive(definition, sources, store, mirror).resolve(names, step)
+
+    packages = None if image else resolve(definition, freshness, store, ask_archive)
+    installer = anaconda.read_installer(checkout)
     decision = anaconda.decide(
-        definition.python, installer, has=store.has, offline=freshness.offline
+        definition.python,
+        installer,
+        has=store.has,
+        offline=freshness.offline,
+        checkout=checkout,
     )
-    taken = installer if decision.choice == "anaconda" else None
+    with_anaconda = decision.choice == "anaconda"
     if definition.python == "auto":
-        progress.say(f"{decision}; --python decides it anew")
-    elif taken:
+        progress.say(f"{decision}; change it with --python")
+    elif with_anaconda:
         progress.say(str(decision))
-    if taken:
-        require_room(definition)
-    python = taken.python if taken else definition.system.python
-    locked = wheels.select(wheels.read_lock(wheels.lock_file(python)), definition.packages)
+    if with_anaconda:
+        require_disk_size(definition)
+    python = installer.python if with_anaconda else definition.system.python
+    locked = wheels.read_lock(wheels.lock_file(python, checkout))
     return Inputs(
         definition=definition,
         decision=decision,
         python=python,
-        installer=taken,
+        installer=installer if with_anaconda else None,
         packages=packages,
         cloud_image=image,
-        wheels=tuple(locked),
-        tools=tuple(wheels.read_lock(HERE.locks / "tools.txt")),
+        wheels=tuple(wheels.select(locked, definition.packages, checkout)),
+        tools=tuple(wheels.read_lock(wheels.tools_lock_file(checkout))),
         store=store,
     )
 
 
-def require_room(definition: Definition) -> None:
-    """Refuse a disk that is too small for Anaconda where `auto` became that just now."""
+def require_disk_size(definition: Definition) -> None:
+    """Refuse a disk that is too small for Anaconda; for `auto`, the definition cannot know it."""
     least = DISK_MIB["anaconda"]
     if isinstance(definition.disk_mib, int) and definition.disk_mib < least:
         raise Refusal(
             f"disk_mib: {definition.disk_mib} MiB is too small for Anaconda",
-            remedy=f"auto, at least {least}, or python.distribution: system",
+            remedy=f"set auto or at least {least}, or set python.distribution: system",
         )
 
 
 def needed_by(stale: set[str], inputs: Inputs, *, offline: bool = False) -> Inputs:
-    """The inputs that the named layers are made of, for `fetch`: the others need not be there.
+    """The inputs that building the stale layers needs; pass them to `fetch`.
 
-    The Python layer is made on this host with the base's packages; offline, and without them, it
-    can still be made in the guest.
+    stale: names of layers. The Python layer is made on this host, with the base's packages. When
+    --offline is set and they are missing, it can still be made in a VM: they are not required.
     """
     on_host = "python" in stale and not inputs.installer and not offline
     if "base" not in stale:
@@ -136,66 +153,48 @@ def needed_by(stale: set[str], inputs: Inputs, *, offline: bool = False) -> Inpu
     return inputs
 
 
+def kinds(inputs: Inputs, mirror: str = "") -> Iterator[Kind]:
+    """Every kind of input of a build. A new kind is one subclass of Kind and one line here."""
+    store = inputs.store
+    if image := inputs.cloud_image:
+        yield cloud_image.ImageFile(store, image, lambda: image_keyring(inputs, image, mirror))
+    if packages := inputs.packages:
+        yield apt.PackageFiles(
+            store,
+            packages,
+            lambda: archive(inputs.definition, packages.sources, store, mirror),
+        )
+    yield wheels.WheelFiles(store, (*inputs.wheels, *inputs.tools), inputs.python)
+    if inputs.installer:
+        yield anaconda.InstallerFile(store, inputs.installer)
+
+
 def fetch(inputs: Inputs, *, offline: bool, mirror: str = "") -> None:
-    """Bring every input that the store lacks; raises Failure naming what is missing offline."""
-    store, definition = inputs.store, inputs.definition
-    # Hashed again: an altered file is removed and fetched anew, or refused now and not later.
-    debs = [p for p in inputs.apt_packages if not intact(store, p.sha256, p.label)]
-    wanted = (*inputs.wheels, *inputs.tools)
-    files = [w for w in wanted if not intact(store, w.sha256, w.filename)]
-    installer = inputs.installer
-    if installer and intact(store, installer.sha256, installer.file):
-        installer = None
-    image = inputs.cloud_image
-    if image and cloud_image.has(image, store):
-        image = None
-    if not debs and not files and not installer and not image:
-        return
-    if offline:
-        names = [*(p.label for p in debs), *(w.filename for w in files)]
-        names += [installer.file] if installer else []
-        names += [image.file] if image else []
+    """Fetch every input that the store lacks.
+
+    Raises Refusal naming what is missing when `offline`, Failure when fetching fails.
+    """
+    lacking = [(kind, items) for kind in kinds(inputs, mirror) if (items := kind.missing())]
+    if offline and lacking:
+        names = [item.name for _, items in lacking for item in items]
         more = f" and {len(names) - 4} more" if len(names) > 4 else ""
         raise Refusal(
-            f"--offline, and the store lacks {', '.join(names[:4])}{more}",
-            remedy="run `invoke fetch` once with the same options, with a network",
+            f"--offline: the store lacks {', '.join(names[:4])}{more}",
+            remedy="run `invoke fetch` once with the same options and a network",
         )
-    if image:
-        with progress.step(f"Fetching {image.file}") as step:
-            keyring = image_keyring(inputs, image, mirror)
-            cloud_image.fetch(image, keyring, store, step.bytes_of)
-    if debs and inputs.packages:
-        size = progress.human_bytes(sum(p.size_bytes for p in debs))
-        with progress.step(f"Fetching {len(debs)} apt packages, {size}") as step:
-            archive(definition, inputs.packages.sources, store, mirror).fetch(
-                inputs.packages, store, step
-            )
-    if files:
-        size = progress.human_bytes(sum(w.size_bytes for w in files))
-        with progress.step(f"Fetching {len(files)} wheels, {size}") as step:
-            wheels.fetch(files, inputs.python, store, step)
-    if installer:
-        with progress.step(f"Fetching {installer.name}") as step:
-            store.fetch(installer.url, installer.sha256, installer.file, step.bytes_of)
+    for kind, items in lacking:
+        with progress.step(f"Fetching {kind.title(items)}") as step:
+            kind.fetch(step)
 
 
-def intact(store: Store, sha256: str, name: str) -> bool:
-    """`Store.intact`, with a word about a file that was there and is not what it was."""
-    there = store.has(sha256)
-    found = store.intact(sha256)
-    if there and not found:
-        progress.warn(f"the store's copy of {name} was altered, and has been removed")
-    return found
+def pinned_image(definition: Definition, checkout: Checkout = HERE) -> CloudImage | None:
+    """The cloud image of the definition; None when its base is made of packages.
 
-
-def pinned_image(definition: Definition) -> CloudImage | None:
-    """The cloud image that the definition asks for; None when it asks for packages.
-
-    Raises Failure when none is pinned: the definition refuses that before, with its line.
+    Raises Failure when none is pinned; reading the definition has refused that already.
     """
     if definition.base != "cloud-image":
         return None
-    if found := cloud_image.pinned(definition.os):
+    if found := cloud_image.pinned(definition.os, checkout):
         return found
     raise Failure(f"{definition.os} has no pinned cloud image", remedy="set base: packages")
 
@@ -207,38 +206,42 @@ def image_keyring(inputs: Inputs, image: CloudImage, mirror: str = "") -> Path:
 
 
 def resolution_file(definition: Definition) -> Path:
-    """Where the last list of apt packages for such a definition is kept."""
+    """Where the last resolution of the definition's apt packages is saved."""
     names = " ".join(sorted(definition.apt_packages))
     extra = f"-{hashlib.sha256(names.encode()).hexdigest()[:12]}" if names else ""
     return cache() / "apt" / f"{definition.os}{extra}.json"
 
 
 def resolve(
-    definition: Definition, freshness: Freshness, store: Store, mirror: str
+    definition: Definition, freshness: Freshness, store: Store, ask_archive: Resolve
 ) -> apt.Resolution:
-    """The list of apt packages: the last one, or a new one, with the difference said."""
+    """The definition's apt packages: the saved resolution, or a new one, which is saved.
+
+    Prints what changed. When the archive cannot be read, an older resolution is used with a
+    warning, unless --refresh is set.
+    Raises Refusal when --offline is set and none is saved; see also apt.Archive.resolve.
+    """
     file = resolution_file(definition)
     old = apt.load(file)
     names = apt.wanted(definition.system, definition.apt_packages)
     if old and not set(names) <= {package.name for package in old.packages}:
-        old = None  # made by another version of this product, with another list of names
+        old = None  # saved by another version of this program, for other packages
     if not freshness.wants_new(old):
         if old is None:
             raise Refusal(
-                f"--offline, and no list of apt packages for {definition.os} is in the cache",
-                remedy="run `invoke fetch` once with the same options, with a network",
+                f"--offline: the apt packages of {definition.os} have not been resolved yet",
+                remedy="run `invoke fetch` once with the same options and a network",
             )
         return old
     with store.locked(f"apt-{definition.os}"):
         try:
             with progress.step(f"Resolving the apt packages of {definition.os}") as step:
-                sources = archive_keys.public_sources(definition.system)
-                new = archive(definition, sources, store, mirror).resolve(names, step)
+                new = ask_archive(names, step)
         except Failure as failure:
             if old is None or freshness.refresh:
                 raise
             days = old.age_s / 86400
-            progress.warn(f"the apt packages stay those of {days:.0f} days ago: {failure.what}")
+            progress.warn(f"using the apt packages resolved {days:.0f} days ago: {failure.what}")
             return old
         if old and (changes := apt.difference(old, new)):
             progress.say(f"apt packages changed: {changes}")

@@ -1,7 +1,7 @@
-"""Python wheels as inputs: a lock file names one wheel and one sha256 for each package.
+"""Python wheels as inputs: a lock file names one wheel and its sha256 for each package.
 
-Locks are requirements files (`name==version --hash=sha256:... # file name, bytes`), so
-that pip and uv read them as well.
+Lock files are requirements files (`name==version --hash=sha256:... # file name, bytes`), which
+pip and uv can read too.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
 from mlflow_image import command
 from mlflow_image.errors import Failure
-from mlflow_image.files import hash_file
-from mlflow_image.inputs.store import Store
-from mlflow_image.paths import HERE
+from mlflow_image.files import hash_file, write
+from mlflow_image.inputs.kind import Item, Kind, total_size
+from mlflow_image.paths import HERE, Checkout
 from mlflow_image.progress import Step
 
-#: The newest glibc that every operating system we bake has (Ubuntu 22.04: 2.35).
+#: Minor version of the oldest glibc among our operating systems (2.35 in Ubuntu 22.04).
 GLIBC_MINOR = 35
 OLDEST_HOST_PYTHON = "3.10"
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(GLIBC_MINOR, 4, -1)]
@@ -35,7 +39,7 @@ LOCK_LINE = re.compile(
 
 @dataclass(frozen=True)
 class Wheel:
-    """One wheel: exactly this file."""
+    """One wheel file."""
 
     name: str
     version: str
@@ -45,80 +49,107 @@ class Wheel:
 
     @property
     def line(self) -> str:
-        """Its line of a lock file."""
+        """Its line in a lock file."""
         return (
             f"{self.name}=={self.version} --hash=sha256:{self.sha256}"
             f"  # {self.filename}, {self.size_bytes} bytes"
         )
 
 
-def lock_file(python: str) -> Path:
-    """The lock of the image's environment for a Python such as 3.10."""
-    return HERE.locks / f"image-{python}.txt"
+@dataclass(frozen=True)
+class WheelFiles(Kind):
+    """The wheels of a build as an input; pip downloads them with the host's settings."""
+
+    wheels: tuple[Wheel, ...]
+    #: Version of the guest's Python, such as 3.10.
+    python: str
+
+    def items(self) -> list[Item]:
+        return [Item(wheel.filename, wheel.sha256, wheel.size_bytes) for wheel in self.wheels]
+
+    def title(self, missing: list[Item]) -> str:
+        return f"{len(missing)} wheels, {total_size(missing)}"
+
+    def fetch(self, step: Step) -> None:
+        missing = [wheel for wheel in self.wheels if not self.store.has(wheel.sha256)]
+        if not missing:
+            return
+        with self.store.incoming() as folder:
+            requirements = folder / "requirements.txt"
+            requirements.write_text("".join(f"{wheel.line}\n" for wheel in missing))
+            pip_download(requirements, self.python, folder, step, len(missing), hashes=True)
+            for wheel in missing:
+                self.store.add(folder / wheel.filename, wheel.sha256, wheel.filename)
+
+
+def lock_file(python: str, checkout: Checkout = HERE) -> Path:
+    """The lock file of the image's environment for a Python version such as 3.10."""
+    return checkout.locks / f"image-{python}.txt"
+
+
+def tools_lock_file(checkout: Checkout = HERE) -> Path:
+    """The lock file of the provisioning steps' programs."""
+    return checkout.locks / "tools.txt"
 
 
 def read_lock(file: Path) -> list[Wheel]:
-    """The wheels of a lock file; raises Failure naming file, line and remedy."""
+    """The wheels of a lock file; raises Failure naming file and line."""
     if not file.is_file():
-        raise Failure(f"{file.name} is missing", remedy="`invoke lock` makes it")
+        raise Failure(f"{file.name} is missing", remedy="run `invoke lock` to create it")
     wheels = []
     for number, line in enumerate(file.read_text().splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        match = LOCK_LINE.match(line)
-        if not match:
+        wheel = parse_line(line)
+        if not wheel:
             raise Failure(
                 f"{file.name}:{number}: not a lock line: {line[:80]}",
-                remedy="locks are made by `invoke lock`, not by hand",
+                remedy="run `invoke lock` to create lock files; do not edit them by hand",
             )
-        wheels.append(
-            Wheel(
-                name=match["name"],
-                version=match["version"],
-                sha256=match["sha256"],
-                filename=match["filename"],
-                size_bytes=int(match["size"]),
-            )
-        )
+        wheels.append(wheel)
     return wheels
 
 
-def select(wheels: Iterable[Wheel], package_set: str) -> list[Wheel]:
-    """The wheels of a package set: `full` is all of them, `server` leaves some out."""
+def parse_line(line: str) -> Wheel | None:
+    """The wheel of a lock line; None when the line is malformed or contradicts itself."""
+    match = LOCK_LINE.match(line)
+    if not match:
+        return None
+    wheel = Wheel(
+        name=match["name"],
+        version=match["version"],
+        sha256=match["sha256"],
+        filename=match["filename"],
+        size_bytes=int(match["size"]),
+    )
+    try:
+        name, version, _, _ = parse_wheel_filename(wheel.filename)
+        same = (name, version) == (canonicalize_name(wheel.name), Version(wheel.version))
+    except (InvalidWheelFilename, InvalidVersion):
+        return None
+    return wheel if same else None
+
+
+def select(wheels: Iterable[Wheel], package_set: str, checkout: Checkout = HERE) -> list[Wheel]:
+    """The wheels of a package set: `full` is all of them, `server` omits some."""
     if package_set == "full":
         return list(wheels)
-    lines = (HERE.locks / "server-leaves-out.txt").read_text().splitlines()
+    lines = (checkout.locks / "server-leaves-out.txt").read_text().splitlines()
     left_out = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
     return [wheel for wheel in wheels if wheel.name not in left_out]
-
-
-def fetch(wheels: Iterable[Wheel], python: str, store: Store, step: Step) -> None:
-    """Bring the wheels into the store; pip downloads them from wherever the host's pip does.
-
-    Raises Failure when one cannot be had or has another hash than the lock says.
-    """
-    missing = [wheel for wheel in wheels if not store.intact(wheel.sha256)]
-    if not missing:
-        return
-    with store.incoming() as folder:
-        requirements = folder / "requirements.txt"
-        requirements.write_text("".join(f"{wheel.line}\n" for wheel in missing))
-        pip_download(requirements, python, folder, step, len(missing), hashes=True)
-        for wheel in missing:
-            store.add(folder / wheel.filename, wheel.sha256, wheel.filename)
 
 
 def pip_download(
     requirements: Path, python: str, folder: Path, step: Step, count: int, *, hashes: bool
 ) -> None:
-    """`pip download` of exactly the named wheels for the guest's Python and platform."""
-    begun = 0
+    """Run `pip download` for the guest's Python and platform, without dependencies."""
+    started = 0
 
     def on_line(line: str) -> None:
-        nonlocal begun
+        nonlocal started
         if line.startswith("Collecting "):
-            begun += 1
-            step.update(f"{begun} of {count}: {line.split()[1]}")
+            started += 1
+            step.update(f"{started} of {count}: {line.split()[1]}")
 
     command.stream(
         [
@@ -130,16 +161,16 @@ def pip_download(
             *("--dest", folder, "--requirement", requirements),
         ],
         on_line,
-        remedy="check the network and pip's settings (`pip config list`); once fetched, "
-        "`--offline` needs neither",
+        remedy="check the network and pip's settings (`pip config list`); once everything is "
+        "fetched, --offline needs neither",
     )
 
 
 def lock(source: Path, python: str, target: Path, step: Step) -> None:
-    """Resolve a requirements file for a guest with this Python, and write the lock.
+    """Resolve the requirements file `source` for a guest with this Python; write the lock file.
 
-    source: names and versions as one writes them. The wheels chosen are downloaded to
-    learn the one file and hash that the guest's platform takes.
+    The wheels are downloaded, to learn which file and hash pip chooses for the guest's platform.
+    Raises Failure when a package has no such wheel.
     """
     step.update("resolving")
     resolved = command.run(
@@ -150,7 +181,8 @@ def lock(source: Path, python: str, target: Path, step: Step) -> None:
         ],
         env=uv_environment(),
     ).stdout
-    pins = [line.split()[0] for line in resolved.splitlines() if "==" in line]
+    lines = [line for line in resolved.splitlines() if line and not line.startswith(("#", "-"))]
+    pins = [str(Requirement(line)) for line in lines]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         requirements = folder / "requirements.txt"
@@ -158,16 +190,17 @@ def lock(source: Path, python: str, target: Path, step: Step) -> None:
         pip_download(requirements, python, folder, step, len(pins), hashes=False)
         wheels = [wheel_of(file) for file in folder.glob("*.whl")]
         if len(wheels) != len(pins):
-            raise Failure(f"{len(pins)} packages were resolved, {len(wheels)} wheels came")
+            raise Failure(
+                f"{source.name}: {len(pins)} packages were resolved for Python {python}, but "
+                f"{len(wheels)} wheels were downloaded"
+            )
         lines = [wheel.line for wheel in sorted(wheels, key=lambda wheel: wheel.name)]
         header = f"# Made by `invoke lock` from {source.name}, for Python {python} on x86-64."
-        beside = target.with_suffix(".new")
-        beside.write_text("\n".join([header, *lines]) + "\n")
-        beside.replace(target)
+        write(target, "\n".join([header, *lines]) + "\n")
 
 
 def lock_host(project: Path, target: Path) -> None:
-    """Resolve the host's own environment, for every Python and with all hashes, and write it."""
+    """Resolve the host's environment for every supported Python, and write it with all hashes."""
     resolved = command.run(
         [
             *("uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--universal"),
@@ -177,19 +210,18 @@ def lock_host(project: Path, target: Path) -> None:
         env=uv_environment(),
     ).stdout
     header = (
-        f"# Made by `invoke lock` from {project.name}: what .venv holds, Python 3.10 to 3.13.\n"
+        f"# Made by `invoke lock` from {project.name}: the packages of .venv, for Python 3.10 to "
+        "3.13.\n"
     )
-    beside = target.with_suffix(".new")
-    beside.write_text(header + resolved)
-    beside.replace(target)
+    write(target, header + resolved)
 
 
 def wheel_of(file: Path) -> Wheel:
-    """What a downloaded wheel is, from its name (PEP 427) and bytes; the name normalised."""
-    name, version = file.name.split("-")[:2]
+    """The lock entry of a downloaded wheel. Raises InvalidWheelFilename."""
+    name, version, _, _ = parse_wheel_filename(file.name)
     return Wheel(
-        name=re.sub(r"[-_.]+", "-", name).lower(),
-        version=version,
+        name=name,
+        version=str(version),
         sha256=hash_file(file),
         filename=file.name,
         size_bytes=file.stat().st_size,
@@ -197,10 +229,10 @@ def wheel_of(file: Path) -> Wheel:
 
 
 def uv_environment() -> dict[str, str]:
-    """pip's settings of this host in uv's words: uv reads neither pip.conf nor PIP_*."""
+    """The host's pip settings as uv's variables; uv reads neither pip.conf nor PIP_*."""
     listed = command.run([sys.executable, "-m", "pip", "config", "list"], check=False).stdout
     settings: dict[str, str] = {}
-    for line in sorted(listed.splitlines()):  # ":env:" sorts first; files must not override it
+    for line in sorted(listed.splitlines()):  # ":env:" sorts first, and overrides the files
         key, _, value = line.partition("=")
         settings.setdefault(key.split(".", 1)[-1], value.strip("'\""))
     names = {

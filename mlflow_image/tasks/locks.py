@@ -1,4 +1,4 @@
-"""Task that pins: lock."""
+"""The task that pins the Python packages: lock."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mlflow_image.tasks.task import task
 
 @task()
 def lock(context: Context) -> None:
-    """Resolve all wheels anew and pin them by hash.
+    """Resolve the Python packages again and pin them by hash.
 
-    For every Python that an image can have; needs a network.
+    This is done for every Python version that an image can have, and needs a network.
 
-    What `python.distribution: auto` had decided is forgotten and decided anew.
+    The recorded decision for `python.distribution: auto` is removed; the next build decides again.
     """
     anaconda.forget()
     pythons = sorted(
@@ -26,8 +26,8 @@ def lock(context: Context) -> None:
     for python in pythons:
         with progress.step(f"Locking the image's wheels for Python {python}") as step:
             wheels.lock(HERE.locks / "image.in", python, wheels.lock_file(python), step)
-    with progress.step("Locking the tools of the provisioning steps") as step:
-        wheels.lock(HERE.locks / "tools.in", pythons[0], HERE.locks / "tools.txt", step)
-    with progress.step("Locking the host's own environment"):
+    with progress.step("Locking the programs of the provisioning steps") as step:
+        wheels.lock(HERE.locks / "tools.in", pythons[0], wheels.tools_lock_file(), step)
+    with progress.step("Locking the host's environment"):
         wheels.lock_host(HERE.root / "pyproject.toml", HERE.locks / "host.txt")
-    progress.say("look at `git diff locks/`, build, and commit what works")
+    progress.say("review `git diff locks/`, build an image, and commit the lock files if it works")

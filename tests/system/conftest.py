@@ -128,7 +128,7 @@ def tasks() -> Iterator[Tasks]:
 @contextlib.contextmanager
 def kept_as_they_are() -> Iterator[None]:
     """Restore the user's latest image and recorded decisions afterwards."""
-    latest, decided = CHECKOUT / "dist" / "latest", anaconda.RECORD
+    latest, decided = CHECKOUT / "dist" / "latest", anaconda.record_file()
     link = latest.readlink() if latest.is_symlink() else None
     decision = decided.read_bytes() if decided.is_file() else None
     yield

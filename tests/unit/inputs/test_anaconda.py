@@ -1,10 +1,11 @@
-"""Which Python distribution is taken, when that changes, and Anaconda's way into the image."""
+"""anaconda: which Python distribution is chosen, when that changes, how Anaconda is installed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from mlflow_image import paths
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.inputs import anaconda
-from mlflow_image.inputs.anaconda import Installer
+from mlflow_image.inputs.anaconda import Installer, InstallerFile
 from mlflow_image.inputs.store import Store
+from mlflow_image.paths import HERE, Checkout
+from mlflow_image.progress import Step
 from tests.standins import anaconda_installer
 from tests.unit.conftest import Served
 
@@ -26,7 +28,7 @@ PINNED = anaconda.read_installer()
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def unasked(url: str) -> str:
+def not_called(url: str) -> str:
     raise AssertionError(f"the network was asked for {url}")
 
 
@@ -38,15 +40,9 @@ def holding(sha256: str) -> bool:
     return sha256 == PINNED.sha256
 
 
-@pytest.fixture
-def record(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "python-distribution.json"
-
-
-def decide(asked: str, record: Path, **others: Any) -> anaconda.Decision:
-    return anaconda.decide(
-        asked, PINNED, **{"has": lacking, "why_no_answer": unasked, "record": record, **others}
-    )
+def decide(requested: str, checkout: Checkout, **others: Any) -> anaconda.Decision:
+    defaults = {"has": lacking, "why_unavailable": not_called, "checkout": checkout}
+    return anaconda.decide(requested, PINNED, **{**defaults, **others})
 
 
 def test_the_pin_is_complete_and_its_wheels_are_locked() -> None:
@@ -54,77 +50,86 @@ def test_the_pin_is_complete_and_its_wheels_are_locked() -> None:
     assert PINNED.url.endswith("/" + PINNED.file)
     assert PINNED.version in PINNED.file
     assert 1e9 < PINNED.size_bytes < 1.2e9
-    assert (paths.HERE.locks / f"image-{PINNED.python}.txt").is_file()
+    assert (HERE.locks / f"image-{PINNED.python}.txt").is_file()
     assert PINNED.host == "repo.anaconda.com"
 
 
-def test_auto_takes_an_installer_that_is_in_the_store_without_asking_the_network(
-    record: Path,
+def test_auto_chooses_an_installer_in_the_store_without_asking_the_network(
+    own_checkout: Checkout,
 ) -> None:
-    decision = decide("auto", record, has=holding)
+    decision = decide("auto", own_checkout, has=holding)
     assert (decision.choice, decision.reason) == (
         "anaconda",
-        "Anaconda 2025.06-0 is in the store",
+        f"{PINNED.name} is in the store",
     )
 
 
-def test_auto_takes_anaconda_when_its_host_answers_and_says_size_and_terms(record: Path) -> None:
-    decision = decide("auto", record, why_no_answer=lambda url: "")
+def test_auto_chooses_anaconda_when_its_host_answers_and_shows_size_and_terms(
+    own_checkout: Checkout,
+) -> None:
+    decision = decide("auto", own_checkout, why_unavailable=lambda url: "")
     assert decision.choice == "anaconda"
-    assert "about 1.1 GB" in str(decision) or "about 1.0 GB" in str(decision)
+    assert re.search(r"about 1\.\d GB to download", str(decision))
     assert "more than 200 people need a paid licence" in str(decision)
 
 
-def test_auto_takes_the_systems_python_when_the_host_does_not_answer(record: Path) -> None:
-    decision = decide("auto", record, why_no_answer=lambda url: "does not answer within 4 s")
+def test_auto_chooses_the_system_s_python_when_the_host_does_not_answer(
+    own_checkout: Checkout,
+) -> None:
+    decision = decide(
+        "auto", own_checkout, why_unavailable=lambda url: "does not answer within 4 s"
+    )
     assert decision.choice == "system"
     assert "repo.anaconda.com does not answer within 4 s" in decision.reason
     assert (decision.size_bytes, decision.terms) == (0, "")
 
 
-def test_offline_auto_asks_no_network(record: Path) -> None:
-    assert decide("auto", record, offline=True).choice == "system"
+def test_offline_auto_does_not_use_the_network(own_checkout: Checkout) -> None:
+    assert decide("auto", own_checkout, offline=True).choice == "system"
 
 
-def test_auto_is_decided_once(record: Path) -> None:
-    first = decide("auto", record, why_no_answer=lambda url: "cannot be reached")
-    assert decide("auto", record, has=holding) == first
-    document = json.loads(record.read_text())
+def test_auto_is_decided_once(own_checkout: Checkout) -> None:
+    first = decide("auto", own_checkout, why_unavailable=lambda url: "cannot be reached")
+    assert decide("auto", own_checkout, has=holding) == first
+    document = json.loads(anaconda.record_file(own_checkout).read_text())
     assert document["choice"] == "system"
     assert document["schema_version"] == 1
 
 
-def test_an_explicit_choice_changes_the_record_and_auto_keeps_to_it(record: Path) -> None:
-    decide("auto", record, why_no_answer=lambda url: "cannot be reached")
-    assert decide("anaconda", record).choice == "anaconda"
-    assert decide("auto", record).choice == "anaconda"
-    assert decide("system", record).choice == "system"
-    assert decide("auto", record, has=holding).choice == "system"
+def test_an_explicit_choice_changes_the_record_and_auto_follows_it(own_checkout: Checkout) -> None:
+    decide("auto", own_checkout, why_unavailable=lambda url: "cannot be reached")
+    assert decide("anaconda", own_checkout).choice == "anaconda"
+    assert decide("auto", own_checkout).choice == "anaconda"
+    assert decide("system", own_checkout).choice == "system"
+    assert decide("auto", own_checkout, has=holding).choice == "system"
 
 
-def test_after_forgetting_auto_decides_anew(record: Path) -> None:
-    decide("auto", record, why_no_answer=lambda url: "cannot be reached")
-    anaconda.forget(record)
-    assert decide("auto", record, has=holding).choice == "anaconda"
+def test_auto_decides_again_after_the_record_was_removed(own_checkout: Checkout) -> None:
+    decide("auto", own_checkout, why_unavailable=lambda url: "cannot be reached")
+    anaconda.forget(own_checkout)
+    assert decide("auto", own_checkout, has=holding).choice == "anaconda"
 
 
-def test_a_damaged_record_is_told_with_its_remedy(record: Path) -> None:
+def test_a_damaged_record_is_reported_with_a_remedy(own_checkout: Checkout) -> None:
+    record = anaconda.record_file(own_checkout)
     record.parent.mkdir()
     for text in ("{", "[]", "{}", '{"schema_version": 1, "choice": "system"}'):
         record.write_text(text)
         with pytest.raises(Failure, match="damaged") as failure:
-            decide("auto", record)
-        assert "remove it" in failure.value.remedy
+            decide("auto", own_checkout)
+        assert f"remove {record}" in failure.value.remedy
 
 
-def test_an_unknown_distribution_is_refused(record: Path) -> None:
+def test_an_unknown_distribution_is_refused(own_checkout: Checkout) -> None:
     with pytest.raises(Refusal, match="miniconda"):
-        decide("miniconda", record)
+        decide("miniconda", own_checkout)
 
 
 def test_other_pins_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "installers.yaml"
-    text = anaconda.INSTALLERS.read_text().replace("repo.anaconda.com", "mirror.example")
+    text = (
+        (HERE.locks / "installers.yaml").read_text().replace("repo.anaconda.com", "mirror.example")
+    )
     other.write_text(text)
     monkeypatch.setenv("MLFLOW_IMAGE_INSTALLERS", str(other))
     assert anaconda.read_installer().host == "mirror.example"
@@ -133,10 +138,18 @@ def test_other_pins_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         anaconda.read_installer()
 
 
-def test_a_host_that_refuses_or_lacks_the_file_is_told_so(served: Served) -> None:
-    # The server of these tests knows GET only, as a proxy that forbids HEAD.
+def test_the_pins_are_those_of_the_checkout(tmp_path: Path) -> None:
+    (tmp_path / "locks").mkdir()
+    text = (HERE.locks / "installers.yaml").read_text()
+    (tmp_path / "locks" / "installers.yaml").write_text(text.replace("repo.", "mirror."))
+    assert anaconda.read_installer(Checkout(tmp_path)).host == "mirror.anaconda.com"
+
+
+def test_a_host_that_refuses_or_cannot_be_reached_is_reported(served: Served) -> None:
+    # This server answers GET only, like a proxy that forbids HEAD.
     assert anaconda.why_not_fetched(f"{served.address}/x") == "answers with status 501"
-    assert "cannot be reached" in anaconda.why_not_fetched("http://127.0.0.1:9/x")
+    why = anaconda.why_not_fetched("http://127.0.0.1:9/x")
+    assert why == "cannot be reached: Connection refused"
 
 
 def pinned_to(file: Path, url: str) -> Installer:
@@ -153,27 +166,30 @@ def pinned_to(file: Path, url: str) -> Installer:
     )
 
 
-def test_a_truncated_and_a_wrong_installer_never_reach_the_store(
-    served: Served, store: Store, tmp_path: Path
+def test_a_truncated_or_wrong_installer_is_never_stored(
+    served: Served, store: Store, tmp_path: Path, step: Step
 ) -> None:
     file = anaconda_installer.make(tmp_path)
     pin = pinned_to(file, f"{served.address}/{file.name}")
+    kind = InstallerFile(store, pin)
     served.files[f"/{file.name}"] = file.read_bytes()
     served.cut_short.add(f"/{file.name}")
     with pytest.raises(Failure, match=file.name):
-        store.fetch(pin.url, pin.sha256, pin.file)
+        kind.fetch(step)
     served.cut_short.clear()
     served.files[f"/{file.name}"] = file.read_bytes()[:-1] + b"?"
     with pytest.raises(Failure, match="wrong sha256"):
-        store.fetch(pin.url, pin.sha256, pin.file)
-    assert not store.has(pin.sha256)
+        kind.fetch(step)
+    assert [item.name for item in kind.missing()] == [file.name]
     served.files[f"/{file.name}"] = file.read_bytes()
-    assert store.fetch(pin.url, pin.sha256, pin.file).read_bytes() == file.read_bytes()
+    kind.fetch(step)
+    assert kind.missing() == []
+    assert store.path(pin.sha256).read_bytes() == file.read_bytes()
 
 
 @pytest.fixture
 def install(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs scripts/guest/anaconda.sh on a stand-in: install(variant, python="3.X")."""
+    """Runs scripts/guest/anaconda.sh with a stand-in: install(variant, python="3.X")."""
 
     def run(variant: str, python: str = PYTHON) -> subprocess.CompletedProcess[str]:
         interpreter = Path(sys.base_prefix) / "bin" / "python3"
@@ -181,7 +197,7 @@ def install(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         (tmp_path / "payload").mkdir(exist_ok=True)
         shutil.copy(file, tmp_path / "payload" / anaconda.NAME_ON_DISC)
         return subprocess.run(
-            ["bash", paths.HERE.guest_scripts / "anaconda.sh"],
+            ["bash", HERE.guest_scripts / "anaconda.sh"],
             env={
                 "PATH": os.environ["PATH"],
                 "HOME": str(tmp_path / "home"),
@@ -200,16 +216,16 @@ def install(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.mark.budget(10)
-def test_the_environment_comes_from_the_installers_own_packages(
+def test_the_environment_is_made_from_the_installer_s_own_packages(
     install: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     done = install("sound")
     assert done.returncode == 0, done.stderr
     python = tmp_path / "environment" / "bin" / "python"
-    said = subprocess.run(
+    printed = subprocess.run(
         [python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=True
     )
-    assert said.stdout.strip() == str(tmp_path / "environment")
+    assert printed.stdout.strip() == str(tmp_path / "environment")
     assert (tmp_path / "anaconda3" / "bin" / "conda").is_file()
     assert not (tmp_path / "home").exists()
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("tmp.")) == []
@@ -233,7 +249,7 @@ def test_a_truncated_installer_fails_the_step(
     assert not (tmp_path / "environment").exists()
 
 
-def test_a_python_that_the_installer_does_not_carry_fails_the_step(
+def test_a_python_that_the_installer_does_not_contain_fails_the_step(
     install: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     done = install("sound", python="3.6")
@@ -242,7 +258,7 @@ def test_a_python_that_the_installer_does_not_carry_fails_the_step(
     assert not (tmp_path / "environment").exists()
 
 
-def test_an_installer_does_not_overwrite_what_is_there(
+def test_an_installer_does_not_overwrite_an_existing_folder(
     install: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "anaconda3").mkdir()

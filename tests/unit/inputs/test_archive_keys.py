@@ -1,4 +1,4 @@
-"""archive_trust: public sources without the host's traces, keys from a pinned package."""
+"""archive_keys: public sources without paths of the host, keys from a pinned package."""
 
 from __future__ import annotations
 
@@ -40,19 +40,18 @@ exit 25""",
     )
 
 
-def test_a_suite_that_mmdebstrap_does_not_know_is_named(program: Program) -> None:
+def test_a_suite_that_mmdebstrap_does_not_know_is_reported(program: Program) -> None:
     program("mmdebstrap", "echo 'E: unknown suite' >&2; exit 25")
-    with pytest.raises(Failure, match="did not name the sources of jammy") as caught:
+    with pytest.raises(Failure, match="does not name the apt sources of jammy") as caught:
         archive_keys.public_sources(SYSTEM)
     assert caught.value.evidence == "E: unknown suite"
 
 
 @pytest.fixture
-def keyrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty /usr/share/keyrings."""
+def keyrings(tmp_path: Path) -> Path:
+    """An empty folder in place of /usr/share/keyrings."""
     folder = tmp_path / "keyrings"
     folder.mkdir()
-    monkeypatch.setattr(archive_keys, "HOST_KEYRINGS", folder)
     return folder
 
 
@@ -61,7 +60,7 @@ def pinned(tmp_path: Path, served: Served) -> OperatingSystem:
     """A system whose keyring package is on the loopback server, pinned by its hash."""
     tree = tmp_path / "tree"
     (tree / "DEBIAN").mkdir(parents=True)
-    (tree / "DEBIAN").chmod(0o755)  # dpkg-deb insists, whatever the umask
+    (tree / "DEBIAN").chmod(0o755)  # dpkg-deb requires this, whatever the umask is
     (tree / "DEBIAN" / "control").write_text(
         "Package: k\nVersion: 1\nArchitecture: all\nMaintainer: x <x@y.z>\nDescription: keys\n"
     )
@@ -74,27 +73,27 @@ def pinned(tmp_path: Path, served: Served) -> OperatingSystem:
     return replace(SYSTEM, keyring=replace(SYSTEM.keyring, deb_sha256=hash_file(deb)))
 
 
-def test_the_host_s_own_keyring_comes_first(keyrings: Path, store: Store) -> None:
+def test_the_host_s_own_keyring_is_preferred(keyrings: Path, store: Store) -> None:
     own = keyrings / "ubuntu-archive-keyring.gpg"
     own.touch()
-    assert archive_keys.keyring(SYSTEM, SOURCES, "", store) == own
+    assert archive_keys.keyring(SYSTEM, SOURCES, "", store, keyrings) == own
 
 
-def test_a_missing_keyring_comes_out_of_the_pinned_package(
+def test_a_missing_keyring_is_taken_from_the_pinned_package(
     keyrings: Path, pinned: OperatingSystem, store: Store, served: Served
 ) -> None:
     mirror = f"{served.address}/ubuntu/"
     for _ in range(2):
-        found = archive_keys.keyring(pinned, SOURCES, mirror, store)
+        found = archive_keys.keyring(pinned, SOURCES, mirror, store, keyrings)
         assert found.read_text() == "the archive's keys"
     assert served.asked == [f"/ubuntu/{DEB_PATH}"], "the second time it is in the store"
 
 
-def test_without_a_mirror_it_comes_from_the_public_archive(
+def test_without_a_mirror_the_package_comes_from_the_public_archive(
     keyrings: Path, pinned: OperatingSystem, store: Store, served: Served
 ) -> None:
     sources = (f"deb {served.address}/ubuntu jammy main",)
-    found = archive_keys.keyring(pinned, sources, "", store)
+    found = archive_keys.keyring(pinned, sources, "", store, keyrings)
     assert found.read_text() == "the archive's keys"
 
 
@@ -103,30 +102,32 @@ def test_another_package_than_the_pinned_one_is_refused(
 ) -> None:
     served.files[f"/ubuntu/{DEB_PATH}"] = b"someone else's keys"
     with pytest.raises(Failure, match=r"ubuntu-keyring_.*\.deb has the wrong sha256"):
-        archive_keys.keyring(pinned, SOURCES, f"{served.address}/ubuntu", store)
+        archive_keys.keyring(pinned, SOURCES, f"{served.address}/ubuntu", store, keyrings)
 
 
-def test_a_keyring_that_only_the_host_can_have_is_asked_for(keyrings: Path, store: Store) -> None:
+def test_a_missing_keyring_without_a_pinned_package_is_reported(
+    keyrings: Path, store: Store
+) -> None:
     with pytest.raises(Failure, match=r"debian-archive-keyring\.gpg is missing") as caught:
-        archive_keys.keyring(OPERATING_SYSTEMS["debian-12"], SOURCES, "", store)
+        archive_keys.keyring(OPERATING_SYSTEMS["debian-12"], SOURCES, "", store, keyrings)
     assert "apt install debian-archive-keyring" in caught.value.remedy
 
 
-def test_the_key_of_cloud_images_comes_out_of_the_same_package(
+def test_the_key_of_cloud_images_is_taken_from_the_same_package(
     keyrings: Path, pinned: OperatingSystem, store: Store, served: Served
 ) -> None:
     other = SYSTEM.keyring.path
     pinned = replace(pinned, keyring=replace(pinned.keyring, path="usr/share/another.gpg"))
     mirror = f"{served.address}/ubuntu"
-    found = archive_keys.vendor_keyring(pinned, other, mirror, store)
+    found = archive_keys.vendor_keyring(pinned, other, mirror, store, keyrings)
     assert found.read_text() == "the archive's keys"
 
 
-def test_the_host_s_own_key_of_cloud_images_comes_first(keyrings: Path, store: Store) -> None:
+def test_the_host_s_own_key_of_cloud_images_is_preferred(keyrings: Path, store: Store) -> None:
     own = keyrings / "ubuntu-cloudimage-keyring.gpg"
     own.touch()
     path = "usr/share/keyrings/ubuntu-cloudimage-keyring.gpg"
-    assert archive_keys.vendor_keyring(SYSTEM, path, "", store) == own
+    assert archive_keys.vendor_keyring(SYSTEM, path, "", store, keyrings) == own
 
 
 def test_a_keyring_may_be_any_file_of_this_machine(tmp_path: Path, store: Store) -> None:
