@@ -1,1 +1,1 @@
-"""What goes into an image: the definition, and files that are known by their sha256."""
+"""The inputs of an image: its definition, and files identified by their sha256."""

@@ -1,4 +1,4 @@
-"""The image definition: what is baked, typed, with every fault of the file at once."""
+"""The image definition (image.yaml): typed, with all faults of the file reported at once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from typing import Any
 from mlflow_image.errors import Refusal, Refusals
 from mlflow_image.inputs import cloud_image
 from mlflow_image.inputs.operating_systems import OPERATING_SYSTEMS, OperatingSystem
-from mlflow_image.paths import HERE
-from mlflow_settings.document import Document, Faults, load
+from mlflow_image.paths import HERE, Checkout
+from mlflow_settings.document import Document, Fault, Faults, load
 
-DEFAULT_FILE = HERE.root / "image.yaml"
 SCHEMA_FILE = Path(__file__).with_name("definition.schema.json")
 
-#: What `auto` means, by Python distribution: Anaconda's own files take some 7 GB.
+#: Disk size for `auto`, by Python distribution; Anaconda's files take about 7 GB.
 DISK_MIB = {"system": 4096, "anaconda": 12288}
 
 
 @dataclass(frozen=True)
 class Definition:
-    """What the person who builds decided."""
+    """The content of image.yaml; the defaults are those of the file."""
 
     name: str = "mlflow"
     os: str = "ubuntu-22.04"
@@ -37,11 +36,11 @@ class Definition:
         return OPERATING_SYSTEMS[self.os]
 
     def disk_size_mib(self, distribution: str) -> int:
-        """The disk's size once the Python distribution is known."""
+        """The disk's size for a Python distribution, `system` or `anaconda`."""
         return DISK_MIB[distribution] if isinstance(self.disk_mib, str) else self.disk_mib
 
     def as_data(self) -> dict[str, Any]:
-        """The same as one would write it in image.yaml."""
+        """The definition in the form of image.yaml."""
         return {
             "name": self.name,
             "os": self.os,
@@ -54,31 +53,37 @@ class Definition:
 
 
 def read(
-    file: Path | None = None, *, os: str = "", python: str = "", packages: str = ""
+    file: Path | None = None,
+    *,
+    os: str = "",
+    python: str = "",
+    packages: str = "",
+    checkout: Checkout = HERE,
 ) -> Definition:
-    """The definition in `file` (default: image.yaml), with what the command line overrides.
+    """The definition in `file` (default: the checkout's image.yaml), with overrides applied.
 
+    os, python, packages: values of the command line, which override the file's.
     Raises Refusals with one line per fault: file, line, path, value, remedy.
     """
-    file = file or DEFAULT_FILE
-    overrides, unknown = overridden(os=os, python=python, packages=packages)
+    file = file or checkout.root / "image.yaml"
+    overrides, unknown = check_overrides(os=os, python=python, packages=packages)
     text = read_text(file)
     try:
         document = load(text, file.name)
-        if document.data is None:  # nothing but comments: the defaults
+        if document.data is None:  # only comments: the defaults
             document = replace(document, data={})
         faults = document.check(schema())
         data = {**document.data, **overrides} if isinstance(document.data, dict) else {}
         wrong = {fault.path[0] for fault in faults if fault.path}
-        sound = {key: value for key, value in data.items() if key not in wrong}
-        faults += impossible(document, sound)
+        valid = {key: value for key, value in data.items() if key not in wrong}
+        faults += contradictions(document, valid, checkout)
     except Faults as unreadable:
         faults = unreadable.faults
     if faults:
         found = [*unknown, *(str(fault) for fault in Faults(faults).faults)]
         raise Refusals(f"{file} is not a valid image definition:", found)
     if unknown:
-        raise Refusals("the command line names what is not there:", unknown)
+        raise Refusals("unknown values on the command line:", unknown)
     distribution = data.get("python", {}).get("distribution", Definition.python)
     packages_added = tuple(data.get("apt_packages", ()))
     return Definition(**{**data, "python": distribution, "apt_packages": packages_added})
@@ -92,12 +97,12 @@ def read_text(file: Path) -> str:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise Refusal(
             f"the image definition {file} cannot be read: {why}",
-            remedy="name an existing file with --definition, or leave it out for image.yaml",
+            remedy="pass an existing file to --definition, or omit it to use image.yaml",
         ) from error
 
 
-def overridden(*, os: str, python: str, packages: str) -> tuple[dict[str, Any], list[str]]:
-    """What the command line overrides, as image.yaml would say it, and what it names in vain."""
+def check_overrides(*, os: str, python: str, packages: str) -> tuple[dict[str, Any], list[str]]:
+    """The command line's overrides in the form of image.yaml, and one line per unknown value."""
     known = schema()["properties"]
     distributions = known["python"]["properties"]["distribution"]["enum"]
     faults = [
@@ -115,12 +120,12 @@ def overridden(*, os: str, python: str, packages: str) -> tuple[dict[str, Any], 
     return {key: value for key, value in found.items() if value}, []
 
 
-def impossible(document: Document, data: dict[str, Any]) -> list[Any]:
-    """Combinations that each key alone does not show to be wrong."""
+def contradictions(document: Document, data: dict[str, Any], checkout: Checkout) -> list[Fault]:
+    """Faults of keys that are valid by themselves but do not work together."""
     faults = []
     os = data.get("os", Definition.os)
     if data.get("base") == "cloud-image":
-        if cloud_image.pinned(os) is None:
+        if cloud_image.pinned(os, checkout) is None:
             faults.append(
                 document.fault(
                     ("base",), f"{os} has no pinned cloud image", remedy="set base: packages"
@@ -130,7 +135,7 @@ def impossible(document: Document, data: dict[str, Any]) -> list[Any]:
             faults.append(
                 document.fault(
                     ("apt_packages",),
-                    "a cloud image is taken as it is: no package can be added to it",
+                    "no packages can be added to a cloud image",
                     remedy="set base: packages, or leave apt_packages empty",
                 )
             )
@@ -141,7 +146,8 @@ def impossible(document: Document, data: dict[str, Any]) -> list[Any]:
             document.fault(
                 ("disk_mib",),
                 f"{disk_mib} MiB is too small for Anaconda",
-                remedy=f"auto, at least {DISK_MIB['anaconda']}, or python.distribution: system",
+                remedy=f"set auto or at least {DISK_MIB['anaconda']}, or set "
+                "python.distribution: system",
             )
         )
     return faults

@@ -1,4 +1,4 @@
-"""The operating systems that an image can be made of: rows of data, one a system."""
+"""The operating systems that an image can contain, one row of data for each."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from datetime import date
 
 @dataclass(frozen=True)
 class Keyring:
-    """The archive's signing keys: a package of the host, or one .deb pinned by its hash."""
+    """The archive's signing keys: from a package on the host, or from a .deb pinned by hash."""
 
     package: str
     #: Path of the keyring in the package.
     path: str
-    #: Where the .deb lies below the archive's root; empty: only from the host.
+    #: Path of the .deb below the archive's root; empty when only the host can provide the keys.
     deb_path: str = ""
     deb_sha256: str = ""
 
 
 @dataclass(frozen=True)
 class OperatingSystem:
-    """What differs between the systems; everything else is the same code."""
+    """The differences between operating systems; all other code is shared."""
 
     name: str
     suite: str
     version: str
     #: Components of the image's own apt sources.
     components: tuple[str, ...]
-    #: Minor version of the distribution's own python3, as locks are named.
+    #: Version of the distribution's own python3, such as 3.10; part of the lock file's name.
     python: str
     kernel: str
-    #: Packages beyond COMMON_PACKAGES.
+    #: Packages in addition to COMMON_PACKAGES.
     packages: tuple[str, ...]
     keyring: Keyring
-    #: Signed boot loaders in the tree, first existing one wins.
+    #: Paths of the signed shim in the root tree; the first that exists is used.
     shim: tuple[str, ...]
     grub_efi: str
     #: Directory below /EFI in which the signed GRUB looks for its grub.cfg.
@@ -44,7 +44,7 @@ class OperatingSystem:
     support_ends: date
 
 
-#: What every image has; `apt` is in the list because a minimal tree lacks it.
+#: Packages of every image; `apt` is listed because a minimal tree does not contain it.
 COMMON_PACKAGES = (
     "apt",
     "ca-certificates",
@@ -140,12 +140,12 @@ OPERATING_SYSTEMS = {
     )
 }
 
-#: Builds warn from this many days before the end of support.
+#: Builds print a warning from this many days before the end of support.
 WARN_DAYS = 180
 
 
 def support_warning(system: OperatingSystem, today: date) -> str | None:
-    """One line when the system's support has ended or ends soon, else None."""
+    """A warning when the system's security support has ended or ends soon, else None."""
     left = (system.support_ends - today).days
     if left < 0:
         return f"support of {system.name} ended on {system.support_ends}; choose a newer --os"

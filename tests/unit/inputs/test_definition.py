@@ -1,4 +1,4 @@
-"""definition: image.yaml is typed, and all that is wrong with one is said at once."""
+"""definition: image.yaml is typed, and all its faults are reported at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from mlflow_image.errors import Refusal, Refusals
 from mlflow_image.inputs import definition
 from mlflow_image.inputs.definition import Definition
+from mlflow_image.paths import Checkout
 
 CASES = sorted((Path(__file__).parent / "definition_cases").iterdir())
 
@@ -26,7 +27,7 @@ def write(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_every_fault_is_said_with_its_line_path_and_remedy(case: Path) -> None:
+def test_every_fault_is_reported_with_its_line_path_and_remedy(case: Path) -> None:
     expected = (case / "faults.txt").read_text().splitlines()
     with pytest.raises(Refusals) as caught:
         definition.read(case / "image.yaml")
@@ -35,22 +36,27 @@ def test_every_fault_is_said_with_its_line_path_and_remedy(case: Path) -> None:
     assert str(case / "image.yaml") in caught.value.what
 
 
-def test_the_default_file_says_the_defaults() -> None:
+def test_the_default_file_contains_the_defaults() -> None:
     assert definition.read() == Definition()
 
 
-def test_what_is_left_out_has_its_default(write: Any) -> None:
+def test_the_default_file_is_the_checkout_s(tmp_path: Path) -> None:
+    (tmp_path / "image.yaml").write_text("name: mine\n")
+    assert definition.read(checkout=Checkout(tmp_path)) == Definition("mine")
+
+
+def test_an_omitted_key_has_its_default(write: Any) -> None:
     read = definition.read(write("os: debian-12\napt_packages: [vim]\n"))
     assert read == Definition(os="debian-12", apt_packages=("vim",))
 
 
 @pytest.mark.parametrize("text", ["", "# os: debian-12\n", "---\n"])
-def test_a_file_that_says_nothing_means_the_defaults(write: Any, text: str) -> None:
+def test_a_file_without_keys_means_the_defaults(write: Any, text: str) -> None:
     assert definition.read(write(text)) == Definition()
     assert definition.read(write(text), os="debian-12") == Definition(os="debian-12")
 
 
-def test_a_definition_written_out_reads_back_the_same(write: Any) -> None:
+def test_a_written_definition_reads_back_the_same(write: Any) -> None:
     whole = Definition("mine", "debian-12", "packages", 20000, "anaconda", "server", ("vim", "jq"))
     assert definition.read(write(json.dumps(whole.as_data()))) == whole
 
@@ -71,7 +77,7 @@ def test_unknown_values_of_the_command_line_are_refused_all_at_once() -> None:
     ]
 
 
-def test_the_command_line_cannot_make_an_impossible_combination(write: Any) -> None:
+def test_the_command_line_cannot_contradict_the_file(write: Any) -> None:
     file = write("name: small\ndisk_mib: 4096\n")
     with pytest.raises(Refusals) as caught:
         definition.read(file, python="anaconda")
@@ -80,7 +86,7 @@ def test_the_command_line_cannot_make_an_impossible_combination(write: Any) -> N
     ]
 
 
-def test_the_command_line_can_resolve_an_impossible_combination(write: Any) -> None:
+def test_the_command_line_can_resolve_a_contradiction_in_the_file(write: Any) -> None:
     file = write("disk_mib: 4096\npython: {distribution: anaconda}\n")
     assert definition.read(file, python="system").disk_mib == 4096
 
@@ -94,13 +100,13 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path, name: str
     assert "--definition" in caught.value.remedy
 
 
-def test_an_automatic_disk_has_room_for_anaconda() -> None:
+def test_an_automatic_disk_is_large_enough_for_anaconda() -> None:
     assert Definition().disk_size_mib("system") == 4096
     assert Definition().disk_size_mib("anaconda") == 12288
     assert Definition(disk_mib=5000).disk_size_mib("anaconda") == 5000
 
 
-def test_faults_of_the_command_line_of_keys_and_of_combinations_come_at_once(
+def test_faults_of_command_line_keys_and_combinations_are_reported_at_once(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "image.yaml"

@@ -1,4 +1,4 @@
-"""operating_systems: every row is complete, and fits what the rest of the house expects."""
+"""operating_systems: every row is complete and fits the definition, the locks and the keyrings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlflow_image.inputs.operating_systems import (
 rows = pytest.mark.parametrize("system", OPERATING_SYSTEMS.values(), ids=OPERATING_SYSTEMS)
 
 
-def test_the_definition_knows_exactly_these_systems() -> None:
+def test_the_definition_accepts_exactly_these_systems() -> None:
     assert definition.schema()["properties"]["os"]["enum"] == list(OPERATING_SYSTEMS)
 
 
@@ -31,21 +31,23 @@ def test_each_has_a_lock_for_its_python(system: OperatingSystem) -> None:
 
 
 @rows
-def test_each_keyring_comes_from_the_host_or_is_pinned_whole(system: OperatingSystem) -> None:
+def test_each_keyring_comes_from_the_host_or_is_pinned_completely(system: OperatingSystem) -> None:
     pinned = (bool(system.keyring.deb_path), bool(system.keyring.deb_sha256))
     assert pinned in ((True, True), (False, False))
     assert re.fullmatch("[0-9a-f]{64}|", system.keyring.deb_sha256)
-    assert system.keyring.package in system.packages, "the image itself needs its keyring"
+    assert system.keyring.package in system.packages, "the image needs its own keyring"
 
 
 @rows
-def test_support_is_silent_long_before_its_end(system: OperatingSystem) -> None:
+def test_there_is_no_warning_long_before_the_end_of_support(system: OperatingSystem) -> None:
     early = system.support_ends - timedelta(days=WARN_DAYS + 1)
     assert support_warning(system, early) is None
 
 
 @rows
-def test_support_is_warned_of_from_180_days_before_its_end(system: OperatingSystem) -> None:
+def test_a_warning_is_printed_from_180_days_before_the_end_of_support(
+    system: OperatingSystem,
+) -> None:
     assert WARN_DAYS == 180
     at = support_warning(system, system.support_ends - timedelta(days=180))
     assert at == f"support of {system.name} ends on {system.support_ends}, in 180 days"
@@ -54,7 +56,9 @@ def test_support_is_warned_of_from_180_days_before_its_end(system: OperatingSyst
 
 
 @rows
-def test_ended_support_asks_for_another_system(system: OperatingSystem) -> None:
+def test_after_the_end_of_support_the_warning_suggests_another_system(
+    system: OperatingSystem,
+) -> None:
     after = support_warning(system, system.support_ends + timedelta(days=1))
     assert after and "ended on" in after and "--os" in after
 
