@@ -1,12 +1,12 @@
-"""Makes a stand-in for Anaconda's installer: its command line and layout around a python3.
+"""Makes a stand-in for Anaconda's installer, with its command line and layout, from a python3.
 
-It is no Anaconda: it exists because the real one (1 GB, terms of its own) cannot be
-fetched everywhere, and proves that our side calls an installer and its conda rightly.
-What it keeps of the real one: -b -p PREFIX -f -u -h, a refusal of a prefix that exists,
-a look at its own size, PREFIX/bin/{python,conda}, PREFIX/pkgs, PREFIX/conda-meta, and
-`conda create --offline -y -p DIR python=X.Y`, which makes an environment of the one
-Python that its package cache holds and fails for any other. What it leaves out is pip,
-which conda puts beside Python: nothing of ours may need it.
+It is not Anaconda. The real installer (1 GB, with its own terms) cannot be fetched everywhere;
+the stand-in tests that our scripts call an installer and its conda correctly.
+
+Like the real one, it has the options -b -p PREFIX -f -u -h, refuses an existing prefix, checks
+its own size, installs PREFIX/bin/{python,conda}, PREFIX/pkgs and PREFIX/conda-meta, and supports
+`conda create --offline -y -p DIR python=X.Y` for the one Python version in its package cache;
+other versions fail. Unlike the real one, it does not install pip: our scripts must not need it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if [ "$size" -ne @SIZE@ ]; then
   exit 1
 fi
 if [ "$BATCH" = 0 ]; then
-  echo "this stand-in asks nobody for consent: use -b" >&2
+  echo "ERROR: the stand-in has no interactive mode: use -b" >&2
   exit 1
 fi
 if [ -e "$PREFIX" ] && [ "$FORCE" = 0 ]; then
@@ -74,7 +74,7 @@ exit 0
 """
 
 CONDA = r'''#!python
-"""The stand-in's conda: `create` from PREFIX/pkgs, nothing else. It is not conda."""
+"""The stand-in's conda, which only supports `create` from PREFIX/pkgs. It is not conda."""
 import argparse, json, pathlib, subprocess, sys
 
 root = pathlib.Path(sys.prefix)
@@ -90,7 +90,7 @@ given = parser.parse_args()
 if not given.offline:
     sys.exit("CondaHTTPError: the stand-in has no network; use --offline")
 if not given.yes:
-    sys.exit("DryRunExit: the stand-in asks nobody; use -y")
+    sys.exit("DryRunExit: the stand-in has no interactive mode: use -y")
 if (given.prefix / "conda-meta").exists():
     sys.exit("CondaValueError: prefix already exists: %s" % given.prefix)
 cached = [json.loads(f.read_text()) for f in sorted(root.glob("pkgs/*/info/index.json"))]
@@ -117,12 +117,12 @@ FAULTS = {
 def make(folder: Path, variant: str = "sound", python: str = "/usr/bin/python3") -> Path:
     """Write the installer into a folder and return its path.
 
-    variant: sound, failing (exit 1 with a message, nothing installed), truncated (its last
-    third is missing). python: the interpreter, on the machine where it will run.
+    variant: sound, failing (exits with 1 and a message, installs nothing), truncated (the last
+    third is missing). python: path of the interpreter on the machine that runs the installer.
     """
     header = HEADER.replace("@FAULT@", FAULTS.get(variant, ":")).replace("@PYTHON@", python)
     payload = random.Random("payload").randbytes(PAYLOAD_BYTES)
-    # The size is written as six digits, so that writing it does not change it.
+    # The size has six digits, so that inserting it does not change the size.
     without = (header + CONDA + MARK).replace("@SIZE@", "000000").encode() + payload
     content = (header + CONDA + MARK).replace("@SIZE@", str(len(without))).encode() + payload
     target = folder / NAME

@@ -1,4 +1,4 @@
-"""A proxy on the loopback that serves a package archive's indexes as this host fetched them."""
+"""A loopback proxy that serves the indexes of a package archive which this host has fetched."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 @contextlib.contextmanager
 def serving(lists: Path) -> Iterator[tuple[int, list[str]]]:
-    """Serve apt's `lists` folder under the archive's own addresses.
+    """Serve apt's `lists` folder under the archive's own URLs.
 
-    Yields the port and the paths that were asked for and found. The files are signed by
-    the archive's real key, so whoever reads them must have its keyring.
+    Yields the port and a list of the paths that were requested and found. The files are signed
+    with the archive's real key, so the client needs the archive's keyring.
     """
     served: list[str] = []
 
@@ -29,7 +29,7 @@ def serving(lists: Path) -> Iterator[tuple[int, list[str]]]:
                 self.send_error(404)
                 return
             served.append(address.path)
-            reader = ["/usr/lib/apt/apt-helper", "cat-file", str(files[0])]  # also unpacks
+            reader = ["/usr/lib/apt/apt-helper", "cat-file", str(files[0])]  # also decompresses
             content = subprocess.run(reader, capture_output=True, check=True).stdout
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
@@ -37,7 +37,7 @@ def serving(lists: Path) -> Iterator[tuple[int, list[str]]]:
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Log nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
     threading.Thread(target=server.serve_forever, daemon=True).start()

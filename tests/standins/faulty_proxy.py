@@ -1,4 +1,4 @@
-"""A reverse proxy that spoils one kind of answer, so that a test can see who notices."""
+"""A reverse proxy that alters some answers, to test whether clients notice."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-#: Gets (method, path, status, body) of an answer; gives back the status and body to send.
+#: Called with (method, path, status, body) of an answer; returns the status and body to send.
 Fault = Callable[[str, str, int, bytes], tuple[int, bytes]]
 UNSENT = ("content-length", "transfer-encoding", "connection")
 
 
 @contextmanager
 def proxy(server_port: int, fault: Fault) -> Iterator[int]:
-    """Listen on a free loopback port, which is handed on, and forward to the server's."""
+    """Forward requests to a loopback server. Yields the proxy's own port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -39,7 +39,7 @@ def proxy(server_port: int, fault: Fault) -> Iterator[int]:
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815
 
         def log_message(self, *args: object) -> None:
-            """Say nothing: pytest shows the report."""
+            """Log nothing; pytest shows the report."""
 
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=listener.serve_forever, daemon=True).start()

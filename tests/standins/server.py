@@ -1,4 +1,4 @@
-"""Serves the stand-in installer on the loopback, and pins that name it."""
+"""Serves the stand-in installer on the loopback and writes pins that name it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from . import anaconda_installer
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder and says nothing."""
+    """Serves a folder without logging."""
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
 def pinned(folder: Path, python: str) -> Iterator[Path]:
-    """A file of pins, to be named by MLFLOW_IMAGE_INSTALLERS, for as long as the body runs.
+    """Serve the installer and yield a file of pins for MLFLOW_IMAGE_INSTALLERS.
 
-    python: the version that the stand-in's package cache holds, which is the guest's own.
+    python: the version in the stand-in's package cache, which must be that of the guest.
     """
     installer = anaconda_installer.make(folder)
     handler = functools.partial(Quiet, directory=str(folder))
