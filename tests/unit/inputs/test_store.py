@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -115,20 +116,16 @@ def test_adding_moves_the_file_and_makes_it_readable(store: Store, tmp_path: Pat
 def test_two_fetches_at_once_download_once(cache: Path, served: Served) -> None:
     served.files["/a.deb"] = CONTENT
     served.open.clear()
-    found: list[bytes] = []
 
-    def fetch() -> None:
+    def fetch() -> bytes:
         store = Store(cache / "store")  # as in two programs that share only the files
-        found.append(store.fetch(f"{served.address}/a.deb", SHA256, "a.deb").read_bytes())
+        return store.fetch(f"{served.address}/a.deb", SHA256, "a.deb").read_bytes()
 
-    threads = [threading.Thread(target=fetch) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.2)  # both have started: one downloads, the other waits for it
-    served.open.set()
-    for thread in threads:
-        thread.join()
-    assert found == [CONTENT, CONTENT]
+    with ThreadPoolExecutor(2) as pool:
+        fetches = [pool.submit(fetch) for _ in range(2)]
+        time.sleep(0.2)  # both have started: one downloads, the other waits for it
+        served.open.set()
+        assert [fetch.result() for fetch in fetches] == [CONTENT, CONTENT]
     assert served.asked == ["/a.deb"]
 
 
