@@ -108,9 +108,12 @@ def remove_leftovers(checkout: Checkout = HERE) -> None:
     for folder in scratch().glob("[!.]*"):
         if not (processes.has_living_owner(folder) or is_used_by_vm(folder)):
             rootless.remove(folder)
-    remove_older(scratch().glob(".*"), DAY_S)
     remove_older((cache() / "store" / "incoming").glob("*"), DAY_S)
-    remove_older(checkout.dist.glob(f".*{files.SUFFIX}"), DAY_S)
+    unfinished = f".*{files.SUFFIX}"
+    for folder in (scratch(), checkout.dist):
+        remove_older(folder.glob(unfinished), DAY_S)
+    for folder in (cache() / "store", cache() / "apt"):
+        remove_older(folder.rglob(unfinished), DAY_S)
     remove_older((checkout.state / "logs").glob("*"), LOG_AGE_S)
 
 

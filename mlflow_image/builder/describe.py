@@ -85,7 +85,7 @@ def complete(
         verification=earlier.verification if earlier else Verification(),
     )
     manifest.write(sealed.directory, made)
-    lock = lock_file(inputs.python)
+    lock = lock_file(inputs.python, checkout)
     return Candidate(sealed.directory, made, {SCHEMA_NAME: SETTINGS_SCHEMA, lock.name: lock})
 
 

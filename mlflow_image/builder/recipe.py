@@ -50,7 +50,9 @@ def build_image(definition: Definition, options: Options) -> Image:
     nothing incomplete is left and nothing runs.
     """
     warn_of_support(definition)
-    inputs = gather.gather(definition, options.freshness, options.apt_mirror)
+    inputs = gather.gather(
+        definition, options.freshness, options.apt_mirror, checkout=options.checkout
+    )
     stack = keys.of(inputs, options.checkout)
     used = {layer.directory / layers.RECORD_NAME for layer in stack} | inputs.files
     with cache.claim(used):
