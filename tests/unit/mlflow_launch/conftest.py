@@ -1,4 +1,4 @@
-"""The launcher is no package of the laptop's: its tests import it from the image's tree."""
+"""The launcher is not installed on the host: its tests import it from image_files/."""
 
 from __future__ import annotations
 

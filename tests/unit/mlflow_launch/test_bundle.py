@@ -1,4 +1,4 @@
-"""The bundle: its modules are what the usual import makes of the same files, but faster."""
+"""The bundle: its modules are the same as after a normal import of their files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = ["bundled", "bundled.part", "bundled_alone"]
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of installed, compiled modules, of which none is imported yet."""
+    """A folder of installed, compiled modules; none of them is imported."""
     site = tmp_path / "site-packages"
     (site / "bundled").mkdir(parents=True)
     (site / "one-1.0.dist-info").mkdir()
@@ -52,7 +52,9 @@ def forget() -> None:
         sys.modules.pop(name, None)
 
 
-def test_a_module_of_the_bundle_is_as_the_usual_import_makes_it(written: Path, site: Path) -> None:
+def test_a_module_of_the_bundle_is_the_same_as_after_a_normal_import(
+    written: Path, site: Path
+) -> None:
     usual = {name: vars(importlib.import_module(name)).copy() for name in NAMES}
     forget()
     assert bundle.install(written)
@@ -66,7 +68,7 @@ def test_a_module_of_the_bundle_is_as_the_usual_import_makes_it(written: Path, s
         assert set(vars(module)) == set(usual[name])
 
 
-def test_source_and_data_files_are_found_beside_a_bundled_module(written: Path, site: Path) -> None:
+def test_source_and_data_files_of_a_bundled_module_are_found(written: Path, site: Path) -> None:
     bundle.install(written)
     part = importlib.import_module("bundled.part")
     assert part.whose() == str(site / "bundled/part.py")
@@ -82,7 +84,7 @@ def test_the_code_comes_from_the_bundle_and_not_from_the_file(written: Path, sit
 
 
 def test_a_shared_library_is_loaded_from_its_own_file(tmp_path: Path) -> None:
-    # In a process of its own: a library cannot be taken out of one again.
+    # In another process: a loaded library cannot be removed from this one.
     code = (
         "import sys; from pathlib import Path; from mlflow_launch import bundle\n"
         "import yaml._yaml, yaml; site = Path(yaml.__file__).parents[1]\n"
@@ -113,7 +115,7 @@ def test_a_bundle_of_other_packages_is_not_used(
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x08\0\0\0\0\0\0\0damaged!", b"x" * 4096])
-def test_a_missing_or_damaged_bundle_is_said_and_not_used(
+def test_a_missing_or_damaged_bundle_is_logged_and_not_used(
     tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / bundle.NAME

@@ -1,4 +1,4 @@
-"""The hand-over: the launcher serves exactly what mlflow-configure wrote, or nothing."""
+"""The handover: the launcher serves exactly what mlflow-configure wrote, or nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlflow_launch import handover
 from mlflow_settings import render, settings
 
 
-def test_what_is_rendered_is_understood(tmp_path: Path) -> None:
+def test_rendered_settings_are_read_back(tmp_path: Path) -> None:
     rendered = render.render(settings.Settings())[0]
     (tmp_path / "server.json").write_text(rendered.content)
     launch = handover.wait(tmp_path)
@@ -21,7 +21,7 @@ def test_what_is_rendered_is_understood(tmp_path: Path) -> None:
     assert launch.stock_command is False
 
 
-def test_a_refusal_is_handed_on_line_by_line_even_beside_settings(tmp_path: Path) -> None:
+def test_a_refusal_has_its_lines_and_wins_over_settings(tmp_path: Path) -> None:
     (tmp_path / "server.json").write_text(render.render(settings.Settings())[0].content)
     (tmp_path / "refused").write_text("one fault\nanother\n")
     assert handover.wait(tmp_path) == handover.Refused(("one fault", "another"))
@@ -52,7 +52,7 @@ def test_nothing_is_served_before_the_settings_are_there(tmp_path: Path) -> None
         json.dumps({"format": 1, "environment": {}}),
     ],
 )
-def test_anything_else_is_a_refusal(tmp_path: Path, content: str) -> None:
+def test_any_other_content_is_a_refusal(tmp_path: Path, content: str) -> None:
     (tmp_path / "server.json").write_text(content)
     assert isinstance(handover.wait(tmp_path), handover.Refused)
 

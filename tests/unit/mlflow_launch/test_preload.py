@@ -1,4 +1,4 @@
-"""Early imports: nothing of mlflow.server, nothing missed that was read too early."""
+"""Early imports: nothing of mlflow.server; every variable that is read is recorded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlflow_launch import preload
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of small modules in place of the real ones."""
+    """A folder of small modules that stand in for the real ones."""
     for name in list(sys.modules):
         if name.startswith(("early_", "mlflow.")) or name == "mlflow":
             monkeypatch.delitem(sys.modules, name)
@@ -44,7 +44,7 @@ def test_missing_and_broken_modules_are_left_out(packages: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["early_reaching", "early_catching"])
-def test_whoever_reaches_for_the_server_is_named(packages: Path, name: str) -> None:
+def test_a_module_that_needs_the_server_is_named(packages: Path, name: str) -> None:
     done = preload.preload_names([name])
     assert name in done.reaching
     assert "mlflow.server" not in sys.modules
@@ -56,7 +56,7 @@ def test_after_the_early_imports_the_server_may_be_imported(packages: Path) -> N
         __import__("mlflow.server")
 
 
-def test_a_missing_list_is_no_failure(tmp_path: Path) -> None:
+def test_a_missing_list_is_ignored(tmp_path: Path) -> None:
     assert preload.preload(tmp_path / "none.txt") is True
 
 
@@ -72,7 +72,7 @@ def test_a_variable_that_was_read_with_another_value_is_named(
     assert recorder.disagrees(given) == ["EARLY_NAME", "EARLY_PROBED"]
 
 
-def test_a_stopped_recorder_notes_nothing_more() -> None:
+def test_a_stopped_recorder_records_nothing() -> None:
     with preload.Recorder() as recorder:
         pass
     os.environ.get("EARLY_LATER")

@@ -1,4 +1,4 @@
-"""prepare: what a bake leaves for the launcher is sound, and the same in every bake."""
+"""prepare: the files that a build makes for the launcher are valid and the same in every build."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from mlflow_launch import prepare
 
 
-def test_an_imported_module_without_bytecode_gets_some_that_is_never_compared(
+def test_an_imported_module_without_bytecode_gets_bytecode_that_is_never_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("left_out", "elsewhere"):

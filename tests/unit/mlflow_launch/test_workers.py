@@ -1,4 +1,4 @@
-"""Workers: replaced when they die, none left behind, one listening socket for all."""
+"""Workers: replaced when they end, none left behind, one listening socket for all."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def wait_for(condition: object) -> None:
         time.sleep(0.02)
 
 
-def test_a_dead_worker_is_replaced_and_all_go_at_the_end() -> None:
+def test_a_dead_worker_is_replaced_and_all_end_with_the_launcher() -> None:
     process = crew("time.sleep(60)")
     wait_for(lambda: len(children(process)) == 2)
     first = children(process)
@@ -54,28 +54,28 @@ def test_a_dead_worker_is_replaced_and_all_go_at_the_end() -> None:
     wait_for(lambda: len(children(process)) == 2 and children(process) != first)
     last = children(process)
     process.terminate()
-    _, said = process.communicate(timeout=10)
+    _, logged = process.communicate(timeout=10)
     assert process.returncode == 0
-    assert "ended with -9" in said
+    assert "ended with exit code -9" in logged
     assert not any(psutil.pid_exists(pid) for pid in last)
 
 
-def test_workers_that_never_stay_alive_are_given_up() -> None:
+def test_the_launcher_ends_when_no_worker_stays_alive() -> None:
     process = crew("sys.exit(4)")
-    _, said = process.communicate(timeout=30)
+    _, logged = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "giving up: 5 workers in a row" in said or "giving up: 6 workers in a row" in said
+    assert "giving up: 5 workers in a row" in logged or "giving up: 6 workers in a row" in logged
 
 
-def test_a_worker_that_ignores_sigterm_is_killed_in_the_end() -> None:
+def test_a_worker_that_ignores_sigterm_is_killed() -> None:
     process = crew("signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)")
     wait_for(lambda: len(children(process)) == 2)
     time.sleep(0.2)
     pids = children(process)
     process.terminate()
-    _, said = process.communicate(timeout=15)
+    _, logged = process.communicate(timeout=15)
     assert process.returncode == 0
-    assert "killed" in said
+    assert "killed" in logged
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
@@ -109,7 +109,7 @@ def test_a_port_that_is_taken_is_an_error() -> None:
         workers.listening_socket("127.0.0.1", first.getsockname()[1])
 
 
-def test_systemd_is_told_through_its_socket(
+def test_systemd_is_notified_through_its_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -121,6 +121,6 @@ def test_systemd_is_told_through_its_socket(
         assert listening.recv(100) == b"READY=1\nSTATUS=serving"
 
 
-def test_without_systemd_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     notify.ready()

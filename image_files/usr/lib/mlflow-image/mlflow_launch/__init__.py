@@ -1,1 +1,1 @@
-"""Starts MLflow's server early in the boot, and keeps its workers alive; see __main__.py."""
+"""Starts MLflow's server early in the boot and keeps its workers alive; see __main__.py."""

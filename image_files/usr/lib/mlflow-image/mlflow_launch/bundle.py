@@ -1,8 +1,9 @@
 """The modules of the preload list in one file, in the order in which they are imported.
 
-Importing 2600 modules from 2600 files takes a third longer in an emulated guest (37 against 28 s
-of a quiet one): each is looked for in several folders, opened and read by itself. Only what the
-environment's own distributions bring is in it; the system's Python may be updated at any time.
+Importing 2600 modules from 2600 files takes a third longer (37 instead of 28 s in an idle emulated
+guest): each is searched in several folders, opened and read by itself. The bundle holds only
+modules of the environment's own distributions, because the system's Python may be updated at any
+time. If you change packages in /opt/mlflow, the launcher falls back to normal imports.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from typing import Any, NamedTuple
 
 from mlflow_launch.log import say
 
-#: Beside the preload list.
+#: Stored in the folder of the preload list.
 NAME = "modules.bundle"
-# Magic number, flags, and the hash or time of the source (PEP 552); the code follows.
+# A .pyc file's header (PEP 552): magic number, flags, hash or time of the source.
 _PYC_HEADER_BYTES = 16
 _LENGTH_BYTES = 8
-# The size of a module that has no bytecode: a shared library, loaded from its own file.
+# In place of a size: a shared library, which has no bytecode and is loaded from its own file.
 _LIBRARY = -1
 
 
 class Entry(NamedTuple):
-    """One module: where its bytecode lies, whether it is a package, which file it comes from."""
+    """One module: the position of its bytecode, whether it is a package, its original file."""
 
     start: int
     size: int
@@ -38,9 +39,9 @@ class Entry(NamedTuple):
 
 
 def write(target: Path, names: Iterable[str], site: Path) -> int:
-    """Bundle the listed modules whose files lie below `site`; returns how many.
+    """Bundle those of the listed modules that come from files below `site`; returns how many.
 
-    All of them must have been imported, with their bytecode beside them.
+    They must have been imported, and their bytecode must be in __pycache__.
     """
     entries: dict[str, tuple[int, int, bool, str]] = {}
     codes: list[bytes] = []
@@ -65,31 +66,31 @@ def write(target: Path, names: Iterable[str], site: Path) -> int:
 
 
 def distributions(site: Path) -> list[str]:
-    """What is installed, with versions: the names of its metadata folders, sorted."""
+    """What is installed, with versions: the sorted names of the metadata folders."""
     return sorted(path.name for path in site.glob("*.dist-info"))
 
 
 def install(bundle: Path) -> bool:
-    """Import from the bundle from now on; False when it is not there or not of this environment."""
+    """Import from the bundle from now on; False when it is missing or for other packages."""
     try:
         with bundle.open("rb") as file:
             content = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
         begin = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
         index = content[_LENGTH_BYTES:begin]
-        # As trustworthy as the modules themselves: root's, in the same environment.
+        # As trustworthy as the modules themselves: it belongs to root, in the same environment.
         magic, site, installed, entries = marshal.loads(index)  # noqa: S302
     except (OSError, ValueError, EOFError, TypeError):
-        say(f"{bundle} is missing or damaged: each module comes from its own file")
+        say(f"{bundle} is missing or damaged: each module is read from its own file")
         return False
     if magic != importlib.util.MAGIC_NUMBER or installed != distributions(Path(site)):
-        say("packages have changed since the image was made: each module comes from its own file")
+        say("packages have changed since the build: each module is read from its own file")
         return False
     sys.meta_path.insert(0, Finder(content[begin:], entries))
     return True
 
 
 class Finder:
-    """Finds modules in a bundle; everything else is left to the finders after it."""
+    """Finds the modules of a bundle; for all others the next finder is asked."""
 
     def __init__(self, content: memoryview, entries: dict[str, tuple[int, int, bool, str]]) -> None:
         self._content = content
@@ -98,7 +99,7 @@ class Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Part of the import system: None means that others may look."""
+        """Part of the import system: None means that the next finder is asked."""
         found = self._entries.get(name)
         if found is None:
             return None
@@ -115,14 +116,14 @@ class Finder:
 
 
 class Loader(SourceFileLoader):
-    """As the usual loader, but that the bytecode is at hand already."""
+    """The usual loader, with bytecode that is in memory already."""
 
     def __init__(self, name: str, origin: str, code: memoryview) -> None:
         super().__init__(name, origin)
         self._code = code
 
     def get_code(self, fullname: str) -> CodeType:
-        """The module's code; unmarshalled without a look at its file."""
+        """The module's code, unmarshalled without reading its file."""
         code: CodeType = marshal.loads(self._code)  # noqa: S302 - as above
         return code
 

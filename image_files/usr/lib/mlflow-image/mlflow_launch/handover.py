@@ -1,4 +1,4 @@
-"""Waits for what mlflow-configure writes: the environment to serve with, or a refusal."""
+"""Waits for mlflow-configure's result: the server's environment, or a refusal with reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 RUN = Path("/run/mlflow")
 FORMAT = 1
-# sysexits.h; the unit does not restart on it.
+# From sysexits.h; the unit does not restart after it.
 EX_CONFIG = 78
 _LOOK_EVERY_S = 0.1
 
@@ -20,7 +20,7 @@ _LOOK_EVERY_S = 0.1
 class Launch:
     """How to start. environment: variables for the server; some hold secrets.
 
-    stock_command: run MLflow's own command and its helpers (job execution) instead of ours.
+    stock_command: run MLflow's own command with its helper processes (job execution).
     """
 
     environment: Mapping[str, str] = field(repr=False)
@@ -29,15 +29,15 @@ class Launch:
 
 @dataclass(frozen=True)
 class Refused:
-    """Nothing may be served; the reasons, one line each."""
+    """Nothing may be served. reasons: one line each."""
 
     reasons: tuple[str, ...]
 
 
 def wait(run: Path) -> Launch | Refused:
-    """Block until mlflow-configure has decided. systemd bounds the wait (TimeoutStartSec)."""
+    """Block until mlflow-configure has decided. systemd limits the wait (TimeoutStartSec)."""
     while True:
-        # An operator's --apply may take either away between a look and the reading.
+        # `mlflow-configure --apply` may remove either file at any time: read without a check.
         with contextlib.suppress(FileNotFoundError):
             return Refused(tuple((run / "refused").read_text(encoding="utf-8").splitlines()))
         with contextlib.suppress(FileNotFoundError):
@@ -46,15 +46,15 @@ def wait(run: Path) -> Launch | Refused:
 
 
 def read(path: Path) -> Launch | Refused:
-    """The decision in a file; anything that is not exactly one is a refusal."""
+    """The decision in a file; a file with any other content is a refusal."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         environment, stock_command = data["environment"], data["stock_command"]
     except (ValueError, KeyError, TypeError):
-        return Refused((f"{path} is not what mlflow-configure writes",))
+        return Refused((f"{path} is damaged: run mlflow-configure --apply",))
     strings = isinstance(environment, dict) and all(
         isinstance(v, str) for v in environment.values()
     )
     if data.get("format") != FORMAT or not strings or not isinstance(stock_command, bool):
-        return Refused((f"{path} has a format that this image does not know",))
+        return Refused((f"{path} has an unknown format: run mlflow-configure --apply",))
     return Launch(environment, stock_command)

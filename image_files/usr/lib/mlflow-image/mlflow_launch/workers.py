@@ -1,4 +1,4 @@
-"""Forks the worker processes on one listening socket and keeps them alive until told to stop."""
+"""Forks the worker processes on one listening socket and keeps them alive until a signal."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from mlflow_launch import notify, ready
 from mlflow_launch.command import ServerCommand
 from mlflow_launch.log import say
 
-# Requests in flight (uploads) may take this long after SIGTERM; uvicorn alone waits for ever.
+# Requests in flight (uploads) may take this long after SIGTERM; uvicorn's default is no limit.
 # The unit's TimeoutStopSec is longer.
 GRACE_S = 30
-# A thread inside a request cannot be cancelled: its worker is killed then.
+# A thread inside a request cannot be cancelled, so its worker is killed after this time.
 KILL_AFTER_S = 35
-# The wait before a replacement, doubled with every failed start in a row.
+# The wait before a worker is replaced; it doubles with every failed start in a row.
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 10.0
-# A worker that lives shorter than this counts as a failed start.
+# A worker that ends sooner counts as a failed start.
 HEALTHY_S = 60
-# So many failed starts in a row, and the launcher gives up: systemd starts it afresh.
+# After so many failed starts in a row the launcher ends, and systemd starts a new one.
 MOST_FAILED_STARTS = 5
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP}
 _PR_SET_PDEATHSIG = 1
@@ -36,22 +36,22 @@ _PR_SET_PDEATHSIG = 1
 def run(application: Any, command: ServerCommand) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
     listener = listening_socket(command.host, command.port)
-    # Everything that is alive now stays shared with the workers: the collector never touches it.
-    # Not collected before: that takes half a second natively, and finds 5000 objects.
+    # The collector never touches the objects that exist now, so their memory stays shared with the
+    # workers. No collection before: it would take half a second natively, to free 5000 objects.
     gc.freeze()
-    # Waited for below with sigtimedwait: no handler can run at an awkward moment.
+    # Crew.run() waits for them with sigtimedwait, so that no handler interrupts other code.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     crew = Crew(lambda: _serve(application, command, listener), command.workers)
     return crew.run(lambda: ready.wait(command.host, command.port))
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound, listening TCP socket that workers inherit. Raises OSError when it is taken."""
+    """A bound, listening TCP socket that workers inherit. Raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Accepted connections inherit it. Without it every answer of a kept connection waits 40 ms
-    # for the client's delayed ACK: 19.5 instead of 131 log_batch/s.
+    # Accepted connections inherit this option. Without it every answer on a kept connection waits
+    # 40 ms for the client's delayed ACK: 19.5 instead of 131 log_batch/s.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.bind((host, port))
     listener.listen(2048)
@@ -59,7 +59,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class Crew:
-    """The living workers, and the one that finds out whether they answer."""
+    """The worker processes, and the process that finds out whether they answer."""
 
     def __init__(self, work: Callable[[], None], size: int) -> None:
         self._work = work
@@ -69,7 +69,10 @@ class Crew:
         self._start_at_s = 0.0
 
     def run(self, wait_until_ready: Callable[[], None]) -> int:
-        """Keep `size` workers alive until told to stop; tell systemd once they answer."""
+        """Keep `size` workers alive until a signal stops it; notify systemd once they answer.
+
+        Returns the exit code: 0 after SIGTERM or SIGINT, 1 when workers do not stay alive.
+        """
         for _ in range(self._size):
             self._start_worker()
         prober = _fork(wait_until_ready)
@@ -87,7 +90,7 @@ class Crew:
                 elif pid in self._born_s:
                     self._worker_ended(pid, status)
             if self._failed_starts >= MOST_FAILED_STARTS:
-                say(f"giving up: {self._failed_starts} workers in a row did not stay alive")
+                say(f"giving up: {self._failed_starts} workers in a row ended within {HEALTHY_S} s")
                 self._stop(prober)
                 return 1
             while self._missing() and time.monotonic() >= self._start_at_s:
@@ -105,7 +108,8 @@ class Crew:
         delay_s = min(FIRST_DELAY_S * 2.0 ** (self._failed_starts - 1), LONGEST_DELAY_S)
         self._start_at_s = time.monotonic() + delay_s
         code = os.waitstatus_to_exitcode(status)
-        say(f"worker {pid} ended with {code} after {lived_s:.0f} s; the next in {delay_s:.1f} s")
+        ended = f"worker {pid} ended with exit code {code} after {lived_s:.0f} s"
+        say(f"{ended}; a new one starts in {delay_s:.1f} s")
 
     def _stop(self, prober: int) -> int:
         notify.stopping()
@@ -119,7 +123,7 @@ class Crew:
             for pid, _ in _ended_children():
                 self._born_s.pop(pid, None)
         for pid in self._born_s:
-            say(f"worker {pid} did not end within {KILL_AFTER_S} s: killed")
+            say(f"worker {pid} did not end within {KILL_AFTER_S} s and was killed")
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         return 0
@@ -149,7 +153,7 @@ def _fork(work: Callable[[], None]) -> int:
         return child
     code = 3
     try:
-        # A killed launcher must not leave workers behind that hold the port.
+        # A killed launcher must not leave workers behind: they would hold the port.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(code)
