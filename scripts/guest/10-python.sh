@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # layer: python
-# Makes /opt/mlflow where the host cannot.
+# Builds /opt/mlflow in the build VM, when the host cannot.
 set -euo pipefail
 
 bash "$PAYLOAD/environment.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # layer: python
-# Hands over what this layer is: /opt.
+# Hands over this layer, which is /opt.
 set -euo pipefail
 
 echo ":: handing /opt over"

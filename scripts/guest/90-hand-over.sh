@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # layer: image-files
-# Hands the finished tree over, but for what is in /opt, which the python layer did.
+# Hands the finished tree over, except for /opt, which the python layer handed over.
 set -euo pipefail
 
 echo ":: handing the tree over"

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Hands a part of the tree over: a tar on the disc that $HANDOVER names.
-# Arguments: tar's, at least what to take, relative to /.
+# Hands a part of the tree over: writes a tar to the disk $HANDOVER.
+# Arguments: options of tar and at least one path, relative to /.
 set -euo pipefail
 
-# "degraded" is an end as well: a unit that fails in a build VM may have its reasons.
+# "degraded" counts as booted: some units cannot work in a build VM.
 state=$(timeout 300 systemctl is-system-running --wait) || true
 case $state in
   running | degraded) ;;
-  *) echo "the boot did not come to its end: after 300 s at most the system is ${state:-starting}" >&2
+  *) echo "the build VM did not finish booting within 300 s: its state is ${state:-starting}" >&2
      systemctl list-jobs >&2
      exit 1 ;;
 esac
 
-# ACLs travel as extended attributes; --acls would write user names that do not unpack elsewhere.
+# ACLs are stored as extended attributes; --acls would write user names, which fail to unpack.
 mkdir -p /run/root
 mount --bind / /run/root
 sync

@@ -11,7 +11,7 @@ from testinfra.host import Host
 
 @pytest.fixture(scope="module")
 def image(host: Host) -> dict[str, Any]:
-    """What the image says of itself."""
+    """The image's own description, /etc/mlflow-image.json."""
     return json.loads(host.file("/etc/mlflow-image.json").content_string)
 
 
@@ -28,7 +28,7 @@ def root(host: Host) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a VM there is nothing to look at: `invoke verify-image` brings one."""
+    """Skip these tests without a VM; `invoke verify-image` boots one for them."""
     if not config.getoption("--hosts"):
         skip = pytest.mark.skip(reason="needs a booted VM: invoke verify-image")
         for item in items:

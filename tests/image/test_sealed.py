@@ -1,4 +1,4 @@
-"""Sealed: nothing of the build is left, and the clone made an identity of its own."""
+"""Sealed: nothing of the build is left, and the clone has an identity of its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_nothing_of_the_build_is_left(root: Any, pattern: str) -> None:
     assert root(f"ls -d {pattern} 2>/dev/null || true") == ""
 
 
-def test_no_build_key_may_log_in(root: Any) -> None:
+def test_no_key_of_the_build_is_accepted(root: Any) -> None:
     found = root("grep -hv '^no-port-forwarding' /root/.ssh/authorized_keys 2>/dev/null || true")
     assert found == ""
 
@@ -44,7 +44,7 @@ def test_the_logs_begin_with_this_boot(root: Any) -> None:
     assert [line.split()[0] for line in boots if not line.startswith("IDX")] == ["0"]
 
 
-def test_the_machine_has_an_id_of_its_own(root: Any) -> None:
+def test_the_machine_has_its_own_id(root: Any) -> None:
     assert len(root("cat /etc/machine-id")) == 32
 
 
@@ -53,7 +53,7 @@ def test_the_only_host_key_is_ed25519_and_newer_than_the_image(root: Any) -> Non
     assert root("find /etc/ssh/ssh_host_ed25519_key -newer /etc/mlflow-image.json") != ""
 
 
-def test_only_expected_users_have_a_login(root: Any) -> None:
+def test_only_expected_users_can_log_in(root: Any) -> None:
     people = root("awk -F: '$3 >= 1000 && $3 < 65000 {print $1}' /etc/passwd").split()
     assert people in (["ubuntu"], ["debian"])
 

@@ -1,4 +1,4 @@
-"""The system below the server: boots clean, grows, logs in by key only."""
+"""The operating system: boots without errors, grows its disk, accepts logins by key only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_cloud_init_finished_without_errors(root: Any) -> None:
     assert status.get("recoverable_errors", {}).get("ERROR", []) == []
 
 
-def test_cloud_init_took_the_seed_of_this_boot(root: Any) -> None:
+def test_cloud_init_used_the_seed_of_this_boot(root: Any) -> None:
     assert root("cat /var/lib/cloud/data/instance-id").startswith("mlflow-image-")
 
 
@@ -34,12 +34,12 @@ def test_root_is_found_by_uuid(root: Any) -> None:
     assert root("findmnt -no SOURCE --fstab /").startswith("UUID=")
 
 
-def test_partitions_lie_as_in_official_cloud_images(root: Any) -> None:
+def test_partitions_are_numbered_as_in_official_cloud_images(root: Any) -> None:
     numbers = root("lsblk -rno NAME /dev/vda | sort").split()
     assert numbers == ["vda", "vda1", "vda14", "vda15"]
 
 
-def test_nobody_logs_in_by_password(root: Any) -> None:
+def test_logins_by_password_are_refused(root: Any) -> None:
     settings = root("sshd -T").lower().splitlines()
     assert "passwordauthentication no" in settings
     assert "permitrootlogin yes" not in settings
@@ -47,7 +47,7 @@ def test_nobody_logs_in_by_password(root: Any) -> None:
     assert [user for user, password, *_ in shadow if password[:1] not in ("!", "*")] == []
 
 
-def test_the_first_boot_need_not_compile_what_sets_up_the_network(root: Any) -> None:
+def test_the_first_boot_does_not_compile_netplan(root: Any) -> None:
     compiled = "find /usr/share/netplan /usr/lib/python3/dist-packages/netplan -name '*.pyc'"
     assert root(f"{compiled} 2>/dev/null || true") != ""
     assert root(f"{compiled} -newer /etc/mlflow-image.json 2>/dev/null || true") == ""
@@ -62,7 +62,7 @@ def test_security_updates_are_on(root: Any) -> None:
     assert '"1"' in periodic
 
 
-def test_the_image_says_what_it_is(host: Host, image: dict[str, Any]) -> None:
+def test_the_image_describes_itself(host: Host, image: dict[str, Any]) -> None:
     release = host.check_output(". /etc/os-release && echo $ID-$VERSION_ID")
     assert image["os"] == release
     assert image["mlflow"] == image["packages"]["mlflow"]
