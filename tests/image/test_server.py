@@ -1,4 +1,4 @@
-"""The tracking server: who it runs as, what it may do, what it answers."""
+"""The tracking server: its user, its permissions, its answers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def test_a_new_database_is_in_wal_mode(root: Any) -> None:
     assert header.split() == ["2", "2"]
 
 
-def test_this_mlflow_is_what_the_launcher_expects(root: Any) -> None:
-    said = root("journalctl --quiet --no-pager --unit mlflow-tracking.service")
-    assert "modules imported early" in said
-    assert "than expected" not in said
-    assert "starting over" not in said
+def test_the_launcher_knows_this_mlflow(root: Any) -> None:
+    journal = root("journalctl --quiet --no-pager --unit mlflow-tracking.service")
+    assert "modules imported early" in journal
+    assert "this MLflow" not in journal
+    assert "starting over" not in journal
 
 
 def test_the_services_are_enabled_and_active(host: Host) -> None:
@@ -36,7 +36,7 @@ def test_the_services_are_enabled_and_active(host: Host) -> None:
         assert service.is_running, name
 
 
-def test_every_process_of_the_server_is_the_user_mlflow(root: Any) -> None:
+def test_every_process_of_the_server_runs_as_the_user_mlflow(root: Any) -> None:
     pids = root("cat /sys/fs/cgroup/system.slice/mlflow-tracking.service/cgroup.procs").split()
     assert len(pids) >= 2
     assert {root(f"stat -c %U /proc/{pid}") for pid in pids} == {"mlflow"}
@@ -54,12 +54,12 @@ def test_the_unit_is_hardened_to_an_exposure_of_1_5_or_better(root: Any) -> None
     assert 0 < exposure <= 1.5, verdict
 
 
-def test_the_server_comes_first_while_the_machine_boots(root: Any) -> None:
+def test_the_server_gets_more_cpu_time_while_the_machine_boots(root: Any) -> None:
     assert root("systemctl show -P StartupCPUWeight mlflow-tracking.service").strip() == "1000"
     assert root("systemctl show -P CPUWeight mlflow-tracking.service").strip() == "[not set]"
 
 
-def test_the_environment_holds_what_a_server_needs(host: Host, image: dict[str, Any]) -> None:
+def test_the_environment_has_the_packages_of_a_server(host: Host, image: dict[str, Any]) -> None:
     names = ["mlflow", "boto3", "psycopg2-binary", "uvloop", "flask-wtf"]
     names += ["prometheus-flask-exporter"]
     code = "import importlib.metadata as m, sys; print(*(m.version(n) for n in sys.argv[1:]))"
@@ -75,8 +75,8 @@ def test_the_environment_is_byte_compiled(host: Host) -> None:
     assert compiled >= sources * 0.99
 
 
-#: Prints the sources whose bytecode is of another one, or is compared with it at every import:
-#: after the magic number come flags, 1 for unchecked, and the source's hash (PEP 552).
+#: Prints the sources whose bytecode does not match, or is compared with the source at every import:
+#: the magic number is followed by flags (1: unchecked) and the source's hash (PEP 552).
 OF_ANOTHER_SOURCE = """
 import importlib.util as util, pathlib
 folder = pathlib.Path(util.find_spec("mlflow").origin).parent / "server"
@@ -89,7 +89,7 @@ for source, compiled in sources.items():
 """
 
 
-def test_the_bytecode_is_of_the_sources_beside_it(host: Host) -> None:
+def test_the_bytecode_matches_its_sources(host: Host) -> None:
     assert host.check_output(f"/opt/mlflow/bin/python -c '{OF_ANOTHER_SOURCE}'") == ""
 
 
@@ -102,7 +102,7 @@ def test_the_launcher_is_compiled_for_the_python_that_runs_it(host: Host) -> Non
     assert int(host.check_output(f"ls {folder}/__pycache__/*.{tag}.pyc | wc -l")) == sources
 
 
-def test_nothing_listens_but_ssh_and_the_server(root: Any) -> None:
+def test_only_ssh_and_the_server_listen(root: Any) -> None:
     sockets = root("ss -Hltn").splitlines()
     addresses = [line.split()[3].rsplit(":", 1) for line in sockets]
     reachable = {port for address, port in addresses if not address.startswith("127.")}

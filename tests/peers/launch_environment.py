@@ -1,10 +1,10 @@
 """Compares the environment that the launcher gives its workers with a stock `mlflow server`'s.
 
-Stand-alone, for the image's own Python: `/opt/mlflow/bin/python launch_environment.py`. Starts a
-real stock server on a scratch database and reads what its uvicorn process was given, lets
-mlflow_launch/command.py do the same without a server, and prints the difference as JSON. Exit
-code 1 when there is one, so that an upgrade of MLflow which changes either is noticed. Also
-compares MLflow's default list of hosts with the one in mlflow_settings/blocks/hosts.py.
+A program of its own, for the image's Python: `/opt/mlflow/bin/python launch_environment.py`. It
+starts a real stock server on a temporary database, reads the environment of its uvicorn process,
+gets the same through mlflow_launch/command.py without a server, and prints the differences as
+JSON. The exit code is 1 when there are any, so that an upgrade of MLflow which changes either is
+noticed. It also compares MLflow's default list of hosts with the one in mlflow_settings/blocks/hosts.py.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ LIBRARIES = (
     Path("/usr/lib/mlflow-image"),
     Path(__file__).resolve().parents[2] / "image_files/usr/lib/mlflow-image",
 )
-# Present on both sides, with values that cannot be the same.
+# Set on both sides, with values that always differ.
 DIFFERENT_EACH_TIME = {
     "_MLFLOW_SERVER_BOOT_ID": "a random number for every start",
 }
-# Present on one side only, for a reason.
+# Set on one side only, for a reason.
 EXPLAINED = {
     "OPENBLAS_NUM_THREADS": "the launcher forks its workers, which needs a single thread",
     "LC_CTYPE": "set by the interpreter itself when it starts in the C locale (PEP 538)",
@@ -36,7 +36,7 @@ PATIENCE_S = 600
 
 
 def main() -> int:
-    """Print the differences; 1 when there are any that are not explained."""
+    """Print the differences; returns 1 when any of them is unexplained."""
     sys.path.insert(0, str(next(path for path in LIBRARIES if path.is_dir())))
     with tempfile.TemporaryDirectory() as scratch:
         given = given_environment(Path(scratch))
@@ -54,13 +54,13 @@ def main() -> int:
     found |= host_differences()
     private = [name for name in stock if name.startswith("_MLFLOW")]
     if len(private) < 5:
-        found["stock server"] = f"gave only {private}: this comparison no longer looks right"
+        found["stock server"] = f"has only {private}: this comparison needs a new look"
     print(json.dumps({"compared": names, "differences": found}, indent=2))
     return 1 if found else 0
 
 
 def given_environment(scratch: Path) -> dict[str, str]:
-    """What mlflow-configure would render for a server in `scratch`, and little else."""
+    """What mlflow-configure would render for a server in `scratch`, and a few variables more."""
     from mlflow_settings import render, settings
     from mlflow_settings.blocks.artifact_store import ArtifactStore
     from mlflow_settings.blocks.backend_store import BackendStore
@@ -76,7 +76,7 @@ def given_environment(scratch: Path) -> dict[str, str]:
 
 
 def stock_environment(given: dict[str, str], scratch: Path) -> dict[str, str]:
-    """Start the real thing, and read the environment of the uvicorn that it starts."""
+    """Start a stock server, and read the environment of the uvicorn that it starts."""
     log = (scratch / "stock.log").open("wb")
     server = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server"],
@@ -97,8 +97,8 @@ def stock_environment(given: dict[str, str], scratch: Path) -> dict[str, str]:
                     pairs = (entry.decode().partition("=") for entry in entries if entry)
                     return {name: value for name, _, value in pairs}
             time.sleep(0.2)
-        said = (scratch / "stock.log").read_text()
-        raise SystemExit(f"the stock server never started uvicorn:\n{said}")
+        output = (scratch / "stock.log").read_text()
+        raise SystemExit(f"the stock server never started uvicorn:\n{output}")
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
@@ -114,7 +114,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def launcher_environment(given: dict[str, str]) -> dict[str, str]:
-    """What the launcher's workers would see: the same settings, through MLflow's own command."""
+    """The environment of the launcher's workers, from the same settings."""
     code = (
         "import json, os, sys; sys.path.insert(0, sys.argv[1]); "
         "from mlflow_launch import command; found = command.started()(); "
@@ -132,7 +132,7 @@ def launcher_environment(given: dict[str, str]) -> dict[str, str]:
 
 
 def host_differences() -> dict[str, object]:
-    """MLflow's own default list of allowed hosts against ours, which replaces it."""
+    """How MLflow's default list of allowed hosts differs from ours, which replaces it."""
     from mlflow.server.security_utils import get_default_allowed_hosts
 
     from mlflow_settings.blocks import hosts

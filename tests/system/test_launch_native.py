@@ -1,12 +1,15 @@
-"""The launcher with the locked MLflow, natively: it serves what a stock server would."""
+"""The launcher, natively: it answers like a stock server, and serves other releases of MLflow."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -15,9 +18,23 @@ import requests
 
 from mlflow_image.checks.bench import rate
 from mlflow_image.server import local
+from mlflow_settings import render, settings
 
 HERE = Path(__file__).resolve().parent
-#: Answers of every kind: JSON, errors, a page, a file, what Flask and what FastAPI serves.
+#: Releases before the locked one, what the launcher logs (it knows the first of them), and what
+#: they need instead of the locked packages.
+OLDER = {
+    "3.15.2": ("rehearsed the first calls", ["mlflow-tracing==3.15.2"]),
+    "3.10.1": (
+        "differs: it starts its server with `python -m uvicorn --host --port --workers ",
+        ["mlflow-tracing==3.10.1"],
+    ),
+    "2.22.5": (
+        "differs: there is no module mlflow.server.fastapi_app; starting the stock",
+        ["sqlalchemy<2.1", "protobuf<7", "markdown"],
+    ),
+}
+#: Answers of every kind: JSON, errors, a page, a file, from Flask and from FastAPI.
 CALLS = (
     "/health",
     "/version",
@@ -30,7 +47,7 @@ CALLS = (
     "/api/2.0/mlflow-artifacts/artifacts/none",
     "/gateway/none/mlflow/invocations",
 )
-#: Headers whose values are others at every call or server; that they are there is compared.
+#: Headers whose values differ between calls or servers; only their presence is compared.
 DIFFERENT_EACH_TIME = {"date", "last-modified", "etag", "x-mlflow-gateway-duration-ms"}
 
 
@@ -46,20 +63,18 @@ def ours(folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.budget(300)
-def test_the_locked_mlflow_is_what_the_launcher_expects(ours: str, folder: Path) -> None:
-    said = (folder / "server.log").read_text()
-    assert "modules imported early" in said
-    assert "comes from its own file" not in said
-    assert "rehearsed the first calls" in said
-    assert "not ready yet" not in said
-    assert "threads run while" not in said
-    assert "than expected" not in said
-    assert "starting over" not in said
+def test_the_launcher_knows_the_locked_mlflow(ours: str, folder: Path) -> None:
+    log = (folder / "server.log").read_text()
+    assert "modules imported early" in log
+    assert "from its own file" not in log
+    assert "rehearsed the first calls" in log
+    assert "not ready yet" not in log
+    assert "threads run while" not in log
+    assert "this MLflow" not in log
+    assert "starting over" not in log
 
 
-def test_no_connection_to_the_database_was_there_when_the_workers_were_forked(
-    ours: str,
-) -> None:
+def test_the_database_had_no_connection_when_the_workers_were_forked(ours: str) -> None:
     (launcher,) = (
         process
         for process in psutil.Process().children()
@@ -69,7 +84,7 @@ def test_no_connection_to_the_database_was_there_when_the_workers_were_forked(
     held = [file.path for file in launcher.open_files()]
     assert not [path for path in held if "mlflow.db" in path]
     names = {path.read_text().strip() for path in Path(f"/proc/{launcher.pid}/task").glob("*/comm")}
-    assert names <= {"python", "jemalloc_bg_thd"}  # the second is pyarrow's, and forks well
+    assert names <= {"python", "jemalloc_bg_thd"}  # the second is pyarrow's, and survives a fork
     assert len(launcher.threads()) == len(names)
 
 
@@ -90,7 +105,7 @@ def test_every_answer_is_that_of_a_stock_server(ours: str, tmp_path: Path) -> No
 
 
 @pytest.mark.budget(20)
-def test_a_large_answer_of_flask_comes_whole(ours: str) -> None:
+def test_a_large_answer_of_flask_is_complete(ours: str) -> None:
     made = [
         requests.post(
             f"{ours}/api/2.0/mlflow/experiments/create",
@@ -129,11 +144,92 @@ def test_the_workers_environment_is_that_of_a_stock_server() -> None:
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
 
 
+@pytest.mark.budget(60)
+def test_a_real_mlflow_whose_private_name_changed_is_served_by_its_stock_command(
+    tmp_path: Path,
+) -> None:
+    python, site = overlay(tmp_path)
+    shutil.copytree(package("mlflow"), site / "mlflow", copy_function=linked)
+    server = site / "mlflow/server/__init__.py"
+    altered = server.read_text().replace("_exec_cmd(", "_start_process(")
+    name = "import _exec_cmd"
+    assert name in altered
+    server.unlink()
+    server.write_text(altered.replace(name, f"{name} as _start_process"))
+    with launched(python, tmp_path) as (_, log):
+        assert "differs: mlflow.server has no _exec_cmd; starting the stock" in log()
+
+
+@pytest.mark.budget(60)
+@pytest.mark.parametrize("version", OLDER)
+def test_an_older_mlflow_is_served(version: str, tmp_path: Path) -> None:
+    logged, more = OLDER[version]
+    python, site = overlay(tmp_path)
+    names = [f"mlflow=={version}", f"mlflow-skinny=={version}", *more]
+    pip = [local.environment() / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--no-compile", "--target", site, *names], check=True)
+    with launched(python, tmp_path) as (url, log):
+        assert requests.get(f"{url}/version", timeout=20).text == version
+        assert logged in log()
+
+
+def overlay(folder: Path) -> tuple[Path, Path]:
+    """An environment over the locked one: its Python, and the folder that is searched first."""
+    place = folder / "environment"
+    locked = local.environment() / "bin" / "python"
+    subprocess.run([locked, "-m", "venv", "--without-pip", place], check=True)
+    (site,) = place.glob("lib/python3*/site-packages")
+    (site / "locked.pth").write_text(f"{package('mlflow').parent}\n")
+    return place / "bin" / "python", site
+
+
+def package(name: str) -> Path:
+    """The folder of a package of the locked environment."""
+    (found,) = local.environment().glob(f"lib/python3*/site-packages/{name}")
+    return found
+
+
+def linked(source: str, target: str) -> None:
+    """A hard link, or a copy on another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+@contextmanager
+def launched(python: Path, folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
+    """The launcher on a new database, with the preload list of the locked MLflow.
+
+    Yields the URL, once the probe succeeds, and a function that reads the log.
+    """
+    port = local.free_port()
+    server = settings.Server(host="127.0.0.1", port=port, workers=1)
+    document = {
+        "format": render.FORMAT,
+        "environment": {
+            **render.environment(settings.Settings(server=server)),
+            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
+            "MLFLOW_ARTIFACTS_DESTINATION": f"{folder}/artifacts",
+        },
+        "stock_command": False,
+    }
+    (folder / "server.json").write_text(json.dumps(document))
+    shutil.copyfile(local.prepared() / "preload.txt", folder / "preload.txt")
+    words = [str(python), "-I", str(local.LIBRARY / "mlflow-launch")]
+    places = {
+        "MLFLOW_IMAGE_RUN": str(folder),
+        "MLFLOW_IMAGE_PRELOAD": str(folder / "preload.txt"),
+    }
+    with local.serving(words, folder, places, port) as url:
+        yield url, (folder / "server.log").read_text
+
+
 @pytest.mark.full
 @pytest.mark.budget(300)
 @pytest.mark.verifies("job execution: the stock command, its runner and consumers (natively)")
 def test_with_job_execution_the_stock_server_answers_and_its_consumers_run(tmp_path: Path) -> None:
-    others = set(psutil.Process().children(recursive=True))  # servers of the other tests
+    others = set(psutil.Process().children(recursive=True))  # the servers of other tests
     with local.ours(tmp_path, 1, job_execution=True) as url:
         assert requests.get(f"{url}/health", timeout=60).text == "OK"
         deadline = time.monotonic() + 120
@@ -148,7 +244,7 @@ def test_with_job_execution_the_stock_server_answers_and_its_consumers_run(tmp_p
 
 
 def command_lines() -> list[list[str]]:
-    """Of every process below this one."""
+    """The command line of every process below this one."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):

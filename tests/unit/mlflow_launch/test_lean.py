@@ -1,4 +1,4 @@
-"""lean: Flask's answers come through whole or as a stream; only idle middleware is left out."""
+"""lean: Flask's answers arrive in one piece or as a stream; only idle middleware is left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from mlflow_launch import lean
+from mlflow_launch import lean, mlflow_names
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Any]
 SCOPE = {
@@ -29,14 +29,14 @@ SCOPE = {
 
 @pytest.fixture(autouse=True)
 def collector() -> Iterator[None]:
-    """The collector as it was."""
+    """Restores the collector's thresholds."""
     before = gc.get_threshold()
     yield
     gc.set_threshold(*before)
 
 
 def served(wsgi: Wsgi, *body: bytes) -> list[dict[str, Any]]:
-    """What the bridge sends for one request with a body in these pieces."""
+    """What the bridge sends for one request whose body arrives in these pieces."""
     sent: list[dict[str, Any]] = []
 
     async def instead(*_: object) -> None:
@@ -60,7 +60,7 @@ def served(wsgi: Wsgi, *body: bytes) -> list[dict[str, Any]]:
 
 
 class Chunks:
-    """A WSGI answer that notes whether it was closed."""
+    """A WSGI answer that counts how often it was closed."""
 
     def __init__(self, *chunks: bytes) -> None:
         self.chunks = chunks
@@ -81,7 +81,7 @@ def answering(answer: Chunks, *headers: tuple[str, str], status: str = "200 OK")
     return wsgi
 
 
-def test_a_short_answer_of_known_length_comes_in_one_piece() -> None:
+def test_a_short_answer_of_known_length_is_sent_in_one_piece() -> None:
     answer = Chunks(b"hel", b"lo")
     wsgi = answering(answer, ("Content-Length", "5"), ("X-Two", "é"), status="201 CREATED")
     assert served(wsgi) == [
@@ -96,7 +96,7 @@ def test_a_short_answer_of_known_length_comes_in_one_piece() -> None:
 
 
 @pytest.mark.parametrize("length", ["", str(lean.WHOLE_BYTES + 1)])
-def test_an_answer_of_unknown_or_great_length_comes_as_it_is_made(length: str) -> None:
+def test_an_answer_of_unknown_or_great_length_is_streamed(length: str) -> None:
     answer = Chunks(b"one", b"two")
     sent = served(answering(answer, *([("Content-Length", length)] if length else [])))
     assert [message.get("body") for message in sent] == [None, b"one", b"two", b""]
@@ -118,7 +118,7 @@ def test_the_application_reads_the_whole_body_and_the_address() -> None:
     assert served(echo, b"ab", b"cd")[1]["body"] == b"abcda=1"
 
 
-def test_an_error_of_the_application_is_the_server_s_to_answer() -> None:
+def test_an_error_of_the_application_reaches_the_server() -> None:
     def broken(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         raise ZeroDivisionError
 
@@ -126,7 +126,7 @@ def test_an_error_of_the_application_is_the_server_s_to_answer() -> None:
         served(broken)
 
 
-def test_what_is_not_http_goes_to_mlflow_s_own_bridge() -> None:
+def test_a_request_that_is_not_http_goes_to_mlflow_s_own_bridge() -> None:
     seen = []
 
     async def instead(scope: Any, receive: Any, send: Any) -> None:
@@ -138,9 +138,11 @@ def test_what_is_not_http_goes_to_mlflow_s_own_bridge() -> None:
 
 
 class Application:
-    """As much of a Starlette application as is looked at."""
+    """A stand-in for a Starlette application: its middleware, and Flask mounted by `bridge`."""
 
-    def __init__(self, *names: str) -> None:
+    middleware_stack: lean.Application | None = None
+
+    def __init__(self, *names: str, bridge: str = mlflow_names.BRIDGE) -> None:
         def named(name: str) -> Middleware:
             async def dispatch(*_: object) -> None: ...
 
@@ -148,7 +150,8 @@ class Application:
             return Middleware(BaseHTTPMiddleware, dispatch=dispatch)
 
         self.user_middleware = [named(name) for name in names]
-        self.router = SimpleNamespace(routes=[])
+        self.bridge = type(bridge, (), {"app": staticmethod(answering(Chunks()))})()
+        self.router = SimpleNamespace(routes=[SimpleNamespace(app=self.bridge)])
         self.seen: list[int] = []
 
     def build_middleware_stack(self) -> lean.Application:
@@ -160,24 +163,54 @@ class Application:
         return stack
 
 
-def taken(app: Application, stack: lean.Application, path: str) -> int:
+def taken(app: Application, path: str) -> int:
     """How many middleware functions a request to this path goes through."""
+    stack = app.middleware_stack or app.build_middleware_stack()  # as Starlette does
     asyncio.run(stack({"type": "http", "path": path}, None, None))  # type: ignore[arg-type]
     return app.seen.pop()
 
 
 @pytest.mark.budget(5)  # imports MLflow
-def test_only_what_is_idle_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = Application("hosts", "gateway_timing_middleware", "workspace_context_middleware")
-    stack = lean.stack(app)
-    assert taken(app, stack, "/api/2.0/mlflow/runs/create") == 1
-    assert taken(app, stack, "/gateway/mine/invocations") == 3
+def test_only_idle_middleware_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = Application("hosts", *mlflow_names.IDLE_MIDDLEWARE)
+    lean.shorten(app)
+    assert taken(app, "/api/2.0/mlflow/runs/create") == 1
+    assert taken(app, "/gateway/mine/invocations") == 3
     monkeypatch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
-    assert taken(app, stack, "/api/2.0/mlflow/runs/create") == 3
+    assert taken(app, "/api/2.0/mlflow/runs/create") == 3
+    assert isinstance(app.router.routes[0].app, lean.FlaskBridge)
+    assert "differs" not in capsys.readouterr().err
 
 
-def test_another_mlflow_keeps_all_of_its_middleware(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.budget(5)  # imports MLflow
+def test_an_mlflow_with_other_middleware_keeps_all_of_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     app = Application("hosts", "something_new", "workspace_context_middleware")
-    assert taken(app, lean.stack(app), "/api") == 3
-    said = capsys.readouterr()
-    assert "all of it stays" in said.out + said.err
+    lean.shorten(app)
+    assert taken(app, "/api") == 3
+    assert isinstance(app.router.routes[0].app, lean.FlaskBridge)
+    assert "this MLflow differs: its middleware is not gateway_timing" in capsys.readouterr().err
+
+
+@pytest.mark.budget(5)  # imports MLflow
+@pytest.mark.parametrize("routes", ["another class", "none", "two"])
+def test_an_mlflow_that_mounts_flask_in_another_way_keeps_its_bridge(
+    routes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = mlflow_names.IDLE_MIDDLEWARE
+    app = Application(*names, bridge="Other") if routes == "another class" else Application(*names)
+    app.router.routes *= {"none": 0, "two": 2}.get(routes, 1)
+    lean.shorten(app)
+    assert all(route.app is app.bridge for route in app.router.routes)
+    assert taken(app, "/api") == 0
+    assert "this MLflow differs: its Flask part is not mounted as" in capsys.readouterr().err
+
+
+@pytest.mark.budget(5)  # imports MLflow
+def test_an_application_of_another_kind_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    app = object()
+    lean.shorten(app)
+    assert capsys.readouterr().err.count("this MLflow differs") == 2

@@ -1,7 +1,7 @@
-"""Before the fork: the first calls are made; no connection to a database and no thread stays.
+"""Before the fork the first calls are made; no database connection and no thread is left.
 
-With a stand-in for SQLAlchemy, which this host's environment lacks;
-tests/system/test_launch_native.py looks at the real one.
+SQLAlchemy is a stand-in, because the host's environment lacks it; test_launch_native.py uses the
+real one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mlflow_launch import ready, rehearsal
 
 
 class Database:
-    """SQLAlchemy's events, and an engine for every call that comes."""
+    """A stand-in for SQLAlchemy: its events, and one engine for each call."""
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[SimpleNamespace], None]] = []
@@ -82,7 +82,7 @@ def test_each_store_is_called_once_through_the_application(
     assert "not ready yet" not in capsys.readouterr().err
 
 
-def test_no_connection_no_listener_and_no_thread_stays(
+def test_no_connection_no_listener_and_no_thread_is_left(
     database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = threading.active_count()
@@ -93,10 +93,10 @@ def test_no_connection_no_listener_and_no_thread_stays(
     assert "threads run" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("status", "said"), [(503, "gave 503"), (0, "gave 500")])
-def test_a_store_that_fails_is_said_and_left_to_the_workers(
-    database: Database, status: int, said: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("status", "logged"), [(503, "answered 503"), (0, "answered 500")])
+def test_a_failed_call_is_logged_and_left_to_the_workers(
+    database: Database, status: int, logged: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rehearsal.rehearse(Application(database, status))
-    assert said in capsys.readouterr().err
+    assert logged in capsys.readouterr().err
     assert database.disposed == 2

@@ -1,11 +1,13 @@
 """The server's launcher: imports early, waits for the settings, lets MLflow check, forks workers.
 
-A stock `mlflow server` imports everything twice, one after the other, and only once its settings
-are there: 60 of 112 s from power-on in an emulated guest. This imports once, while the machine
-is still booting, and hands on to workers.py. Everything that MLflow's command decides (argument
-checks, database checks, the workers' environment) is still decided by that command.
+A stock `mlflow server` imports everything twice in a row, and only after its settings are there:
+60 of 112 s from power-on in an emulated guest. The launcher imports once, while the machine is
+still booting, and then forks its workers (workers.py). MLflow's own command still decides
+everything that it decides for a stock server: argument checks, database checks, the workers'
+environment.
 
-It fails closed: without /run/mlflow/server.json nothing is ever served.
+An MLflow that does not fit (mlflow_names.py) is started by its stock command, with a warning.
+Without /run/mlflow/server.json nothing is ever served.
 """
 
 from __future__ import annotations
@@ -13,91 +15,133 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import traceback
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mlflow_launch import bundle, handover, notify, preload
 from mlflow_launch.log import say
 
 PRELOAD_LIST = Path("/opt/mlflow/share/mlflow-image/preload.txt")
-# How to begin again in a fresh process, when what was imported early saw another environment.
+# What a process that starts over is given. It imports nothing early; with STOCK and a reason it
+# runs the stock `mlflow server`.
 WITHOUT_PRELOAD = "--without-preload"
+STOCK = "--stock"
+JOB_EXECUTION = "job execution is on"
 
 
 def main(argv: list[str]) -> int:
     """Run until stopped; returns the exit code (78 when the settings were refused)."""
     # The collector would walk the same growing heap again and again while modules are imported.
     gc.disable()
+    given = dict(os.environ)
     # Threads do not survive the fork of the workers; OpenBLAS starts its own while imported.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     run = Path(os.environ.get("MLFLOW_IMAGE_RUN", handover.RUN))
     listed = Path(os.environ.get("MLFLOW_IMAGE_PRELOAD", PRELOAD_LIST))
-    bundle.install(listed.with_name(bundle.NAME))
+    if STOCK not in argv:
+        bundle.install(listed.with_name(bundle.NAME))
     early = preload.Recorder()
     with early:
         sound = True
-        if WITHOUT_PRELOAD not in argv:
+        if not argv:
             notify.status("importing modules while the machine boots")
             sound = preload.preload(listed)
         notify.status("waiting for mlflow-configure")
         launch = handover.wait(run)
         if isinstance(launch, handover.Refused):
             return refused(launch)
-        fresh = WITHOUT_PRELOAD in argv
-        late = early.disagrees(launch.environment)
-        if not fresh and (late or launch.stock_command or not sound):
-            start_over(late)
-        os.environ.update(launch.environment)
-        if launch.stock_command:
+        if STOCK in argv:
             from mlflow_launch import stock
 
-            return stock.run()
-        return serve(early, fresh=fresh)
+            os.environ.update(launch.environment)
+            reason = JOB_EXECUTION if launch.stock_command else argv[-1]
+            return stock.run(reason, differs=not launch.stock_command)
+        if launch.stock_command:
+            start_over(given, JOB_EXECUTION, STOCK, JOB_EXECUTION)
+        fresh = WITHOUT_PRELOAD in argv
+        late = early.disagrees(launch.environment)
+        if not fresh and (late or not sound):
+            without_preload(given, late)
+        os.environ.update(launch.environment)
+        return serve(given, early, fresh=fresh)
 
 
-def serve(early: preload.Recorder, *, fresh: bool) -> int:
-    """Check through MLflow's own command, import the application, and run the workers."""
-    from mlflow_launch import command
+def serve(given: Mapping[str, str], early: preload.Recorder, *, fresh: bool) -> int:
+    """Check through MLflow's own command, import the application, and run the workers.
+
+    given: the environment that a process which starts over begins with.
+    """
+    from mlflow_launch import command, mlflow_names, rehearsal
 
     try:
-        if fresh:
-            found = command.started()()
-            os.environ.update(found.environment)
-            application = command.application()
-        else:
-            # The command's checks run beside the rest of the application's import.
-            command.import_server()
-            finish = command.started()
-            application = command.application()
-            found = finish()
-            if late := early.disagrees(found.environment):
-                start_over(late)
-            os.environ.update(found.environment)
+        found, application = decided(given, early, fresh=fresh)
+        early.stop()
+        rehearsal.rehearse(application)
     except command.CommandRefusedError as error:
         say(f"not serving: {error}")
         return 1
-    early.stop()
-    from mlflow_launch import rehearsal, workers
+    except mlflow_names.DiffersError as error:
+        start_over(given, "this MLflow differs", STOCK, str(error))
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        # Any other error's text may hold a setting's value; the new process shows its arguments.
+        text = f": {error}" if isinstance(error, (ImportError, AttributeError)) else ""
+        why = f"the launcher stopped at {type(error).__name__}{text}"
+        start_over(given, "an error before the server was started", STOCK, why)
+    from mlflow_launch import workers
 
-    rehearsal.rehearse(application)
     return workers.run(application, found)
 
 
+def decided(given: Mapping[str, str], early: preload.Recorder, *, fresh: bool) -> tuple[Any, Any]:
+    """What MLflow's command decided, and the application, with that environment in place.
+
+    Raises command.CommandRefusedError, mlflow_names.DiffersError, and what importing MLflow
+    raises.
+    """
+    from mlflow_launch import command
+
+    if fresh:
+        found = command.started()()
+        os.environ.update(found.environment)
+        return found, command.application()
+    # The command's checks run at the same time as the rest of the application's import.
+    command.import_server()
+    finish = command.started()
+    try:
+        application = command.application()
+    finally:
+        # Also after a failed import: the child may be migrating a database. Its own verdict, if
+        # it has one, is the better reason.
+        found = finish()
+    if late := early.disagrees(found.environment):
+        without_preload(given, late)
+    os.environ.update(found.environment)
+    return found, application
+
+
 def refused(launch: handover.Refused) -> int:
-    """Say why nothing is served, and give the exit code that the unit does not restart on."""
+    """Log why nothing is served; returns the exit code that the unit does not restart on."""
     for line in launch.reasons:
         say(f"refused: {line}")
     notify.status("the settings were refused; see mlflow-configure")
     return handover.EX_CONFIG
 
 
-def start_over(names: list[str]) -> NoReturn:
-    """Begin again in this same process, without importing anything before the settings."""
-    why = f"{', '.join(names)} was read too early" if names else "a slower start is needed"
-    say(f"starting over without early imports: {why}")
+def without_preload(given: Mapping[str, str], names: list[str]) -> NoReturn:
+    """Start over without importing anything before the settings are there."""
+    why = f"{', '.join(names)} was read too early" if names else "a module needs mlflow.server"
+    start_over(given, f"{why}; importing nothing early this time", WITHOUT_PRELOAD)
+
+
+def start_over(given: Mapping[str, str], why: str, *words: str) -> NoReturn:
+    """Replace this process with a new launcher: nothing imported, the environment as at first."""
+    say(f"starting over: {why}")
     sys.stderr.flush()
-    script = Path(sys.argv[0]).resolve()
-    os.execv(sys.executable, [sys.executable, "-I", str(script), WITHOUT_PRELOAD])  # noqa: S606
+    script = str(Path(sys.argv[0]).resolve())
+    os.execve(sys.executable, [sys.executable, "-I", script, *words], given)  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -1,26 +1,40 @@
-"""Lets MLflow's own `mlflow server` command decide everything, up to the point where it would exec.
+"""Runs MLflow's own `mlflow server` command up to the point where it would start uvicorn.
 
-The command runs in a forked child that stops where uvicorn would be started; what it would have
-started, and with which environment, comes back through a pipe.
+The command runs in a forked child, which stops at that point; the uvicorn command line and the
+environment that MLflow decided on come back through a pipe. A child that starts its server in
+another way is stopped, and DiffersError says how it differs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
+import select
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
+from mlflow_launch import mlflow_names, ready
 from mlflow_launch.log import say
+from mlflow_launch.mlflow_names import DiffersError
 
-APPLICATION = "mlflow.server.fastapi_app:app"
-# What MLflow passes to uvicorn, with the number of words that each takes. Anything else means
-# that a new MLflow wants something that this launcher does not know: it must not guess.
-_KNOWN_OPTIONS = ("--host", "--port", "--workers", "--log-config")
+# Audit events (PEP 578) of a process that starts another one.
+_STARTS_A_PROCESS = frozenset(
+    {
+        *("subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system"),
+        *("os.fork", "os.forkpty"),
+    }
+)
+# What a name or a signature that does not fit raises, if check() did not find it.
+_NAMES_DIFFER = (ImportError, AttributeError, NameError, TypeError)
+_LOOK_EVERY_S = 1.0
+_STOPS_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -35,13 +49,13 @@ class ServerCommand:
 
 
 class CommandRefusedError(Exception):
-    """MLflow's command ended before it would have served; its own output says why."""
+    """MLflow's command ended with an error before it would have served; its own output says why."""
 
 
 def started() -> Callable[[], ServerCommand]:
-    """Run the command in a child; call the result to wait for what it decided.
+    """Start the command in a child; call the result to wait for what it decided.
 
-    That call raises CommandRefusedError.
+    That call raises CommandRefusedError, or DiffersError when this MLflow does not fit.
     """
     readable, writable = os.pipe()
     child = os.fork()
@@ -52,31 +66,31 @@ def started() -> Callable[[], ServerCommand]:
 
     def finish() -> ServerCommand:
         with os.fdopen(readable, "rb") as pipe:
-            answer = pipe.read()
-        _, status = os.waitpid(child, 0)
-        if status != 0 or not answer:
-            code = os.waitstatus_to_exitcode(status)
+            _wait_for_answer(readable, child)
+            line = pipe.readline()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if not line:
             raise CommandRefusedError(f"`mlflow server` ended with exit code {code}")
-        argv, environment = json.loads(answer)
-        return parsed(argv, environment)
+        answer = json.loads(line)
+        if "differs" in answer:
+            raise DiffersError(answer["differs"])
+        return parsed(answer["argv"], answer["environment"])
 
     return finish
 
 
 def parsed(argv: list[str], environment: Mapping[str, str]) -> ServerCommand:
-    """The uvicorn command line that MLflow built, as data. Raises CommandRefusedError."""
+    """The uvicorn command line that MLflow built, as data. Raises DiffersError."""
     words = argv[3:-1]
     options = dict(zip(words[::2], words[1::2], strict=False))
+    known = mlflow_names.UVICORN_OPTIONS
     if (
-        argv[1:3] != ["-m", "uvicorn"]
-        or argv[-1] != APPLICATION
-        or len(words) != 2 * len(_KNOWN_OPTIONS)
-        or sorted(options) != sorted(_KNOWN_OPTIONS)
+        argv[1:3] != ["-m", mlflow_names.UVICORN]
+        or argv[-1] != mlflow_names.APPLICATION
+        or len(words) != 2 * len(known)
+        or sorted(options) != sorted(known)
     ):
-        raise CommandRefusedError(
-            "this MLflow starts its server in a way that the launcher does not know: "
-            + " ".join(word for word in argv[1:] if word.startswith("-"))
-        )
+        raise DiffersError(f"it starts its server with `{_without_values(argv)}`")
     return ServerCommand(
         host=options["--host"],
         port=int(options["--port"]),
@@ -88,45 +102,107 @@ def parsed(argv: list[str], environment: Mapping[str, str]) -> ServerCommand:
 
 def import_server() -> Any:
     """Import what the command and the application have in common."""
-    # MLflow turns its host checks on only where it sees uvicorn.
-    importlib.import_module("uvicorn")
-    return importlib.import_module("mlflow.server")
+    # MLflow turns its host checks on only where it finds uvicorn imported.
+    importlib.import_module(mlflow_names.UVICORN)
+    return importlib.import_module(mlflow_names.SERVER)
 
 
 def application() -> Any:
     """Import MLflow's ASGI application, with the shorter ways of lean.py."""
     import_server()
-    app: Any = importlib.import_module("mlflow.server.fastapi_app").app
+    module = importlib.import_module(mlflow_names.APPLICATION_MODULE)
+    app: Any = getattr(module, mlflow_names.APPLICATION_NAME)
     lean: Any = importlib.import_module("mlflow_launch.lean")
-    app.middleware_stack = lean.stack(app)
+    lean.shorten(app)
     say("application imported")
     return app
 
 
-def _run_command(writable: int) -> None:
-    """The child's whole life: never returns."""
+def _without_values(argv: list[str]) -> str:
+    """A command line for the journal: options without their values, which may be secret."""
+    options = [word.partition("=")[0] for word in argv[3:-1] if word.startswith("-")]
+    return " ".join(["python", *argv[1:3], *options, *argv[3:][-1:]])
+
+
+def _wait_for_answer(readable: int, child: int) -> None:
+    """Return when the child has answered or ended. Raises DiffersError when it serves instead.
+
+    The last resort for a server that is started without an audit event (multiprocessing's
+    "spawn"): its port answers, and nothing would ever come through the pipe.
+    """
+    host, port = os.environ.get("MLFLOW_HOST", ""), os.environ.get("MLFLOW_PORT", "")
+    while not select.select([readable], [], [], _LOOK_EVERY_S)[0]:
+        if host and port and ready.listens(host, int(port)):
+            _stop_group(child)
+            raise DiffersError(f"it starts its server without {mlflow_names.EXEC}")
+
+
+def _stop_group(leader: int) -> None:
+    """End a child and every process that it started."""
+    deadline_s = time.monotonic() + _STOPS_WITHIN_S
+    os.killpg(leader, signal.SIGTERM)
+    while not os.waitpid(leader, os.WNOHANG)[0]:
+        if time.monotonic() > deadline_s:
+            os.kill(leader, signal.SIGKILL)
+        time.sleep(0.1)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def _run_command(writable: int) -> NoReturn:
+    """The child's whole life."""
     code = 1
     try:
+        os.setpgid(0, 0)
         before = dict(os.environ)
-        server: Any = importlib.import_module("mlflow.server")
-        cli: Any = importlib.import_module("mlflow.cli")
-
-        def stop_here(argv: list[str], *, extra_env: Mapping[str, str], **_: object) -> None:
-            after = {**os.environ, **extra_env}
-            changed = {name: after[name] for name in after if before.get(name) != after[name]}
-            with os.fdopen(writable, "wb") as pipe:
-                pipe.write(json.dumps([argv, changed]).encode())
-            say("MLflow's checks passed")
-            sys.stdout.flush()
-            os._exit(0)
-
-        server._exec_cmd = stop_here
-        cli.cli(["server"], standalone_mode=True)
+        for sentence in mlflow_names.check().command:
+            _answer(writable, differs=sentence)
+        _intercept(writable, before)
+        cli: Any = getattr(importlib.import_module(mlflow_names.CLI), mlflow_names.CLI_GROUP)
+        cli(["server"], standalone_mode=True)
+        _answer(writable, differs="`mlflow server` ends without starting a server")
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) and end.code else 1
+        if not end.code:
+            _answer(writable, differs="`mlflow server` ends without starting a server")
+        code = end.code if isinstance(end.code, int) else 1
+    except _NAMES_DIFFER as error:
+        traceback.print_exc()
+        _answer(writable, differs=f"{type(error).__name__}: {error}")
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _intercept(writable: int, before: Mapping[str, str]) -> None:
+    """Answer and end this process as soon as MLflow starts its server, however it does."""
+
+    def stop_here(*arguments: Any, **options: Any) -> NoReturn:
+        argv = arguments[0] if arguments else None
+        more = options.get(mlflow_names.EXEC_ENVIRONMENT)
+        if not isinstance(argv, list) or not isinstance(more, Mapping):
+            _answer(writable, differs=f"it calls {mlflow_names.EXEC} with other arguments")
+        after = {**os.environ, **more}
+        changed = {name: after[name] for name in after if before.get(name) != after[name]}
+        say("MLflow's checks passed")
+        _answer(writable, argv=[str(word) for word in argv], environment=changed)
+
+    def stop_elsewhere(event: str, arguments: tuple[Any, ...]) -> None:
+        listening = event == "socket.bind" and isinstance(arguments[1], tuple) and arguments[1][1]
+        if listening or event in _STARTS_A_PROCESS:
+            how = f"it starts its server by {event}, not by {mlflow_names.EXEC}"
+            _answer(writable, differs=how)
+
+    setattr(importlib.import_module(mlflow_names.SERVER), mlflow_names.EXEC, stop_here)
+    # An audit hook sees every way that Python has; replacing functions would miss aliases.
+    sys.addaudithook(stop_elsewhere)
+
+
+def _answer(writable: int, **content: object) -> NoReturn:
+    """Send the answer and end the process, whatever MLflow would catch or clean up."""
+    sys.stdout.flush()
+    with os.fdopen(writable, "wb") as pipe:
+        pipe.write(json.dumps(content).encode() + b"\n")
+    os._exit(0)

@@ -1,4 +1,4 @@
-"""Tells systemd how far the server is (sd_notify(3)); does nothing when nobody listens."""
+"""Reports the server's state to systemd (sd_notify(3)); does nothing without NOTIFY_SOCKET."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import os
 import socket
 
 
-def ready() -> None:
+def ready(text: str = "serving") -> None:
     """The server answers: units that are ordered after this one may start."""
-    _send("READY=1\nSTATUS=serving")
+    _send(f"READY=1\nSTATUS={text}")
 
 
 def stopping() -> None:
-    """The server is on its way down."""
+    """The server is shutting down."""
     _send("STOPPING=1\nSTATUS=finishing requests")
 
 
 def status(text: str) -> None:
-    """What `systemctl status` shows."""
+    """The line that `systemctl status` shows."""
     _send(f"STATUS={text}")
 
 

@@ -1,8 +1,8 @@
-"""Imports a recorded list of modules before the settings are there, and notes what they looked at.
+"""Imports a recorded list of modules before the settings are there, and records what they read.
 
 Nothing of `mlflow.server` may be imported this early: it reads its settings while being imported.
-Other modules may read a variable as well; Recorder notes each look, so that a setting which
-differs from what was seen leads to a fresh start instead of a server that half ignores it.
+Other modules may read environment variables too. Recorder notes each read: when a setting differs
+from the value that was read, the launcher starts over instead of half ignoring the setting.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mlflow_launch import mlflow_names
 from mlflow_launch.log import say
 
-FORBIDDEN = "mlflow.server"
+FORBIDDEN = mlflow_names.SERVER
 
 
 class Recorder:
-    """While active, notes which environment variables were read, and the value seen."""
+    """While active, records which environment variables are read, and the first value of each."""
 
     def __init__(self) -> None:
         self._seen: dict[str, str | None] = {}
@@ -50,11 +51,11 @@ class Recorder:
         self.stop()
 
     def stop(self) -> None:
-        """Read without noting from now on."""
+        """Stop recording."""
         self._kind.__getitem__ = self._original
 
     def disagrees(self, environment: Mapping[str, str]) -> list[str]:
-        """Names in `environment` that were read with another value before."""
+        """Names in `environment` that were read before with another value, sorted."""
         return sorted(
             name
             for name, value in environment.items()
@@ -63,7 +64,7 @@ class Recorder:
 
 
 class Guard:
-    """A finder that refuses `mlflow.server` while it is installed, and notes who tried."""
+    """A finder that refuses `mlflow.server` while it is installed, and records who needed it."""
 
     def __init__(self) -> None:
         self.reaching: set[str] = set()
@@ -71,7 +72,7 @@ class Guard:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Part of the import system: None means that others may look."""
+        """Part of the import system: None means that the next finder is asked."""
         if name == FORBIDDEN or name.startswith(FORBIDDEN + "."):
             self.reaching |= {name, *_being_imported()}
             raise ModuleNotFoundError(f"{name} is not imported before the settings", name=name)
@@ -80,11 +81,11 @@ class Guard:
 
 @dataclass(frozen=True)
 class Preloaded:
-    """What became of a list of modules.
+    """The result of importing a list of modules.
 
     missing: those that could not be imported. reaching: modules that were being imported when
-    one reached for mlflow.server. One that caught the refusal may have decided to do without it,
-    so a process with any of them must not serve.
+    one of them imported mlflow.server. A module that caught the error may now work without the
+    server, so a process with any of them must not serve.
     """
 
     missing: tuple[str, ...]
@@ -92,27 +93,28 @@ class Preloaded:
 
 
 def preload(listed: Path) -> bool:
-    """Import every module named in the file, one a line; whether the process may serve."""
+    """Import every module named in the file (one a line); returns whether the process may serve."""
     try:
         names = listed.read_text(encoding="utf-8").split()
     except FileNotFoundError:
         say(f"{listed} is missing: nothing is imported early")
         return True
     done = preload_names(names)
-    left_out = f", {len(done.missing)} of {len(names)} listed ones missing" if done.missing else ""
+    missing = f"{len(done.missing)} of {len(names)} listed modules are missing"
+    left_out = f", {missing}" if done.missing else ""
     say(f"{len(sys.modules)} modules imported early{left_out}")
     return not done.reaching
 
 
 def preload_names(names: Sequence[str]) -> Preloaded:
-    """Import these modules, in this order; one that cannot be imported is left out."""
+    """Import these modules in this order; one that cannot be imported is skipped."""
     guard = Guard()
     missing = []
     sys.meta_path.insert(0, guard)
     try:
         for name in names:
-            # Whatever a module raises while being imported: the server will import it again,
-            # at the place where it needs it, and say so there.
+            # Whatever a module raises here: the server imports it again where it needs it, and
+            # reports the error there.
             try:
                 importlib.import_module(name)
             except Exception:

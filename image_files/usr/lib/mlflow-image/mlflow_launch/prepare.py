@@ -1,4 +1,7 @@
-"""Bake time: makes the ready-migrated empty database, the list and the bundle of modules."""
+"""Runs when the image is built: makes the empty database, the module list and the module bundle.
+
+The database is migrated already. A name of MLflow that does not fit makes the build fail.
+"""
 
 from __future__ import annotations
 
@@ -16,34 +19,24 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mlflow_launch import bundle, preload, rehearsal
+from mlflow_launch import bundle, mlflow_names, preload, rehearsal
 from mlflow_launch.log import say
 
 DESTINATION = Path("/opt/mlflow/share/mlflow-image")
-# uvicorn chooses these by name while it starts; mlflow.cli is what the checking child runs.
-_IMPORTED_BY_A_SERVER = (
-    "uvicorn.lifespan.on",
-    "uvicorn.loops.uvloop",
-    "uvicorn.protocols.http.httptools_impl",
-    "uvicorn.protocols.websockets.auto",
-    "mlflow.cli",
-    "mlflow.server.fastapi_app",
-    *rehearsal.LATE_MODULES,
-)
 _TABLES_WITH_ROWS = ("alembic_version", "workspaces")
-# No -I: it would ignore the seed of the hashes. -B: what an import writes bears its source's time.
+# No -I: it would ignore PYTHONHASHSEED. -B: bytecode written by an import holds its source's time.
 _PYTHON = (sys.executable, "-s", "-B")
 _CONSTRAINT = re.compile(r"(CONSTRAINT|PRIMARY KEY|FOREIGN KEY|UNIQUE|CHECK)\b")
-# A module that the interpreter's own start imports needs no import, and a parent comes first
-# anyway: harmless, and simpler than telling them apart.
+# The list also names modules that the interpreter imports while it starts, and parent packages:
+# importing them again does nothing, and leaving them out would take code.
 _OWN_PACKAGES = ("mlflow_launch", "__main__", "__mp_main__", preload.FORBIDDEN)
 
 
 def main(argv: list[str]) -> int:
     """Write the three files below argv[0] (default: DESTINATION); returns the exit code."""
     if os.environ.get("PYTHONHASHSEED") != "0":
-        # Some modules import others in the order of a set: with a random seed in each process,
-        # every bake would list them differently.
+        # Some modules import others in the order of a set. With a random seed in each process,
+        # every build would list them in another order.
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [*_PYTHON, sys.argv[0], *argv])  # noqa: S606
     if argv == ["--check-list"]:
@@ -66,25 +59,25 @@ def main(argv: list[str]) -> int:
 
 
 def make_empty_database(target: Path) -> None:
-    """An SQLite file with MLflow's schema at its head and no experiments; always the same bytes.
+    """Write an SQLite file with MLflow's newest schema and no experiments; always the same bytes.
 
-    In WAL mode, which stays with the file: a commit needs no journal of its own, readers and
-    the writer do not wait for each other, and what is acknowledged is on the disk as before
+    The file is in WAL mode, which it keeps: a commit needs no journal file, readers and the
+    writer do not wait for each other, and an acknowledged commit is on the disk as before
     (SQLite's documentation, "Write-Ahead Logging"; `synchronous` stays FULL).
     Migrating an empty file takes 11 s in an emulated guest, and a kill in the middle of it
     leaves a file on which every later start fails.
     """
     sqlalchemy: Any = importlib.import_module("sqlalchemy")
-    utils: Any = importlib.import_module("mlflow.store.db.utils")
+    database: Any = importlib.import_module(mlflow_names.DATABASE)
 
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         migrated, packed = Path(scratch) / "migrated", Path(scratch) / "packed"
         engine = sqlalchemy.create_engine(f"sqlite:///{migrated}")
-        utils._initialize_tables(engine)
+        getattr(database, mlflow_names.MIGRATE)(engine)
         engine.dispose()
         canonical_copy(migrated, packed)
         engine = sqlalchemy.create_engine(f"sqlite:///{packed}")
-        utils._verify_schema(engine)
+        getattr(database, mlflow_names.VERIFY)(engine)
         engine.dispose()
         with contextlib.closing(sqlite3.connect(packed)) as ready:
             ready.execute("PRAGMA journal_mode = WAL")
@@ -92,11 +85,11 @@ def make_empty_database(target: Path) -> None:
 
 
 def compile_the_rest(names: Iterable[str], site: Path) -> None:
-    """Bytecode for modules below `site` that were imported and have none, never compared either.
+    """Write bytecode for imported modules below `site` that have none; it is never compared either.
 
-    environment.sh leaves test suites out, and numpy.testing imports a module of numpy's.
+    environment.sh does not compile test suites, and numpy.testing imports a module from one.
     """
-    import py_compile  # not above: the list has what a server imports, and this is no part of one
+    import py_compile  # not at the top: the list names what a server imports, and none imports this
 
     for name in names:
         spec = getattr(sys.modules.get(name), "__spec__", None)
@@ -108,21 +101,21 @@ def compile_the_rest(names: Iterable[str], site: Path) -> None:
 
 
 def importable_early(names: list[str]) -> list[str]:
-    """The modules that a fresh process can import without reaching for mlflow.server."""
+    """The modules that a new process can import without importing mlflow.server."""
     again = [*_PYTHON, sys.argv[0], "--check-list"]
     done = subprocess.run(
         again, check=True, input="\n".join(names), stdout=subprocess.PIPE, encoding="utf-8"
     )
     sound = done.stdout.split()
-    say(f"{len(names) - len(sound)} modules need mlflow.server: left out of the list")
+    say(f"{len(names) - len(sound)} modules are not in the list because they need mlflow.server")
     return sound
 
 
 def canonical_copy(source: Path, target: Path) -> None:
-    """The same database with tables, constraints and indexes in the order of their names.
+    """Copy a database with its tables, constraints and indexes sorted by name.
 
-    Alembic rebuilds tables from sets of objects, whose order is that of their addresses: no two
-    migrations give the same bytes.
+    Alembic rebuilds tables from sets of objects, which are ordered by memory address, so that two
+    migrations never give the same bytes.
     """
     with contextlib.closing(sqlite3.connect(source)) as old:
         rows = old.execute(
@@ -142,15 +135,18 @@ def canonical_copy(source: Path, target: Path) -> None:
 def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
     rows = sorted(old.execute(f'SELECT * FROM "{table}"').fetchall())  # noqa: S608 - MLflow's name
     if rows and table not in _TABLES_WITH_ROWS:
-        # An experiment, for one, would carry the time of the bake.
-        raise RuntimeError(f"MLflow's migrations wrote rows into {table}: look whether they fit")
+        # An experiment, for example, would hold the time of the build.
+        raise RuntimeError(
+            f"MLflow's migrations wrote rows into the table {table}: check that they are the same "
+            "in every build, then add it to _TABLES_WITH_ROWS"
+        )
     for row in rows:
         places = ",".join("?" * len(row))
         new.execute(f'INSERT INTO "{table}" VALUES ({places})', row)  # noqa: S608
 
 
 def _with_sorted_constraints(sql: str) -> str:
-    """A CREATE TABLE as SQLAlchemy writes it (one column or constraint a line), in order."""
+    """Sort the constraints of a CREATE TABLE as SQLAlchemy writes it: one part a line."""
     start, end = sql.find("(\n\t"), sql.rfind("\n)")
     if start < 0 or end < 0:
         return sql
@@ -161,10 +157,10 @@ def _with_sorted_constraints(sql: str) -> str:
 
 
 def _without_the_server(names: list[str]) -> list[str]:
-    """The modules that can all be imported, in this order, without mlflow.server being reached for.
+    """The modules that can all be imported, in this order, without importing mlflow.server.
 
-    Each try is a fork: a module that was refused half-way leaves others behind that would hide
-    the next one.
+    Each attempt is a fork: a module that was refused half-way leaves imported modules behind,
+    which would hide the next one.
     """
     preload.preload_names([name for name in names if name.partition(".")[0] != "mlflow"])
     while culprits := _first_culprits(names):
@@ -194,28 +190,29 @@ def _first_culprits(names: list[str]) -> list[str]:
 
 
 def _modules_of_a_server(database: Path) -> list[str]:
-    """What a server has imported after its first call, in the order in which it did."""
+    """What a server has imported after its first calls, in the order of import."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "mlflow.db"
         copy.write_bytes(database.read_bytes())
         variables = {
-            "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{copy}",
-            "_MLFLOW_SERVER_REGISTRY_STORE": f"sqlite:///{copy}",
-            "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
-            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": scratch,
-            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+            mlflow_names.BACKEND_STORE: f"sqlite:///{copy}",
+            mlflow_names.REGISTRY_STORE: f"sqlite:///{copy}",
+            mlflow_names.ARTIFACT_ROOT: "mlflow-artifacts:/",
+            mlflow_names.ARTIFACT_DESTINATION: scratch,
+            mlflow_names.SERVE_ARTIFACTS: "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
         os.environ.update(variables)
-        for needed in _IMPORTED_BY_A_SERVER:
+        for needed in mlflow_names.IMPORTED_BY_A_SERVER:
             importlib.import_module(needed)
-        application: Any = importlib.import_module("mlflow.server.fastapi_app").app
+        module = importlib.import_module(mlflow_names.APPLICATION_MODULE)
+        application: Any = getattr(module, mlflow_names.APPLICATION_NAME)
         for call, status in zip(
             rehearsal.CALLS, asyncio.run(rehearsal.statuses(application)), strict=True
         ):
             if status != 200:
-                raise RuntimeError(f"the trial call {call} gave {status}")
+                raise RuntimeError(f"MLflow answered {status} to the trial call {call}")
         return list(sys.modules)
 
 

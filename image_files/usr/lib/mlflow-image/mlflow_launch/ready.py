@@ -1,12 +1,13 @@
 """Finds out whether the server really serves: a call through HTTP and the database succeeds.
 
-/health is no proof: it says 200 with the database down.
+/health proves nothing: it answers 200 with the database down.
 """
 
 from __future__ import annotations
 
 import http.client
 import ipaddress
+import socket
 import time
 
 from mlflow_launch.log import say
@@ -17,21 +18,18 @@ _SAY_EVERY_S = 30.0
 
 
 def wait(host: str, port: int) -> None:
-    """Return once the probe succeeds; say from time to time why it does not."""
-    said_s = time.monotonic()
+    """Return once the probe succeeds; log the reason from time to time while it does not."""
+    logged_s = time.monotonic()
     while reason := failure(host, port):
-        if time.monotonic() - said_s > _SAY_EVERY_S:
+        if time.monotonic() - logged_s > _SAY_EVERY_S:
             say(f"not ready yet: {reason}")
-            said_s = time.monotonic()
+            logged_s = time.monotonic()
         time.sleep(_TRY_EVERY_S)
 
 
 def failure(host: str, port: int) -> str:
     """Why one probe did not succeed; "" when it did."""
-    address = ipaddress.ip_address(host)
-    if address.is_unspecified:
-        host = "127.0.0.1" if address.version == 4 else "::1"
-    connection = http.client.HTTPConnection(host, port, timeout=30)
+    connection = http.client.HTTPConnection(_reachable(host), port, timeout=30)
     try:
         # localhost is always among the allowed hosts; a public address is not.
         connection.request("GET", PROBE, headers={"Host": "localhost"})
@@ -42,3 +40,20 @@ def failure(host: str, port: int) -> str:
         return f"{type(error).__name__}: {error}"
     finally:
         connection.close()
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether a process accepts connections there."""
+    try:
+        socket.create_connection((_reachable(host), port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _reachable(host: str) -> str:
+    """An address to connect to, for one to listen on."""
+    address = ipaddress.ip_address(host)
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "::1"
+    return host

@@ -1,9 +1,9 @@
-"""Makes the server's first calls before its workers are forked, so that each begins with them done.
+"""Makes the server's first calls before its workers are forked, so that no worker has to.
 
-The first call to a worker builds what FastAPI knows of its 81 routes, opens a store (which looks at
-every table and migration) and imports 20 modules more: 3 to 5 s in an emulated guest, and once for
-each worker. No connection and no thread survives the rehearsal: SQLAlchemy's documentation,
-"Using Connection Pools with Multiprocessing or os.fork()".
+The first call builds FastAPI's data about its 81 routes, opens a store (which reads every table and
+migration) and imports 20 more modules: 3 to 5 s in an emulated guest, for each worker. No
+connection and no thread is left after the rehearsal (SQLAlchemy's documentation, "Using Connection
+Pools with Multiprocessing or os.fork()").
 """
 
 from __future__ import annotations
@@ -15,33 +15,31 @@ import threading
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
-from mlflow_launch import ready
+from mlflow_launch import mlflow_names, ready
 from mlflow_launch.log import say
 
 # The second opens the model registry, which the probe does not.
 CALLS = (ready.PROBE, "/api/2.0/mlflow/registered-models/search?max_results=1")
-# What a worker imports while it starts: MLflow's clean-up, and anyio's way to run Flask.
-LATE_MODULES = ("mlflow.server.assistant.session", "anyio._backends._asyncio")
 _THREAD_ENDS_WITHIN_S = 5.0
 
 
 def rehearse(application: Any) -> None:
-    """Make one call to each store, and close every connection that it took.
+    """Make one call to each store, and close every connection that was opened.
 
-    What fails here is left to the workers, whose first calls will try again.
+    A call that fails is only logged: the workers' first calls will try again.
     """
-    for name in LATE_MODULES:
+    for name in mlflow_names.LATE_MODULES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     with closing_connections():
         for path, status in zip(CALLS, asyncio.run(statuses(application)), strict=True):
             if status != 200:
-                say(f"not ready yet: {path} gave {status}")
+                say(f"not ready yet: the server answered {status} to {path}")
     for thread in threading.enumerate():
         if thread is not threading.current_thread():
             thread.join(_THREAD_ENDS_WITHIN_S)
     if threading.active_count() > 1:
-        say(f"{threading.active_count()} threads run while the workers are forked")
+        say(f"{threading.active_count()} threads run while the workers are forked; one is expected")
     say("rehearsed the first calls")
 
 
@@ -51,7 +49,7 @@ async def statuses(application: Any) -> list[int]:
 
 
 async def status_of(application: Any, url: str) -> int:
-    """One GET to an ASGI application, as uvicorn would hand it on; 500 when it raises."""
+    """Make one GET to an ASGI application, as uvicorn would; the status is 500 when it raises."""
     status = 500
     path, _, query = url.partition("?")
     scope = {
@@ -86,7 +84,7 @@ async def status_of(application: Any, url: str) -> int:
 
 @contextlib.contextmanager
 def closing_connections() -> Iterator[None]:
-    """Every database engine that the body uses has no connection afterwards."""
+    """Close all connections of every database engine that is used inside the `with` block."""
     sqlalchemy: Any = importlib.import_module("sqlalchemy")
     engines: set[Any] = set()
 

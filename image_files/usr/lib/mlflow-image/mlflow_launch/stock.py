@@ -1,41 +1,62 @@
-"""Runs MLflow's own `mlflow server` unchanged, for settings that need its helper processes.
+"""Runs MLflow's own `mlflow server` unchanged, as a subprocess.
 
-Job execution starts a runner and consumers beside the server; only the stock command knows how.
-Slower to start, and its workers answer slower; readiness is told as for our own workers.
+For settings that need its helper processes (job execution: only the stock command knows how to
+start the runner and its consumers), and for an MLflow that differs from what this launcher
+expects. Slower to start, and its workers answer slower; readiness is reported as for our own.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 from mlflow_launch import notify, ready
-from mlflow_launch.log import say
+from mlflow_launch.log import say, warn
 
 
-def run() -> int:
-    """Serve until told to stop; returns the command's exit code (0 when it was asked to stop)."""
-    # uvloop is what uvicorn chooses by itself when it is installed (the 40 ms stall: workers.py).
-    say("job execution is on: starting the stock `mlflow server`")
+def run(reason: str, *, differs: bool) -> int:
+    """Serve until a signal stops it; returns the command's exit code, 0 after a signal.
+
+    reason: why the stock command runs. differs: it names what does not fit in this MLflow, which
+    is logged as a warning and shown by `systemctl status`.
+    """
+    start = "starting the stock `mlflow server`"
+    if differs:
+        reason = f"this MLflow ({_version()}) differs: {reason}"
+        warn(f"{reason}; {start}, which starts slower")
+    else:
+        say(f"{reason}: {start}")
+    notify.status(f"{start}: {reason}")
+    # uvicorn chooses uvloop by itself when it is installed (the 40 ms stall: workers.py).
     server = subprocess.Popen([sys.executable, "-I", "-m", "mlflow", "server"])
-    asked = threading.Event()
+    stopped = threading.Event()
 
     def forward(number: int, _frame: object) -> None:
-        asked.set()
+        stopped.set()
         notify.stopping()
         server.send_signal(number)
 
     signal.signal(signal.SIGTERM, forward)
     signal.signal(signal.SIGINT, forward)
-    threading.Thread(target=_tell_when_ready, daemon=True).start()
+    threading.Thread(target=_report_ready, args=(reason,), daemon=True).start()
     code = server.wait()
-    return 0 if asked.is_set() else code or 1
+    return 0 if stopped.is_set() else code or 1
 
 
-def _tell_when_ready() -> None:
+def _report_ready(reason: str) -> None:
     ready.wait(os.environ["MLFLOW_HOST"], int(os.environ["MLFLOW_PORT"]))
     say("ready: a call through the database has succeeded")
-    notify.ready()
+    notify.ready(f"serving with the stock `mlflow server`: {reason}")
+
+
+def _version() -> str:
+    metadata: Any = importlib.import_module("importlib.metadata")
+    try:
+        return str(metadata.version("mlflow"))
+    except metadata.PackageNotFoundError:
+        return "unknown version"

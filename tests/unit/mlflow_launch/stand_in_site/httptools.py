@@ -1,0 +1,1 @@
+"""A stand-in: the launcher only looks whether it is installed."""

@@ -1,0 +1,3 @@
+"""The stand-in's application, which the launcher imports."""
+
+app = object()

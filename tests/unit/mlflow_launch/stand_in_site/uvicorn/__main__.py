@@ -1,0 +1,5 @@
+"""`python -m uvicorn`, with any options."""
+
+import uvicorn
+
+uvicorn.serve()
