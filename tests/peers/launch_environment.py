@@ -4,7 +4,7 @@ A program of its own, for the image's Python: `/opt/mlflow/bin/python launch_env
 starts a real stock server on a temporary database, reads the environment of its uvicorn process,
 gets the same through mlflow_launch/command.py without a server, and prints the differences as
 JSON. The exit code is 1 when there are any, so that an upgrade of MLflow which changes either is
-noticed. It also compares MLflow's default list of hosts with the one in mlflow_settings/blocks/hosts.py.
+noticed. It also compares MLflow's default list of hosts with mlflow_settings/blocks/hosts.py.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ PREPARE_FILES = (
     "mlflow_launch/__init__.py",
     "mlflow_launch/bundle.py",
     "mlflow_launch/log.py",
+    "mlflow_launch/mlflow_names.py",
     "mlflow_launch/preload.py",
     "mlflow_launch/prepare.py",
     "mlflow_launch/ready.py",
