@@ -18,7 +18,6 @@ import pytest
 
 from mlflow_image import paths
 from mlflow_image.host import rootless
-from mlflow_image.inputs import anaconda
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 HOST_CANARY = "canary-of-the-host"
 
 #: What a build prints when /opt/mlflow is built on the host.
-MADE_ON_HOST = "   - gathering what was made on this host ("
+MADE_ON_HOST = "   - packing /opt/mlflow on this host ("
 
 #: Runs a program with only the loopback interface: no route, no name server.
 CUT_OFF = """

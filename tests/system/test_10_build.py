@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,8 +81,8 @@ def test_a_change_in_image_files_makes_only_its_layer_and_the_sealed_disk_stale(
     with (copy / "image_files" / unit).open("a") as file:
         file.write("# changed\n")
     done = subprocess.run(
-        ["python", "-c", PLAN, str(copy)],
-        env={**__import__("os").environ, **tasks.environment, "PYTHONPATH": str(copy)},
+        [sys.executable, "-c", PLAN, str(copy)],
+        env={**os.environ, **tasks.environment, "PYTHONPATH": str(copy)},
         cwd=copy,
         capture_output=True,
         text=True,
@@ -96,11 +98,11 @@ def test_a_change_in_image_files_makes_only_its_layer_and_the_sealed_disk_stale(
 PLAN = """
 import json, sys
 from mlflow_image import paths
-from mlflow_image.builder import layers, plan
+from mlflow_image.builder import keys, plan
 from mlflow_image.inputs import definition, gather
 assert str(paths.HERE.root) == sys.argv[1]
 wanted = gather.gather(definition.read(python="system"), gather.Freshness(offline=True))
-rows = plan.make(layers.of(wanted))
+rows = plan.decide(keys.of(wanted))
 print(json.dumps([
     {"layer": r.layer.name, "cached": r.cached, "reasons": r.reasons} for r in rows
 ]))

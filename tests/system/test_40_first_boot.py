@@ -15,13 +15,13 @@ from mlflow_settings import userdata
 from mlflow_settings.configure import NO_USER_DATA
 
 
-def spec(image: Path, **more: object) -> Spec:
+def spec(image: Path, firmware: str = "bios") -> Spec:
     return Spec(
         backing=image / "disk.qcow2",
         memory_mib=1536,
         hostname="first",
         restrict_network=True,
-        **more,
+        firmware=firmware,
     )
 
 
