@@ -25,10 +25,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 HOST_CANARY = "canary-of-the-host"
 
 #: What a build prints when /opt/mlflow is built on the host.
-MADE_ON_HOST = "   - packing /opt/mlflow on this host ("
+BUILT_ON_HOST = "   - packing /opt/mlflow on this host ("
 
 #: Runs a program with only the loopback interface: no route, no name server.
-CUT_OFF = """
+ONLY_LOOPBACK = """
 import fcntl, os, socket, struct, sys
 with socket.socket() as s:
     SIOCSIFFLAGS, IFF_UP = 0x8914, 1
@@ -46,18 +46,18 @@ class Tasks:
     def __call__(
         self,
         *words: str,
-        cut_off: bool = False,
+        no_network: bool = False,
         timeout_s: float = 2700,
-        more: dict[str, str] | None = None,
+        variables: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a task and capture its output. cut_off: without a network, where this user may."""
+        """Run a task and capture its output. no_network: only loopback, if run by root."""
         argv = [sys.executable, "-m", "invoke", *words]
-        if cut_off and os.geteuid() == 0:
-            argv = ["unshare", "--net", "--", sys.executable, "-c", CUT_OFF, *argv]
+        if no_network and os.geteuid() == 0:
+            argv = ["unshare", "--net", "--", sys.executable, "-c", ONLY_LOOPBACK, *argv]
         return subprocess.run(
             argv,
             cwd=CHECKOUT,
-            env={**os.environ, **self.environment, **(more or {})},
+            env={**os.environ, **self.environment, **(variables or {})},
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -78,15 +78,15 @@ class Tasks:
 
 
 def heed_ctrl_c() -> None:
-    """Let SIGINT end the child: children of a background shell ignore it.
+    """Let SIGINT end the child: a background shell makes its children ignore it.
 
     Source: POSIX, Shell Command Language, 2.11.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def made(image: Path, output: str) -> dict[str, Any]:
-    """The manifest of a verified image, and as `took` the seconds of the layers built just now.
+def verified_manifest(image: Path, output: str) -> dict[str, Any]:
+    """The manifest of a verified image; `took` has the seconds of the layers of this build.
 
     The manifest's own times may be older: an existing image with the same bytes keeps them.
     """
@@ -98,7 +98,8 @@ def made(image: Path, output: str) -> dict[str, Any]:
     return {**manifest, "took": took}
 
 
-def told(manifest: dict[str, Any], record_property: Callable[..., None]) -> None:
+def record_times(manifest: dict[str, Any], record_property: Callable[..., None]) -> None:
+    """Record how long each layer took, and the size of the disk, as the test's figure."""
     took, size = manifest["took"], manifest["disk"]["bytes"] / 1e6
     layers = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in took.items())
     record_property("figure", f"{layers}; {size:.0f} MB")
@@ -113,7 +114,7 @@ def tasks() -> Iterator[Tasks]:
     for shared in ("store", "apt", "packer"):
         (paths.cache() / shared).mkdir(parents=True, exist_ok=True)
         (cold / shared).symlink_to(paths.cache() / shared)
-    with kept_as_they_are():
+    with restored():
         yield Tasks(
             {
                 "MLFLOW_IMAGE_CACHE": str(cold),
@@ -125,7 +126,7 @@ def tasks() -> Iterator[Tasks]:
 
 
 @contextlib.contextmanager
-def kept_as_they_are() -> Iterator[None]:
+def restored() -> Iterator[None]:
     """Restore the user's latest image and recorded decisions afterwards."""
     latest, decided = CHECKOUT / "dist" / "latest", anaconda.record_file()
     link = latest.readlink() if latest.is_symlink() else None
@@ -157,7 +158,7 @@ def build(tasks: Tasks, fetched: None) -> subprocess.CompletedProcess[str]:
         "UV_DEFAULT_INDEX": f"http://{HOST_CANARY}.invalid/simple",
         "GRUB_DISABLE_RECOVERY": "true",  # would change the boot menu
     }
-    return tasks("build-image", "--offline", "--python", "system", cut_off=True, more=host)
+    return tasks("build-image", "--offline", "--python", "system", no_network=True, variables=host)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The main job's first half: definition to dist/, in a real VM, cold and cut off."""
+"""From a definition to dist/ with a real VM, from an empty cache and without a network."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .conftest import CHECKOUT, HOST_CANARY, MADE_ON_HOST, Tasks, made, told
+from .conftest import BUILT_ON_HOST, CHECKOUT, HOST_CANARY, Tasks, record_times, verified_manifest
 
 
 @pytest.mark.budget(960)
 @pytest.mark.verifies("build `ubuntu-22.04` offline, from an empty layer cache; Testinfra")
-def test_a_cold_build_without_a_network_ends_in_dist(
+def test_a_build_without_cache_and_network_makes_a_verified_image(
     image: Path, build: subprocess.CompletedProcess[str], record_property: Callable[..., None]
 ) -> None:
-    manifest = made(image, build.stdout)
+    manifest = verified_manifest(image, build.stdout)
     assert manifest["verification"]["tests"] >= 30
     expected = {"disk.qcow2", "manifest.json", "settings-schema.json", "SHA256SUMS", "logs"}
     assert expected <= {path.name for path in image.iterdir()}
     assert manifest["disk"]["bytes"] < 700 * 10**6
     assert list(manifest["took"]) == ["base", "python", "image-files", "sealed"]
-    told(manifest, record_property)
-    assert MADE_ON_HOST in build.stdout
+    record_times(manifest, record_property)
+    assert BUILT_ON_HOST in build.stdout
     assert "next: `scripts/invoke up`" in build.stdout
 
 
 @pytest.mark.budget(60)
-def test_nothing_of_the_host_is_in_the_finished_tree(tasks: Tasks, image: Path) -> None:
+def test_the_finished_tree_contains_no_names_or_paths_of_the_host(
+    tasks: Tasks, image: Path
+) -> None:
     layers = Path(tasks.environment["MLFLOW_IMAGE_CACHE"]) / "layers"
     trees = sorted(layers.glob("*/tree.tar"))
     assert [tree.parent.name.rpartition("-")[0] for tree in trees] == ["image-files", "python"]
@@ -52,15 +54,17 @@ def test_nothing_of_the_host_is_in_the_finished_tree(tasks: Tasks, image: Path) 
     assert found.returncode == 1, found.stderr
 
 
-def test_the_sums_of_the_image_are_right(image: Path) -> None:
+def test_the_images_checksums_match(image: Path) -> None:
     done = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=image, check=False)
     assert done.returncode == 0
 
 
 @pytest.mark.budget(15)
-def test_an_unchanged_build_says_so_in_seconds(tasks: Tasks, image: Path) -> None:
+def test_an_unchanged_build_ends_within_seconds_and_reports_no_change(
+    tasks: Tasks, image: Path
+) -> None:
     started = time.monotonic()
-    done = tasks("build-image", "--offline", "--python", "system", cut_off=True)
+    done = tasks("build-image", "--offline", "--python", "system", no_network=True)
     assert done.returncode == 0
     assert "nothing changed" in done.stdout
     assert time.monotonic() - started < 15
@@ -110,7 +114,7 @@ print(json.dumps([
 
 
 @pytest.mark.budget(60)
-def test_ctrl_c_in_the_middle_of_a_bake_leaves_nothing(
+def test_ctrl_c_during_a_bake_leaves_no_processes_and_no_files(
     tasks: Tasks, image: Path, until: Callable[..., str]
 ) -> None:
     cache = Path(tasks.environment["MLFLOW_IMAGE_CACHE"])
@@ -120,24 +124,24 @@ def test_ctrl_c_in_the_middle_of_a_bake_leaves_nothing(
     )
     until(process, "image-files:")
     deadline = time.monotonic() + 60
-    while not (started := qemu_of(cache)) and time.monotonic() < deadline:
+    while not (started := build_vms(cache)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert started, "the build VM never started"
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 130, output
-    assert bakers_below(cache) == []
+    assert build_processes(cache) == []
     assert sorted(path.name for path in (cache / "layers").iterdir()) == before
     assert list((cache / "work").iterdir()) == []
 
 
-def qemu_of(folder: Path) -> list[str]:
-    """The build VM among them: what comes first may be qemu-img, or Packer that validates."""
-    return [name for name in bakers_below(folder) if name.startswith("qemu-system")]
+def build_vms(folder: Path) -> list[str]:
+    """Only the build VM; qemu-img, or Packer while it validates, may run before it."""
+    return [name for name in build_processes(folder) if name.startswith("qemu-system")]
 
 
-def bakers_below(folder: Path) -> list[str]:
-    """The processes of this test's own builds: QEMU or Packer with a path in the folder."""
+def build_processes(folder: Path) -> list[str]:
+    """The processes of this test's builds: QEMU or Packer with a path in the folder."""
     return [
         process.info["name"]
         for process in psutil.process_iter(["cmdline", "name"])

@@ -1,4 +1,4 @@
-"""The smoke test: a real client logs a run to a VM that boots the sealed image."""
+"""The smoke test: a real MLflow client logs a run to a VM that boots the sealed image."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The vendor's cloud image as the base, from a stand-in server on loopback.
 
-In place of Canonical's image (700 MB from a host that not every network reaches) the stand-in
-serves a disk made here of the distribution's packages, cloud-init among them, in a release folder
-with the vendor's layout, signed by a key that the test makes. It has no snapd, no /boot of its own
-and no 40-force-partuuid.cfg, which the vendor's have: what is done about those is not tested.
+Canonical's image has 700 MB, on a host that cannot be reached from every network. The stand-in
+serves a disk made of the distribution's packages, including cloud-init, in a release folder with
+the vendor's layout, signed by a key of the test. Unlike the vendor's images it has no snapd, no
+separate /boot and no 40-force-partuuid.cfg, so the code that handles those is not tested here.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from mlflow_image.inputs import cloud_image, definition, gather
 from mlflow_image.inputs.gather import Freshness
 from mlflow_image.paths import cache
 
-from .conftest import CHECKOUT, Tasks, kept_as_they_are, made, told
+from .conftest import CHECKOUT, Tasks, record_times, restored, verified_manifest
 
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.skipif(not shutil.which("gpg"), reason="the stand-in signs with gpg"),
+    pytest.mark.skipif(not shutil.which("gpg"), reason="needs gpg, to sign the stand-in"),
 ]
 FILE = "ubuntu-22.04-server-cloudimg-amd64.img"
 
 
 @dataclass(frozen=True)
 class Signer:
-    """A key made for this test, in a GnuPG home of its own."""
+    """Makes keys and signatures in a GnuPG home of this test."""
 
     home: Path
 
@@ -69,7 +69,7 @@ class Signer:
 
 @dataclass(frozen=True)
 class StandIn:
-    """The vendor's place: a release folder on loopback, and the pins that name it."""
+    """The vendor's server on loopback, its release folder, and the pins that name it."""
 
     folder: Path
     address: str
@@ -84,7 +84,7 @@ class StandIn:
         self.signer.sign(self.folder / "SHA256SUMS", key)
 
     def offer(self, sha256: str, key: str = "vendor") -> None:
-        """Sign the image's hash, and pin the same one."""
+        """Publish and sign the image's hash, and pin the same hash."""
         self.publish(f"{sha256} *{FILE}\n", key)
         self.pin(sha256)
 
@@ -99,13 +99,13 @@ class StandIn:
         self.pins.write_text(yaml.safe_dump({"ubuntu-22.04": row}))
 
 
-#: As large as the vendor's: smaller than the disk that is asked for, so the root has to grow.
+#: The size of the vendor's image. It is smaller than the image to build: the root has to grow.
 CLOUD_DISK_MIB = 2252
 
 
 @pytest.fixture(scope="module")
-def disk_of_ours(fetched: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bootable disk like a cloud image's: the packages alone, with nothing of a build VM's."""
+def cloud_disk(fetched: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bootable disk like a cloud image: only the packages, no files for a build VM."""
     folder = tmp_path_factory.mktemp("cloud-image")
     wanted = gather.gather(definition.Definition(python="system"), Freshness(offline=True))
     system = wanted.definition.system
@@ -121,15 +121,15 @@ def disk_of_ours(fetched: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def stand_in(disk_of_ours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+def stand_in(cloud_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     place = tmp_path_factory.mktemp("vendor")
     folder = place / "release-20240101"
     folder.mkdir()
-    (folder / FILE).symlink_to(disk_of_ours)
+    (folder / FILE).symlink_to(cloud_disk)
     handler = partial(QuietHandler, directory=str(folder))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    # A socket's path is at most 107 characters long, and pytest's folders are deep.
+    # The path of a socket has at most 107 characters; those of pytest's folders are longer.
     with tempfile.TemporaryDirectory(prefix="gpg-") as home:
         signer = Signer(Path(home))
         fingerprint = signer.make("vendor")
@@ -145,7 +145,7 @@ def stand_in(disk_of_ours: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves the release folder; `cut_short` lets the image end in the middle."""
+    """Serves the release folder; with `cut_short`, the image ends after its first MiB."""
 
     cut_short = False
 
@@ -156,20 +156,20 @@ class QuietHandler(SimpleHTTPRequestHandler):
         super().copyfile(source, outputfile)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the test's own output is what counts."""
+        """Print nothing."""
 
 
 @pytest.fixture(scope="module")
-def sound(disk_of_ours: Path) -> str:
-    """The hash of the served image."""
-    return hash_file(disk_of_ours)
+def image_sha256(cloud_disk: Path) -> str:
+    """The sha256 of the served image."""
+    return hash_file(cloud_disk)
 
 
 @pytest.fixture
-def cold(
+def tasks_without_image(
     tasks: Tasks, fetched: None, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Tasks]:
-    """Tasks over a cache that has all wheels, by hard links, and never saw a cloud image."""
+    """Tasks with a cache that has all wheels, as hard links, and no cloud image."""
     folder = cache() / "test-cloud-image"
     subprocess.run(["rm", "-rf", folder], check=True)
     (folder / "store").mkdir(parents=True)
@@ -186,7 +186,7 @@ def cold(
 
 
 @pytest.fixture
-def asked_for(tmp_path: Path) -> Path:
+def definition_file(tmp_path: Path) -> Path:
     """The image definition of a build on a cloud image."""
     file = tmp_path / "image.yaml"
     file.write_text(
@@ -195,9 +195,9 @@ def asked_for(tmp_path: Path) -> Path:
     return file
 
 
-def refused(cold: Tasks, asked_for: Path, stand_in: StandIn) -> str:
-    """What `invoke fetch` says when it fails as it should; no image is in the store."""
-    done = cold("fetch", "--definition", str(asked_for))
+def refused(tasks_without_image: Tasks, definition_file: Path, stand_in: StandIn) -> str:
+    """The error of an `invoke fetch` that must fail, and must not add the image to the store."""
+    done = tasks_without_image("fetch", "--definition", str(definition_file))
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     image = yaml.safe_load(stand_in.pins.read_text())["ubuntu-22.04"]
@@ -208,84 +208,84 @@ def refused(cold: Tasks, asked_for: Path, stand_in: StandIn) -> str:
 
 
 @pytest.mark.budget(240)
-def test_a_list_that_was_altered_after_signing_is_refused(
-    cold: Tasks, asked_for: Path, stand_in: StandIn, sound: str
+def test_checksums_that_were_altered_after_signing_are_refused(
+    tasks_without_image: Tasks, definition_file: Path, stand_in: StandIn, image_sha256: str
 ) -> None:
-    stand_in.offer(sound)
+    stand_in.offer(image_sha256)
     with (stand_in.folder / "SHA256SUMS").open("a") as file:
         file.write(f"{'0' * 64} *another.img\n")
-    assert "bad signature" in refused(cold, asked_for, stand_in)
+    assert "bad signature" in refused(tasks_without_image, definition_file, stand_in)
 
 
 @pytest.mark.budget(60)
-def test_a_list_that_another_key_signed_is_refused(
-    cold: Tasks, asked_for: Path, stand_in: StandIn, sound: str
+def test_checksums_signed_by_another_key_are_refused(
+    tasks_without_image: Tasks, definition_file: Path, stand_in: StandIn, image_sha256: str
 ) -> None:
-    stand_in.offer(sound, key="other")
-    assert "signed by another key" in refused(cold, asked_for, stand_in)
+    stand_in.offer(image_sha256, key="other")
+    assert "signed by another key" in refused(tasks_without_image, definition_file, stand_in)
 
 
 @pytest.mark.budget(60)
 def test_an_image_that_is_not_listed_is_refused(
-    cold: Tasks, asked_for: Path, stand_in: StandIn, sound: str
+    tasks_without_image: Tasks, definition_file: Path, stand_in: StandIn, image_sha256: str
 ) -> None:
-    stand_in.publish(f"{sound} *another.img\n")
-    stand_in.pin(sound)
-    assert f"{FILE} is not listed in" in refused(cold, asked_for, stand_in)
+    stand_in.publish(f"{image_sha256} *another.img\n")
+    stand_in.pin(image_sha256)
+    assert f"{FILE} is not listed in" in refused(tasks_without_image, definition_file, stand_in)
 
 
 @pytest.mark.budget(60)
-def test_an_image_that_is_listed_with_another_hash_is_refused(
-    cold: Tasks, asked_for: Path, stand_in: StandIn, sound: str
+def test_an_image_listed_with_another_hash_is_refused(
+    tasks_without_image: Tasks, definition_file: Path, stand_in: StandIn, image_sha256: str
 ) -> None:
     stand_in.publish(f"{'0' * 64} *{FILE}\n")
-    stand_in.pin(sound)
-    output = refused(cold, asked_for, stand_in)
+    stand_in.pin(image_sha256)
+    output = refused(tasks_without_image, definition_file, stand_in)
     assert FILE in output
     assert "0" * 64 in output
-    assert sound in output
+    assert image_sha256 in output
 
 
 @pytest.mark.budget(60)
-def test_an_image_with_other_bytes_than_the_signed_ones_is_refused(
-    cold: Tasks, asked_for: Path, stand_in: StandIn
+def test_an_image_that_does_not_match_the_signed_hash_is_refused(
+    tasks_without_image: Tasks, definition_file: Path, stand_in: StandIn
 ) -> None:
     stand_in.offer("0" * 64)
-    assert f"{FILE} has the wrong sha256" in refused(cold, asked_for, stand_in)
+    assert f"{FILE} has the wrong sha256" in refused(tasks_without_image, definition_file, stand_in)
 
 
 @pytest.mark.budget(60)
-def test_an_image_that_was_cut_short_is_refused(
-    cold: Tasks,
-    asked_for: Path,
+def test_a_truncated_image_is_refused(
+    tasks_without_image: Tasks,
+    definition_file: Path,
     stand_in: StandIn,
-    sound: str,
+    image_sha256: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stand_in.offer(sound)
+    stand_in.offer(image_sha256)
     monkeypatch.setattr(QuietHandler, "cut_short", True)
-    assert FILE in refused(cold, asked_for, stand_in)
+    assert FILE in refused(tasks_without_image, definition_file, stand_in)
 
 
 @pytest.mark.budget(120)
 @pytest.mark.verifies("cloud image as the base (stand-in): fetched, verified, base layer built")
-def test_the_base_is_made_of_the_checked_image_without_a_network(
-    cold: Tasks,
-    asked_for: Path,
+def test_the_base_layer_is_made_from_the_fetched_image_without_a_network(
+    tasks_without_image: Tasks,
+    definition_file: Path,
     stand_in: StandIn,
-    sound: str,
-    disk_of_ours: Path,
+    image_sha256: str,
+    cloud_disk: Path,
     record_property: Callable[..., None],
 ) -> None:
-    stand_in.offer(sound)
-    done = cold("fetch", "--definition", str(asked_for))
+    stand_in.offer(image_sha256)
+    done = tasks_without_image("fetch", "--definition", str(definition_file))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "apt packages" not in done.stdout
 
     for file in stand_in.folder.iterdir():
         file.rename(file.with_name(f"{file.name}.gone"))
     try:
-        wanted = gather.gather(definition.read(asked_for), Freshness(offline=True))
+        wanted = gather.gather(definition.read(definition_file), Freshness(offline=True))
         gather.fetch(wanted, offline=True)
         stack = keys.of(wanted)
         packer = Packer(Path("packer"), (1, 6, 6), "never started")
@@ -296,28 +296,30 @@ def test_the_base_is_made_of_the_checked_image_without_a_network(
 
     disk = stack[0].directory / "disk.qcow2"
     record = layers.read_record(stack[0].directory)
-    assert record and record["parts"]["cloud image"] == f"{FILE} {sound[:12]}"
+    assert record and record["parts"]["cloud image"] == f"{FILE} {image_sha256[:12]}"
     assert cloud_image.has(wanted.cloud_image or pytest.fail("no image"), wanted.store)
     assert qemu_img.info(disk)["virtual-size"] == wanted.disk_mib << 20
-    # Identical, and nothing but zeros behind the end of the smaller one.
-    command.run(["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", disk, disk_of_ours])
+    # Identical, with only zeros after the end of the smaller disk.
+    command.run(["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", disk, cloud_disk])
     command.run(["qemu-img", "check", "-q", disk])
     record_property("figure", f"base layer in {record['seconds']:.0f} s")
 
 
 @pytest.mark.budget(1800)
 @pytest.mark.verifies("build on a cloud image (stand-in), package set `server`; Testinfra")
-def test_an_image_baked_on_a_cloud_image_keeps_the_contract(
-    cold: Tasks,
-    asked_for: Path,
+def test_an_image_built_on_a_cloud_image_passes_the_contract(
+    tasks_without_image: Tasks,
+    definition_file: Path,
     stand_in: StandIn,
-    sound: str,
+    image_sha256: str,
     record_property: Callable[..., None],
 ) -> None:
-    stand_in.offer(sound)
-    with kept_as_they_are():
-        done = cold("build-image", "--definition", str(asked_for), timeout_s=3000)
+    stand_in.offer(image_sha256)
+    with restored():
+        done = tasks_without_image(
+            "build-image", "--definition", str(definition_file), timeout_s=3000
+        )
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
-        assert "/opt/mlflow will be made in a VM, because the chroot failed: " in done.stdout
-        manifest = made((CHECKOUT / "dist" / "latest").resolve(), done.stdout)
-    told(manifest, record_property)
+        assert "will be made in a VM, because the chroot failed: a cloud image" in done.stdout
+        manifest = verified_manifest((CHECKOUT / "dist" / "latest").resolve(), done.stdout)
+    record_times(manifest, record_property)

@@ -1,4 +1,4 @@
-"""The smoke test against stock servers on this host: it passes, and it finds every fault."""
+"""The smoke test against stock MLflow servers on this host: it passes, and finds every fault."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def no_connection_settings(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def what_is_there(server: NativeServer) -> list[str]:
+def left_on(server: NativeServer) -> list[str]:
     """The smoke test's active experiments and models on a server, and all artifact files."""
     api = f"{server.url}/api/2.0/mlflow"
     found = requests.get(f"{api}/experiments/search?max_results=1000", timeout=30).json()
@@ -53,7 +53,9 @@ def what_is_there(server: NativeServer) -> list[str]:
 
 
 @pytest.mark.budget(240)  # The first run on a host creates the environment: 100 s.
-def test_a_correct_server_passes_under_another_name_and_keeps_nothing(server: NativeServer) -> None:
+def test_a_correct_server_passes_under_another_name_and_nothing_is_left_on_it(
+    server: NativeServer,
+) -> None:
     steps: list[str] = []
     report = check.check_server(
         f"http://{check.HOST_NAME}:{server.port}",
@@ -70,16 +72,16 @@ def test_a_correct_server_passes_under_another_name_and_keeps_nothing(server: Na
     ]
     assert phases.count(check.REBOOTED) == phases.count(check.READ) + 1
     assert "rebooting" in steps
-    assert what_is_there(server) == []
+    assert left_on(server) == []
     assert report.left_behind == ()
 
 
 @pytest.mark.full
-def test_keep_leaves_everything_and_names_it(tmp_path: Path) -> None:
+def test_keep_leaves_everything_and_reports_its_names(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         report = check.check_server(server.url, Options(keep=True))
         assert report.ok, report.difference_text()
-        there = what_is_there(server)
+        there = left_on(server)
     assert any(name.endswith("noise.bin") for name in there)
     assert [name for name in there if not name.startswith("/")] == [
         report.left_behind[0].split()[1].rstrip(","),
@@ -193,7 +195,7 @@ def test_a_changed_response_is_the_first_difference(
     assert report.difference_text().startswith(where)
     assert found in report.difference_text()
     if fault is not error_at_every_request:  # Nothing can be deleted through that proxy.
-        assert what_is_there(server) == []
+        assert left_on(server) == []
 
 
 def hanging(release: threading.Event, at: str) -> Fault:
@@ -333,5 +335,5 @@ def test_ctrl_c_deletes_what_was_written_and_leaves_no_files_on_the_host(
         release.set()
         assert process.wait(timeout=60) != 0
     assert "deleted: experiment" in rest
-    assert what_is_there(server) == []
+    assert left_on(server) == []
     assert [path for folder in (home, work, scratch) for path in folder.rglob("*")] == []
