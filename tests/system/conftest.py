@@ -18,6 +18,7 @@ import pytest
 
 from mlflow_image import paths
 from mlflow_image.host import rootless
+from mlflow_image.inputs import anaconda
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -16,6 +16,7 @@ import pytest
 
 from mlflow_image.checks import smoke_image
 from mlflow_image.checks.smoke import check
+from mlflow_image.server import ready
 from mlflow_image.vm import throwaway
 from mlflow_image.vm.qemu import Spec
 from mlflow_settings import userdata
@@ -42,8 +43,9 @@ def test_an_older_mlflow_installed_by_pip_is_served_by_its_stock_command(
 ) -> None:
     spec = Spec(backing=image / "disk.qcow2", hostname="older", forwards={smoke_image.PORT: 0})
     with throwaway.booted(
-        spec, userdata.wrap(SETTINGS), until="ready", logs=tmp_path / "logs"
+        spec, userdata.wrap(SETTINGS), until="started", logs=tmp_path / "logs"
     ) as vm:
+        ready.wait(vm)
         vm.wait_for_ssh()
         before = json.loads(vm.run("cat /etc/mlflow-image.json").stdout)
         python = vm.run(f"{PYTHON} -c 'import sys; print(*sys.version_info[:2], sep=\".\")'")
@@ -75,10 +77,12 @@ def test_an_older_mlflow_installed_by_pip_is_served_by_its_stock_command(
         assert vm.run("systemctl is-active mlflow-tracking.service").stdout == "active\n"
         report = check.check_server(
             f"http://{check.HOST_NAME}:{vm.forwarded[smoke_image.PORT]}",
-            keep=True,
-            resolve=check.LOOPBACK,
-            patience=smoke_image.PATIENCE,
-            anonymous=True,
+            check.Options(
+                keep=True,
+                resolve=check.LOOPBACK,
+                timeouts=smoke_image.TIMEOUTS,
+                anonymous=True,
+            ),
         )
         assert report.ok, [*report.rows, vm.run(JOURNAL).stdout[-5000:]]
 
@@ -97,7 +101,16 @@ def download(mlflow: str, present: dict[str, str], python: str, target: Path) ->
     others = [f"{name}=={pin}" for name, pin in pins.items() if present.get(name) != pin]
     assert f"mlflow=={mlflow}" in others
     tags = [f"manylinux_2_{minor}_x86_64" for minor in range(5, 36)] + ["manylinux2014_x86_64"]
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", target]
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        target,
+    ]
     of_the_guest = ["--python-version", python, "--only-binary", ":all:"]
     of_the_guest += [word for tag in tags for word in ("--platform", tag)]
     subprocess.run([*pip, *of_the_guest, *others, "pip"], check=True)
@@ -118,4 +131,4 @@ def serving(folder: Path) -> Iterator[int]:
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Nothing: the test's own output is what counts."""
+        """Print nothing."""

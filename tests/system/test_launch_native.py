@@ -19,6 +19,7 @@ import requests
 from mlflow_image.checks.bench import rate
 from mlflow_image.server import local
 from mlflow_settings import render, settings
+from mlflow_settings.blocks.server import Server
 
 HERE = Path(__file__).resolve().parent
 #: Releases before the locked one, what the launcher logs (it knows the first of them), and what
@@ -166,8 +167,8 @@ def test_an_older_mlflow_is_served(version: str, tmp_path: Path) -> None:
     logged, more = OLDER[version]
     python, site = overlay(tmp_path)
     names = [f"mlflow=={version}", f"mlflow-skinny=={version}", *more]
-    pip = [local.environment() / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "--no-compile", "--target", site, *names], check=True)
+    pip = [str(local.environment() / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--no-compile", "--target", str(site), *names], check=True)
     with launched(python, tmp_path) as (url, log):
         assert requests.get(f"{url}/version", timeout=20).text == version
         assert logged in log()
@@ -204,7 +205,7 @@ def launched(python: Path, folder: Path) -> Iterator[tuple[str, Callable[[], str
     Yields the URL, once the probe succeeds, and a function that reads the log.
     """
     port = local.free_port()
-    server = settings.Server(host="127.0.0.1", port=port, workers=1)
+    server = Server(host="127.0.0.1", port=port, workers=1)
     document = {
         "format": render.FORMAT,
         "environment": {
@@ -215,7 +216,7 @@ def launched(python: Path, folder: Path) -> Iterator[tuple[str, Callable[[], str
         "stock_command": False,
     }
     (folder / "server.json").write_text(json.dumps(document))
-    shutil.copyfile(local.prepared() / "preload.txt", folder / "preload.txt")
+    shutil.copyfile(local.launch_files() / "preload.txt", folder / "preload.txt")
     words = [str(python), "-I", str(local.LIBRARY / "mlflow-launch")]
     places = {
         "MLFLOW_IMAGE_RUN": str(folder),

@@ -22,6 +22,6 @@ def test_a_boot_that_does_not_end_is_refused_with_its_state_and_jobs(
     words = ["bash", HERE.guest_scripts / "hand-over.sh", "."]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert f"the system is {state or 'starting'}" in done.stderr
+    assert f"its state is {state or 'starting'}" in done.stderr
     assert "a job" in done.stderr + done.stdout
     assert not (tmp_path / "mounted").exists()

@@ -50,10 +50,10 @@ class Host:
         (venv / "bin" / "invoke").write_text('#!/bin/sh\necho "$MLFLOW_IMAGE_INVOKE $*"\n')
         (venv / "bin" / "invoke").chmod(0o755)
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, activated: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [self.bin / "bash", self.checkout / "scripts" / "invoke", *words],
-            env={"PATH": str(self.bin)},
+            env={"PATH": f"{activated}{self.bin}"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -141,3 +141,13 @@ def test_a_second_call_installs_nothing_and_passes_its_arguments_on(host: Host) 
     assert (done.returncode, done.stderr) == (0, "")
     typed = host.checkout / "scripts" / "invoke"
     assert done.stdout == f"{typed} --search-root {host.checkout} up --name a b\n"
+
+
+def test_an_activated_environment_is_not_taken_for_the_python_that_creates_it(host: Host) -> None:
+    host.has_environment()
+    bin_folder = host.checkout / ".venv" / "bin"
+    (bin_folder / "python3").write_text("#!/bin/sh\nexit 1\n")
+    (bin_folder / "python3").chmod(0o755)
+    done = host.run("--list", activated=f"{bin_folder}:")
+    assert done.returncode == 0, done.stderr
+    assert "creating .venv" not in done.stderr
