@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich import filesize
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
@@ -167,12 +168,8 @@ def error(text: str) -> None:
 
 
 def human_bytes(count: float) -> str:
-    """A size as people say it: 1.4 GB, 312 MB (decimal units)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit in ("B", "kB", "MB") else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")
+    """A size in decimal units: 1.4 GB, 312 MB; one decimal from 1 GB up, none below."""
+    return filesize.decimal(int(count), precision=0 if count < 10**9 else 1)
 
 
 def human_seconds(seconds: float) -> str:

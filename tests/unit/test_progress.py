@@ -138,7 +138,13 @@ def test_a_task_is_named_as_the_user_types_it(
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(0, "0 B"), (999, "999 B"), (312_000_000, "312 MB"), (1_400_000_000, "1.4 GB")],
+    [
+        (0, "0 bytes"),
+        (999.4, "999 bytes"),
+        (312_000_000, "312 MB"),
+        (1_400_000_000, "1.4 GB"),
+        (2_500_000_000_000, "2.5 TB"),
+    ],
 )
 def test_sizes_are_said_in_decimal_units(count: float, said: str) -> None:
     assert progress.human_bytes(count) == said
