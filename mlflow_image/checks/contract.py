@@ -12,6 +12,7 @@ from mlflow_image.errors import Failure
 from mlflow_image.images.manifest import Verification
 from mlflow_image.paths import HERE
 from mlflow_image.server import ready
+from mlflow_image.server.user_data import DEFAULT_PORT
 from mlflow_image.vm import machine, throwaway
 from mlflow_image.vm.qemu import Spec
 
@@ -26,7 +27,7 @@ def run(disk: Path, logs: Path, login: str = "ubuntu") -> Verification:
     """
     started = time.monotonic()
     logs.mkdir(parents=True, exist_ok=True)
-    spec = Spec(backing=disk, hostname="verify", ssh_user=login)
+    spec = Spec(disk, hostname="verify", ssh_user=login, forwards={DEFAULT_PORT: 0})
     try:
         with (
             progress.step("verifying: booting the sealed disk") as step,

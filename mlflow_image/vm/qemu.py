@@ -24,7 +24,7 @@ class Spec:
     backing: the disk below the VM's overlay; never written to.
     disk_bytes: size of the VM's disk; None takes the backing disk's size.
     forwards: guest port -> wanted port on 127.0.0.1 (0: any free one); 22 is always forwarded.
-    throwaway: nothing needs to survive: no fsync reaches the host, and QEMU dies with us.
+    throwaway: data need not survive: no fsync reaches the host, and QEMU ends with this process.
     """
 
     backing: Path
@@ -32,18 +32,18 @@ class Spec:
     memory_mib: int = 2048
     cpus: int = 2
     disk_bytes: int | None = None
-    forwards: Mapping[int, int] = field(default_factory=lambda: {8000: 0})
+    forwards: Mapping[int, int] = field(default_factory=dict)
     firmware: str = "bios"
-    hostname: str = "mlflow"
+    hostname: str = "vm"
     ssh_user: str = "ubuntu"
     restrict_network: bool = False
     throwaway: bool = False
 
 
 def check_disk(spec: Spec) -> None:
-    """Refuse a backing disk of another format than the specification's, damaged, or too large.
+    """Raise Refusal if the backing disk has another format, is damaged, or is larger than the VM's.
 
-    Raises Refusal.
+    The format and the size that are expected are the specification's.
     """
     if not spec.backing.is_file():
         raise Refusal(f"{spec.backing} is not a file")
@@ -71,7 +71,7 @@ def argv(
 ) -> list[str]:
     """QEMU's command line; its paths are relative to the VM's directory, QEMU's working directory.
 
-    Relative, because the path of a unix socket has at most 107 bytes. ports: guest port
+    Relative, because the path of a Unix socket has at most 107 bytes. ports: guest port
     -> port on 127.0.0.1, where 0 lets the kernel choose (`info usernet` then shows which).
     """
     cache = "unsafe" if spec.throwaway else "writeback"

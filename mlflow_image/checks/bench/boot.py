@@ -108,7 +108,13 @@ def booting(disk: Path, image: Image) -> Iterator[tuple[Machine, float]]:
 
 
 def spec(disk: Path, image: Image) -> qemu.Spec:
-    return qemu.Spec(backing=disk, hostname="bench", ssh_user=image.login, restrict_network=True)
+    return qemu.Spec(
+        backing=disk,
+        hostname="bench",
+        forwards={8000: 0},
+        ssh_user=image.login,
+        restrict_network=True,
+    )
 
 
 def to_login(disk: Path, image: Image) -> float:

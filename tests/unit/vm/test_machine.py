@@ -25,7 +25,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
     monkeypatch.setattr(seed, "write_iso", lambda directory, user_data, meta: None)
     disk = tmp_path / "image.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "64M"], check=True)
-    return Spec(disk, memory_mib=512)
+    return Spec(disk, memory_mib=512, forwards={8000: 0})
 
 
 @pytest.fixture

@@ -77,3 +77,8 @@ def test_an_image_that_was_cut_short_is_refused(backing: Path) -> None:
         file.truncate(4 * 2**20)
     with pytest.raises(Refusal, match=r"image\.qcow2 is"):
         qemu.check_disk(Spec(backing))
+
+
+def test_a_vm_forwards_only_the_ports_that_it_was_asked_for() -> None:
+    assert Spec(Path("/image")).forwards == {}
+    assert "8000" not in " ".join(qemu.argv(Spec(Path("/image")), TCG, {22: 0}))
