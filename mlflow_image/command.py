@@ -149,7 +149,7 @@ def stream(
         )
 
 
-def attend(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:
+def run_on_terminal(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:
     """Run a program that speaks for itself, on our own output; returns its exit code.
 
     An exception while it runs, Ctrl-C included, ends it and whatever it started.

@@ -37,7 +37,7 @@ class Step:
         #: Finished phases: (title, seconds).
         self.phases: list[tuple[str, float]] = []
         self._status = status
-        self._said_at = self.started
+        self._printed_at = self.started
         self._phase = ""
         self._phase_started = self.started
 
@@ -51,13 +51,13 @@ class Step:
         if self._status is not None:
             self._status.update(self)
         else:
-            self.say_if_silent()
+            self.print_if_due()
 
-    def say_if_silent(self) -> None:
+    def print_if_due(self) -> None:
         """Print where the step is, unless a line of it was printed a short while ago."""
         now = time.monotonic()
-        if now - self._said_at >= PLAIN_INTERVAL_S:
-            self._said_at = now
+        if now - self._printed_at >= PLAIN_INTERVAL_S:
+            self._printed_at = now
             out.print(f"   {self._line()}", markup=False)
 
     def bytes_of(self, received: int, promised: int) -> None:
@@ -73,7 +73,7 @@ class Step:
             seconds = now - self._phase_started
             self.phases.append((self._phase, seconds))
             out.print(f"   - {self._phase} ({seconds:.1f} s)", markup=False)
-            self._said_at = now
+            self._printed_at = now
         self._phase, self._phase_started = title, now
         if title:
             self.update(title)
@@ -86,7 +86,7 @@ class Step:
             self.phase(title)
 
     @property
-    def present_phase(self) -> str:
+    def current_phase(self) -> str:
         """The phase under way; empty before the first."""
         return self._phase
 
@@ -115,7 +115,7 @@ def step(title: str) -> Iterator[Step]:
                 yield current
             current.phase("")
     except BaseException:
-        where = f", {current.present_phase}" if current.present_phase else ""
+        where = f", {current.current_phase}" if current.current_phase else ""
         out.print(f"-- {title} did not end ({current.seconds:.1f} s{where})", markup=False)
         raise
     out.print(f"ok {title} ({current.seconds:.1f} s)", markup=False)
@@ -128,7 +128,7 @@ def heartbeat(current: Step) -> Iterator[None]:
 
     def beat() -> None:
         while not ended.wait(PLAIN_INTERVAL_S):
-            current.say_if_silent()
+            current.print_if_due()
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

@@ -33,7 +33,7 @@ def wait(
     once when the guest reports that its settings are bad.
     """
     reached = mlflow_ready(vm.forwarded.get)
-    return boot.follow(vm.present_boot, "the MLflow server", reached, on_wait, timeout_s, STAGES)
+    return boot.follow(vm.current_boot, "the MLflow server", reached, on_wait, timeout_s, STAGES)
 
 
 def mlflow_ready(port_of: Callable[[int], int | None]) -> Callable[[str], str | None]:

@@ -72,7 +72,7 @@ class Vm:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Options:
     """What a user may choose for a new VM; port 0 is a free one, disk_bytes None the image's."""
 
     memory_mib: int = 2048
@@ -82,26 +82,26 @@ class Wish:
     firmware: str = "bios"
 
 
-def make(name: str, image: Image, data: UserData, wish: Wish) -> Vm:
+def create(name: str, image: Image, data: UserData, options: Options) -> Vm:
     """Make a VM and power it on; it is gone again when it does not start.
 
     Raises Refusal(s) for a name or a port in use, a bad image, too little memory or disk.
     """
     check_name(name)
     with locked(name):
-        directory = place(name)
+        directory = folder_of(name)
         if directory.exists():
             raise Refusal(
                 f"a VM named {name} exists already",
-                remedy=f"choose another --name, or remove it: {typed('down', name)}",
+                remedy=f"choose another --name, or remove it: {command_for('down', name)}",
             )
         spec = Spec(
             backing=image.disk,
-            memory_mib=wish.memory_mib,
-            cpus=wish.cpus,
-            disk_bytes=wish.disk_bytes,
-            forwards={data.guest_port: wish.port},
-            firmware=wish.firmware,
+            memory_mib=options.memory_mib,
+            cpus=options.cpus,
+            disk_bytes=options.disk_bytes,
+            forwards={data.guest_port: options.port},
+            firmware=options.firmware,
             hostname=name,
             ssh_user=image.login,
         )
@@ -111,7 +111,7 @@ def make(name: str, image: Image, data: UserData, wish: Wish) -> Vm:
             files.write_private(directory / RECORD_NAME, json.dumps(asdict(record)))
             made.start()
         except BaseException:
-            erase(made)
+            _delete(made)
             raise
         return Vm(record, made)
 
@@ -132,12 +132,12 @@ def wait_until_ready(vm: Vm, on_wait: OnWait, timeout_s: float = machine.BOOT_TI
     except Failure as failure:
         if not vm.machine.directory.exists():
             raise Failure(f"VM {vm.name} was removed while it booted") from failure
-        looks = [typed(task, vm.name) for task in ("logs", "ssh", "console")]
+        looks = [command_for(task, vm.name) for task in ("logs", "ssh", "console")]
         raise Failure(
             f"VM {vm.name}: {failure.what}",
             evidence=failure.evidence,
             remedy=f"the VM is kept for a look ({', '.join(looks)}); "
-            f"{typed('down', vm.name)} removes it",
+            f"{command_for('down', vm.name)} removes it",
         ) from failure
 
 
@@ -151,45 +151,40 @@ def remove(name: str) -> bool:
     """End and remove everything of a VM; returns False when there was none."""
     check_name(name)
     with locked(name):
-        directory = place(name)
+        directory = folder_of(name)
         if not directory.exists():
             return False
         try:
-            erase(machine.load(directory))
+            _delete(machine.load(directory))
         except Failure:
             # A crash left it half made: nothing was started yet.
             shutil.rmtree(directory)
         return True
 
 
-def erase(made: Machine) -> None:
-    """End a machine's QEMU and remove its directory."""
-    made.kill()
-    shutil.rmtree(made.directory)
-
-
 def find(name: str) -> Vm:
     """The VM of this name; raises Refusal, naming those that exist, when there is none."""
     check_name(name)
     try:
-        record = Record(**json.loads((place(name) / RECORD_NAME).read_text()))
-        return Vm(record, machine.load(place(name)))
+        record = Record(**json.loads((folder_of(name) / RECORD_NAME).read_text()))
+        return Vm(record, machine.load(folder_of(name)))
     except (OSError, ValueError, TypeError, Failure) as error:
-        if place(name).exists():
+        if folder_of(name).exists():
             raise Refusal(
-                f"VM {name} was not made completely", remedy=f"{typed('down', name)} removes it"
+                f"VM {name} was not made completely",
+                remedy=f"{command_for('down', name)} removes it",
             ) from error
-        others = ", ".join(vm.name for vm in every())
+        others = ", ".join(vm.name for vm in find_all())
         raise Refusal(
             f"there is no VM named {name}",
             remedy=f"--name one of: {others}" if others else "`invoke up` makes one",
         ) from error
 
 
-def every() -> list[Vm]:
+def find_all() -> list[Vm]:
     """All VMs of this checkout, by name; half-made ones are left out."""
     found = []
-    for file in sorted(home().glob(f"*/{RECORD_NAME}")):
+    for file in sorted(vms_folder().glob(f"*/{RECORD_NAME}")):
         try:
             found.append(find(file.parent.name))
         except Refusal:
@@ -202,7 +197,7 @@ def backing_files() -> set[Path]:
 
     Throwaway VMs count while they live, those of other checkouts too.
     """
-    directories = [*home().glob("*"), *(paths.cache() / "machines").glob("*/vm")]
+    directories = [*vms_folder().glob("*"), *(paths.cache() / "machines").glob("*/vm")]
     found: set[Path] = set()
     for directory in directories:
         try:
@@ -235,15 +230,15 @@ def check_name(name: str) -> None:
         )
 
 
-def home() -> Path:
+def vms_folder() -> Path:
     return paths.HERE.state / "vms"
 
 
-def place(name: str) -> Path:
-    return home() / name
+def folder_of(name: str) -> Path:
+    return vms_folder() / name
 
 
-def typed(task: str, name: str) -> str:
+def command_for(task: str, name: str) -> str:
     """How a task is typed for this VM; the default name needs no flag."""
     flag = "" if name == DEFAULT_NAME else f" --name {name}"
     return f"`invoke {task}{flag}`"
@@ -253,3 +248,9 @@ def journal_command(follow: bool) -> str:
     """The shell line that shows what MLflow's units have logged in the guest."""
     units = " ".join(f"--unit={unit}" for unit in UNITS)
     return f"journalctl --no-pager --output=short-iso {units}" + (" --follow" if follow else "")
+
+
+def _delete(made: Machine) -> None:
+    """End a machine's QEMU and remove its directory."""
+    made.kill()
+    shutil.rmtree(made.directory)

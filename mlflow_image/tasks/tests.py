@@ -39,7 +39,7 @@ def test(context: Context, full: bool = False, only: str = "", k: str = "") -> N
         words = [sys.executable, "-m", "pytest", *folders, f"--record={results}"]
         words += ["--full"] if full else []
         words += ["-k", k] if k else []
-        exit_code = command.attend(words, cwd=HERE.root)
+        exit_code = command.run_on_terminal(words, cwd=HERE.root)
         if full and results.is_file():
             add_rows(json.loads(results.read_text())["rows"], commit)
     if exit_code != 0:

@@ -15,7 +15,7 @@ from mlflow_image.host import accelerator
 from mlflow_image.images import find
 from mlflow_image.paths import typed_path
 from mlflow_image.server import ready, user_data, vms
-from mlflow_image.server.vms import DEFAULT_NAME, Vm, Wish
+from mlflow_image.server.vms import DEFAULT_NAME, Options, Vm
 from mlflow_image.tasks.task import TerminalClosed, task, whole_number
 from mlflow_image.vm import console, firmware
 
@@ -50,14 +50,14 @@ def up(
     """Boot a VM from an image and wait until its server is ready."""
     chosen = find.resolve(image or None)
     data = read_data(user_data, settings, chosen)
-    wish = Wish(
+    options = Options(
         memory_mib=whole_number("memory", memory),
         cpus=whole_number("cpus", cpus),
         disk_bytes=size_bytes(disk) if disk else None,
         port=port_number(port) if port else 0,
         firmware=firmware_name(firmware),
     )
-    vm = vms.make(name, chosen, data, wish)
+    vm = vms.create(name, chosen, data, options)
     try:
         for warning in data.warnings:
             progress.warn(warning)
@@ -73,7 +73,7 @@ def up(
 @task(help={})
 def status(context: Context) -> None:
     """Show the VMs of this checkout and where they answer."""
-    found = vms.every()
+    found = vms.find_all()
     if not found:
         progress.say("there is no VM; `invoke up` makes one")
         return
@@ -143,7 +143,7 @@ def start(context: Context, name: str = DEFAULT_NAME) -> None:
     try:
         follow(vm)
     except KeyboardInterrupt:
-        progress.warn(f"VM {name} runs on; {vms.typed('stop', name)} ends it")
+        progress.warn(f"VM {name} runs on; {vms.command_for('stop', name)} ends it")
         raise
 
 
@@ -160,11 +160,13 @@ def follow(vm: Vm) -> None:
         inside = vms.wait_until_ready(vm, lambda at: step.update(f"the guest is at {at}"))
     if ready.is_guest_loopback(inside):
         progress.warn(f"the server of VM {vm.name} answers inside the VM only, at {inside}")
-        progress.say(f"shell     {vms.typed('ssh', vm.name)}")
+        progress.say(f"shell     {vms.command_for('ssh', vm.name)}")
         return
     progress.say(f"server    {vm.url} (inside the VM's network: {inside})")
-    progress.say(f"shell     {vms.typed('ssh', vm.name)}")
-    progress.say(f"end       {vms.typed('stop', vm.name)}, or {vms.typed('down', vm.name)}")
+    progress.say(f"shell     {vms.command_for('ssh', vm.name)}")
+    progress.say(
+        f"end       {vms.command_for('stop', vm.name)}, or {vms.command_for('down', vm.name)}"
+    )
     progress.say("")
     progress.say(f"export MLFLOW_TRACKING_URI={vm.url}")
 
@@ -190,7 +192,7 @@ def running(name: str) -> Vm:
     """The VM of this name; raises Refusal when it does not run."""
     vm = vms.find(name)
     if not vm.machine.running:
-        raise Refusal(f"VM {name} does not run", remedy=vms.typed("start", name))
+        raise Refusal(f"VM {name} does not run", remedy=vms.command_for("start", name))
     return vm
 
 

@@ -99,7 +99,7 @@ class Machine:
         return console.read(self.directory, self.state.console_from)
 
     @property
-    def present_boot(self) -> boot.Boot:
+    def current_boot(self) -> boot.Boot:
         """The present boot, for `boot.follow`."""
         return boot.Boot(self.directory, self.state.console_from, lambda: self.running)
 
@@ -155,7 +155,7 @@ class Machine:
     def wait_for_ssh(self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
         """Wait until the guest runs commands; raises Failure with its console lines."""
         boot.follow(
-            self.present_boot, "ssh", lambda _: self.shell_answers() or None, on_wait, timeout_s
+            self.current_boot, "ssh", lambda _: self.shell_answers() or None, on_wait, timeout_s
         )
 
     def reboot(self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
@@ -166,7 +166,7 @@ class Machine:
         self.run("sudo systemctl --no-block reboot")
         self._close_shell()
         boot.follow(
-            self.present_boot,
+            self.current_boot,
             "ssh after the reboot",
             lambda _: self._boot_id() not in ("", before) or None,
             on_wait,

@@ -54,7 +54,7 @@ class Shell:
             raise Unreachable("the connection to the VM broke")
         try:
             with transport.open_session(timeout=CONNECT_TIMEOUT_S) as channel:
-                code, out, err = _converse(channel, line, stdin, started + timeout_s)
+                code, out, err = _execute(channel, line, stdin, started + timeout_s)
         except (paramiko.SSHException, OSError, EOFError) as error:
             self.close()
             raise Unreachable(f"the connection to the VM broke during `{line}`: {error}") from error
@@ -88,7 +88,7 @@ class Shell:
         return self._client
 
     def _connect(self) -> paramiko.SSHClient:
-        sock = greeted(self._port)
+        sock = connect_to_sshd(self._port)
         client = paramiko.SSHClient()
         known = self._directory / KNOWN_HOSTS
         known.touch(mode=0o600)
@@ -118,7 +118,7 @@ class Shell:
         return client
 
 
-def greeted(port: int, timeout_s: float = GREETING_TIMEOUT_S) -> socket.socket:
+def connect_to_sshd(port: int, timeout_s: float = GREETING_TIMEOUT_S) -> socket.socket:
     """A connection over which sshd has begun to greet; raises Unreachable when it does not.
 
     QEMU accepts for the guest long before the guest listens, so that a connection alone
@@ -156,7 +156,7 @@ def argv(directory: Path, port: int, user: str, line: str | None = None) -> list
     return [*words, f"{user}@127.0.0.1", *([line] if line is not None else [])]
 
 
-def _converse(
+def _execute(
     channel: paramiko.Channel, line: str, stdin: str | None, deadline: float
 ) -> tuple[int | None, str, str]:
     """Exit code (None: out of time), stdout, stderr of a line."""

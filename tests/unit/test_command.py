@@ -106,14 +106,14 @@ def test_ctrl_c_ends_a_program_and_all_that_it_started(tmp_path: Path) -> None:
 def test_a_program_that_speaks_for_itself_does_so_and_its_exit_code_is_told(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert command.attend(["sh", "-c", "pwd; exit 3"], cwd=tmp_path) == 3
+    assert command.run_on_terminal(["sh", "-c", "pwd; exit 3"], cwd=tmp_path) == 3
     assert capfd.readouterr().out == f"{tmp_path}\n"
 
 
 def test_ctrl_c_reaches_a_program_that_speaks_for_itself(tmp_path: Path) -> None:
     script = f"trap 'echo cleaned > {tmp_path}/cleaned; exit' INT; sleep 60 & wait"
     with ctrl_c(after_s=0.5), pytest.raises(KeyboardInterrupt):
-        command.attend(["bash", "-c", script])
+        command.run_on_terminal(["bash", "-c", script])
     assert (tmp_path / "cleaned").read_text() == "cleaned\n"
 
 

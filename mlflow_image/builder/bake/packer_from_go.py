@@ -81,7 +81,7 @@ def ensure(version: str = "1.11.2") -> PackerInstall:
             f"there is no recipe for Packer {version}", remedy=f"choose one of {', '.join(KNOWN)}"
         )
     recipe = KNOWN[version]
-    home = home_of(recipe)
+    home = folder_of(recipe)
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(home.parent / f"{home.name}.lock"):
         if not home.is_dir():
@@ -94,10 +94,10 @@ def ensure(version: str = "1.11.2") -> PackerInstall:
 
 def is_built(version: str = "1.11.2") -> bool:
     """Whether `ensure` would find it there."""
-    return home_of(KNOWN[version]).is_dir()
+    return folder_of(KNOWN[version]).is_dir()
 
 
-def home_of(recipe: Recipe) -> Path:
+def folder_of(recipe: Recipe) -> Path:
     """Where a recipe's programs are kept."""
     return paths.cache() / "packer" / f"{recipe.packer}-{recipe.key}"
 

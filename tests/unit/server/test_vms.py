@@ -13,11 +13,11 @@ from mlflow_image.host import qemu_img
 from mlflow_image.images.find import Image
 from mlflow_image.server import ready, vms
 from mlflow_image.server.user_data import UserData
-from mlflow_image.server.vms import Wish
+from mlflow_image.server.vms import Options
 from mlflow_image.vm import qemu, seed
 from mlflow_image.vm.machine import Machine
 
-SMALL = Wish(memory_mib=512)
+SMALL = Options(memory_mib=512)
 
 
 @pytest.fixture(autouse=True)
@@ -40,26 +40,26 @@ def image(tmp_path: Path) -> Image:
 
 
 def test_a_vm_is_found_again_by_its_name(image: Image) -> None:
-    vms.make("left", image, UserData(b"x", guest_port=9000), SMALL)
+    vms.create("left", image, UserData(b"x", guest_port=9000), SMALL)
     found = vms.find("left")
     assert found.record.image == "an-image"
     assert found.machine.spec.forwards == {9000: 0}
     assert found.machine.spec.hostname == "left"
     assert found.condition == "stopped"
-    assert [vm.name for vm in vms.every()] == ["left"]
+    assert [vm.name for vm in vms.find_all()] == ["left"]
 
 
 def test_a_name_in_use_is_refused(image: Image) -> None:
-    vms.make("left", image, UserData(b"x"), SMALL)
+    vms.create("left", image, UserData(b"x"), SMALL)
     with pytest.raises(Refusal, match="exists already") as refusal:
-        vms.make("left", image, UserData(b"x"), SMALL)
+        vms.create("left", image, UserData(b"x"), SMALL)
     assert "`invoke down --name left`" in refusal.value.remedy
 
 
 def test_a_vm_that_another_command_works_on_is_left_alone(image: Image) -> None:
     with vms.locked("left"), pytest.raises(Refusal, match="another command"):
-        vms.make("left", image, UserData(b"x"), SMALL)
-    assert vms.every() == []
+        vms.create("left", image, UserData(b"x"), SMALL)
+    assert vms.find_all() == []
 
 
 @pytest.mark.parametrize("name", ["", "-x", "Left", "a_b", "../up", "x" * 64, "a.b"])
@@ -76,26 +76,26 @@ def test_a_vm_that_does_not_start_leaves_nothing(
 
     monkeypatch.setattr(Machine, "start", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        vms.make("left", image, UserData(b"x"), SMALL)
-    assert not vms.place("left").exists()
+        vms.create("left", image, UserData(b"x"), SMALL)
+    assert not vms.folder_of("left").exists()
 
 
 def test_removing_twice_is_no_error(image: Image) -> None:
-    vms.make("left", image, UserData(b"x"), SMALL)
+    vms.create("left", image, UserData(b"x"), SMALL)
     assert vms.remove("left")
     assert not vms.remove("left")
     assert image.disk.exists()
 
 
 def test_a_half_made_vm_is_named_and_can_be_removed() -> None:
-    vms.place("half").mkdir(parents=True)
+    vms.folder_of("half").mkdir(parents=True)
     with pytest.raises(Refusal, match="not made completely"):
         vms.find("half")
     assert vms.remove("half")
 
 
 def test_an_unknown_vm_is_refused_with_the_names_that_exist(image: Image) -> None:
-    vms.make("left", image, UserData(b"x"), SMALL)
+    vms.create("left", image, UserData(b"x"), SMALL)
     with pytest.raises(Refusal, match="no VM named right") as refusal:
         vms.find("right")
     assert "left" in refusal.value.remedy
@@ -106,7 +106,7 @@ def test_the_whole_chain_below_a_vm_is_protected(image: Image, tmp_path: Path) -
     create = ["qemu-img", "create", "-q", "-f", "qcow2"]
     subprocess.run([*create, image.disk, "64M"], check=True)
     subprocess.run([*create, "-F", "qcow2", "-b", image.disk, layer], check=True)
-    vms.make("left", Image("layer", tmp_path, layer, None), UserData(b"x"), SMALL)
+    vms.create("left", Image("layer", tmp_path, layer, None), UserData(b"x"), SMALL)
     assert vms.backing_files() == {layer, image.disk}
 
 
@@ -117,9 +117,9 @@ def test_a_server_that_never_comes_says_how_to_look(
         raise Failure("the guest's kernel panicked", evidence="the last words")
 
     monkeypatch.setattr(ready, "wait", never)
-    vm = vms.make("left", image, UserData(b"x"), SMALL)
+    vm = vms.create("left", image, UserData(b"x"), SMALL)
     with pytest.raises(Failure, match="VM left: the guest's kernel panicked") as failure:
         vms.wait_until_ready(vm, lambda _: None)
     assert failure.value.evidence == "the last words"
     assert "invoke logs --name left" in failure.value.remedy
-    assert vms.place("left").exists()
+    assert vms.folder_of("left").exists()

@@ -46,7 +46,7 @@ def booting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     removed: list[str] = []
     monkeypatch.setattr(vm.find, "resolve", lambda name: None)
     monkeypatch.setattr(vm, "read_data", lambda *_: UserData(b""))
-    monkeypatch.setattr(vm.vms, "make", lambda *_: None)
+    monkeypatch.setattr(vm.vms, "create", lambda *_: None)
     monkeypatch.setattr(vm.vms, "remove", removed.append)
     return removed
 
