@@ -1,6 +1,6 @@
-"""The one door to other programs: lists of arguments in, captured output or one readable error out.
+"""Runs other programs: returns their output, or raises one readable error.
 
-Secrets never travel in arguments: give them as `stdin` or through a file.
+Never pass a secret as an argument, which other users can see; use `stdin` or a file.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ LAST_LINES = 20
 LINE_CHARS = 400
 #: How long an interrupted program may take to clean up.
 GRACE_S = 30
-#: No pipe holds more (pipe(7)): one read after the program's end has all that it wrote.
+#: The most that a pipe can hold (pipe(7)), so one read after the program ended gets the rest.
 PIPE_BYTES = 1 << 20
-#: Where Debian keeps sfdisk and mke2fs, off an ordinary user's PATH.
+#: Debian installs sfdisk and mke2fs here, and the PATH of ordinary users lacks these folders.
 os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
 
 
 @dataclass(frozen=True)
 class Completed:
-    """What a program left: its exit code, its output, how long it took."""
+    """The result of a program: its exit code, its output, how long it took."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -52,12 +52,13 @@ def run(
     timeout_s: float | None = None,
     remedy: str = "",
 ) -> Completed:
-    """Run a program to its end and return what it printed.
+    """Run a program until it exits and return what it printed.
 
-    env is added to this process's environment. With `log`, the command line and its
-    output are appended to that file as well. Raises Failure with the exit code and
-    the last lines of output when `check` is set and the exit code is not 0. An exception
-    while it runs, Ctrl-C included, ends it and whatever it started before it goes on.
+    env: added to this process's environment. log: the command line and its output are
+    appended to this file. Raises Failure with the last lines of output when `check` is set
+    and the exit code is not 0, when the program cannot be started, and when it takes longer
+    than `timeout_s`. After an exception, Ctrl-C included, the program and everything that it
+    started have ended.
     """
     words = tuple(str(word) for word in argv)
     started = time.monotonic()
@@ -71,7 +72,7 @@ def run(
             cwd=cwd,
             text=True,
             errors="replace",
-            start_new_session=True,  # a Ctrl-C reaches all of it, through `end`
+            start_new_session=True,  # Ctrl-C reaches the program and its children through `end`
         )
     except OSError as error:
         raise not_started(words[0], error, remedy) from error
@@ -107,11 +108,11 @@ def stream(
     remedy: str = "",
     keep_group: bool = False,
 ) -> None:
-    """Run a program and hand on each line of its output (both streams) as it comes.
+    """Run a program and call `on_line` with each line of its output (both streams) at once.
 
-    Raises Failure with the last lines when the exit code is not 0. An exception while
-    it runs, Ctrl-C included, ends the program before it goes on; whatever else it started
-    ends with it, unless `keep_group` is set and it ended by itself.
+    Raises Failure with the last lines when the exit code is not 0. After an exception, Ctrl-C
+    included, the program and everything that it started have ended. keep_group: do not end
+    what the program started when it exits by itself.
     """
     words = tuple(str(word) for word in argv)
     tail: list[str] = []
@@ -124,7 +125,7 @@ def stream(
             env={**os.environ, **env} if env else None,
             cwd=cwd,
             text=True,
-            start_new_session=True,  # a Ctrl-C reaches it once, through `end`
+            start_new_session=True,  # Ctrl-C reaches the program once, through `end`
         )
     except OSError as error:
         raise not_started(words[0], error, remedy) from error
@@ -150,9 +151,9 @@ def stream(
 
 
 def run_on_terminal(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:
-    """Run a program that speaks for itself, on our own output; returns its exit code.
+    """Run a program that prints to our stdout and stderr itself; returns its exit code.
 
-    An exception while it runs, Ctrl-C included, ends it and whatever it started.
+    After an exception, Ctrl-C included, the program and everything that it started have ended.
     """
     words = [str(word) for word in argv]
     process = subprocess.Popen(words, cwd=cwd, text=True, start_new_session=True)
@@ -164,7 +165,7 @@ def run_on_terminal(argv: Sequence[str | Path], *, cwd: Path | None = None) -> i
 
 
 def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
-    """The lines that a program prints until it ends, whoever else holds its output open then."""
+    """The lines that a program prints until it exits, even if a child keeps its output open."""
     source = process.stdout.fileno() if process.stdout else -1
     utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
     decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
@@ -181,7 +182,7 @@ def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
 
 
 def not_started(program: str, error: OSError, remedy: str) -> Failure:
-    """What to raise when a program could not be started at all."""
+    """The error to raise when a program could not be started."""
     if isinstance(error, FileNotFoundError):
         return Failure(
             f"{program} was not found on this host",
@@ -191,30 +192,30 @@ def not_started(program: str, error: OSError, remedy: str) -> Failure:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Ask a program with a session of its own to clean up, and end what is left of it."""
+    """Send SIGINT to a program with its own session, then kill what is left of it."""
     try:
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, signal.SIGINT)
             process.wait(GRACE_S)
-    finally:  # a second Ctrl-C does not wait
+    finally:  # a second Ctrl-C skips the wait
         kill_group(process.pid)
         process.wait()
 
 
 def kill_group(leader: int) -> None:
-    """End what is left of a program's process group."""
+    """Kill what is left of a program's process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 
 
 def shown(argv: Sequence[str]) -> str:
-    """A command line as one would type it, shortened to what fits a screen line or two."""
+    """A command line, quoted for a shell and shortened to one or two lines of a screen."""
     text = shlex.join(argv)
     return text if len(text) <= 200 else f"{text[:160]} … ({len(argv)} words)"
 
 
 def last_lines(text: str, count: int = LAST_LINES) -> str:
-    """The last lines of a program's output, as evidence; over-long lines are cut."""
+    """The last lines of a program's output, for an error's evidence; long lines are cut."""
     return "\n".join(line[:LINE_CHARS] for line in text.rstrip().splitlines()[-count:])
 
 

@@ -1,16 +1,16 @@
-"""The one way to stop: what is wrong, where, what to do, and the evidence."""
+"""The errors that end a task: what is wrong, where, what to do, and the evidence."""
 
 from __future__ import annotations
 
 import os
 
 
-class Failure(Exception):  # noqa: N818 - the word users see is "error"
-    """The work itself failed: the guest panicked, a provisioner failed, a server never got ready.
+class Failure(Exception):  # noqa: N818 - users see the word "error"
+    """The work failed: the kernel panicked, a provisioning step failed, a server never got ready.
 
-    what: one sentence, what is wrong and where.
+    what: one sentence that says what is wrong and where.
     remedy: what the user can do about it; may be empty.
-    evidence: the last output of whatever failed; printed below, never reworded.
+    evidence: the last output of the program that failed; printed unchanged.
     """
 
     exit_code = 1
@@ -22,7 +22,7 @@ class Failure(Exception):  # noqa: N818 - the word users see is "error"
         self.evidence = evidence
 
     def add_remedy(self, text: str) -> None:
-        """Say one more thing about what the user can do."""
+        """Add one more thing that the user can do."""
         self.remedy = f"{self.remedy}; {text}" if self.remedy else text
 
     def __str__(self) -> str:
@@ -35,13 +35,13 @@ class Failure(Exception):  # noqa: N818 - the word users see is "error"
 
 
 class Refusal(Failure):
-    """An input was refused before anything was started; nothing is left behind."""
+    """An input was rejected before anything was started or written."""
 
     exit_code = 2
 
 
 class Refusals(Refusal):
-    """Several faults of one input, all at once, one line each."""
+    """Several errors in one input, reported together, one line each."""
 
     def __init__(self, what: str, faults: list[str], *, remedy: str = "") -> None:
         super().__init__(what, remedy=remedy)
@@ -55,5 +55,8 @@ class Refusals(Refusal):
 
 
 def as_typed(text: str) -> str:
-    """A text that names tasks (`invoke up`), with each as this user types it (scripts/invoke)."""
+    """Replace `invoke TASK` in a message with the command that this user runs.
+
+    scripts/invoke passes its own name in MLFLOW_IMAGE_INVOKE.
+    """
     return text.replace("`invoke ", f"`{os.environ.get('MLFLOW_IMAGE_INVOKE') or 'invoke'} ")

@@ -1,8 +1,8 @@
-"""The one way to write a file: a reader sees all of it or none of it.
+"""Writes files atomically: a reader sees the complete file or none.
 
-A file or folder is made under a temporary name in the folder where it belongs, flushed to
-the disk, and renamed. The temporary name is new for every call, so two processes never
-share one. Source: rename(2) and fsync(2).
+A file or folder is created under a temporary name next to its final path, flushed to the
+disk, and renamed. Every call uses a new temporary name, so two processes never share one.
+Source: rename(2) and fsync(2).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def write_private(path: Path, content: str | bytes) -> None:
-    """As `write`; only the owner may read the file, at every moment. Raises OSError."""
+    """Like `write`; at no time can anyone but the owner read the file. Raises OSError."""
     with replacing(path) as beside:
         os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE))
         _fill(beside, content)
@@ -36,9 +36,9 @@ def write_private(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A free name beside `path`: the body writes a file there, which then replaces `path`.
+    """A new name next to `path`: the body writes a file there, which then replaces `path`.
 
-    When the body raises, the new file is removed and the old one stays as it was.
+    When the body raises, the new file is removed and the old one stays unchanged.
     """
     beside = temporary_name(path)
     try:
@@ -53,9 +53,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """An empty folder beside `path`, which becomes `path` when the body ends without an error.
+    """An empty folder next to `path`, which becomes `path` when the body ends without an error.
 
-    Raises OSError when `path` exists at the end and is not empty; nothing is left beside it.
+    Otherwise it is removed. Raises OSError when `path` exists by then and is not empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = temporary_name(path)
@@ -83,14 +83,14 @@ def link(path: Path, target: str) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Write every file of a folder to the disk, so that a power cut cannot shorten it."""
+    """Flush every file of a folder to the disk, so that a power cut cannot truncate it."""
     for found in folder.rglob("*"):
         if found.is_file() and not found.is_symlink():
             _flush(found)
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside `path` that nothing has."""
+    """An unused name next to `path`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}{SUFFIX}")
 
 

@@ -1,4 +1,4 @@
-"""Where things live: the folders of a checkout and the user's cache."""
+"""Where files are: the folders of a checkout and the user's cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Checkout:
 
     @property
     def state(self) -> Path:
-        """VM names and state, and what was decided once for this checkout."""
+        """The state of this checkout: its VMs, locks and logs."""
         return self.root / ".mlflow-image"
 
     @property
@@ -48,7 +48,7 @@ class Checkout:
 
     @property
     def code(self) -> Path:
-        """The pipeline's own Python."""
+        """The Python code of the pipeline."""
         return self.root / "mlflow_image"
 
 
@@ -57,11 +57,11 @@ HERE = Checkout(Path(__file__).resolve().parent.parent)
 
 
 def typed_path(text: str) -> Path:
-    """A path as people type it, `~` included; `~nobody` is a plain name."""
+    """A path as a user types it: a leading `~` is expanded, unless it names an unknown user."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises for ~nobody
 
 
 def cache() -> Path:
-    """This product's folder in the user's cache; MLFLOW_IMAGE_CACHE overrides it."""
+    """Our folder in the user's cache folder; MLFLOW_IMAGE_CACHE overrides it."""
     chosen = os.environ.get("MLFLOW_IMAGE_CACHE")
     return Path(chosen).absolute() if chosen else platformdirs.user_cache_path("mlflow-image")

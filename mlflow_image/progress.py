@@ -1,4 +1,4 @@
-"""The one way to show slow work: a live line on a terminal, a plain log anywhere else."""
+"""How progress and messages are printed: a live line on a terminal, a plain log elsewhere."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mlflow_image.errors import as_typed
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
-#: Columns of tables where no terminal says how wide it is.
+#: Width of tables when the output is not a terminal.
 PLAIN_COLUMNS = 120
 for console in (out, err):
     if not console.is_terminal:
         console.width = PLAIN_COLUMNS
 
-#: Seconds between two lines of the same step when the output is not a terminal.
+#: The least time between two lines of the same step when the output is not a terminal.
 PLAIN_INTERVAL_S = 15.0
 
 
 class Step:
-    """A slow thing under way; `update` says what it is doing just now."""
+    """Slow work in progress; `update` shows what it is doing now."""
 
     def __init__(self, title: str, status: Status | None = None) -> None:
         self.title = title
@@ -46,7 +46,7 @@ class Step:
         return time.monotonic() - self.started
 
     def update(self, detail: str) -> None:
-        """Show a detail of the step; cheap enough to be called for every line of output."""
+        """Show a detail of the step; cheap enough to call for every line of output."""
         self.detail = detail
         if self._status is not None:
             self._status.update(self)
@@ -54,20 +54,20 @@ class Step:
             self.print_if_due()
 
     def print_if_due(self) -> None:
-        """Print where the step is, unless a line of it was printed a short while ago."""
+        """Print the step's line, unless one was printed in the last PLAIN_INTERVAL_S seconds."""
         now = time.monotonic()
         if now - self._printed_at >= PLAIN_INTERVAL_S:
             self._printed_at = now
             out.print(f"   {self._line()}", markup=False)
 
     def bytes_of(self, received: int, promised: int) -> None:
-        """Show how much of a download has come; fits `Store.fetch`."""
+        """Show how much of a download was received; promised: its size in bytes, or 0."""
         of = f" of {human_bytes(promised)}" if promised else ""
         rate = received / max(self.seconds, 0.001)
         self.update(f"{human_bytes(received)}{of}, {human_bytes(rate)}/s")
 
     def phase(self, title: str) -> None:
-        """Begin a named part of the step; the part before it is printed with its time."""
+        """Begin a named part of the step; the previous part is printed with its time."""
         now = time.monotonic()
         if self._phase:
             seconds = now - self._phase_started
@@ -79,7 +79,7 @@ class Step:
             self.update(title)
 
     def phase_once(self, title: str) -> None:
-        """As `phase`, for whoever names the present part over and over."""
+        """Like `phase`, but calls with the current phase's title do not begin it again."""
         if title == self._phase:
             self.update(title)
         else:
@@ -87,12 +87,13 @@ class Step:
 
     @property
     def current_phase(self) -> str:
-        """The phase under way; empty before the first."""
+        """The current phase; empty before the first."""
         return self._phase
 
     def __rich__(self) -> Text:
-        """The live line, made anew whenever it is drawn: its seconds go on in silence."""
-        return Text(self._line(), no_wrap=True, overflow="ellipsis")  # a str would be markup
+        """The live line; made at every redraw, so that its seconds advance without `update`."""
+        # Not a str: Rich would read brackets in it as markup.
+        return Text(self._line(), no_wrap=True, overflow="ellipsis")
 
     def _line(self) -> str:
         return f"{self.title} ({self.seconds:.0f} s) {self.detail}"[:140]
@@ -100,7 +101,7 @@ class Step:
 
 @contextmanager
 def step(title: str) -> Iterator[Step]:
-    """Name and time a slow thing: `with step("Unpacking packages") as s: ...`."""
+    """Show and time slow work: `with step("Unpacking packages") as s: ...`."""
     try:
         if out.is_terminal:
             with out.status("") as status:
@@ -116,14 +117,14 @@ def step(title: str) -> Iterator[Step]:
             current.phase("")
     except BaseException:
         where = f", {current.current_phase}" if current.current_phase else ""
-        out.print(f"-- {title} did not end ({current.seconds:.1f} s{where})", markup=False)
+        out.print(f"-- {title} did not finish ({current.seconds:.1f} s{where})", markup=False)
         raise
     out.print(f"ok {title} ({current.seconds:.1f} s)", markup=False)
 
 
 @contextmanager
 def heartbeat(current: Step) -> Iterator[None]:
-    """A line of the step now and then in a plain log, also while nothing is heard of its work."""
+    """Print a line of the step every PLAIN_INTERVAL_S seconds, even if nothing calls `update`."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -141,7 +142,7 @@ def heartbeat(current: Step) -> Iterator[None]:
 
 @contextmanager
 def on_stderr(wanted: bool = True) -> Iterator[None]:
-    """Where wanted, what is said meanwhile goes to stderr: stdout is for what a program reads."""
+    """If wanted, print to stderr in the body: stdout is then for output that programs read."""
     global out
     usual = out
     if wanted:
@@ -158,12 +159,12 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """One line that the user should not overlook, on stderr."""
+    """A warning to the user, on stderr."""
     err.print(f"warning: {as_typed(text)}", markup=False, style="yellow")
 
 
 def error(text: str) -> None:
-    """Why the task ends without having done its work, on stderr."""
+    """Why the task failed, on stderr."""
     err.print(f"error: {text}", markup=False, style="red")
 
 
@@ -173,6 +174,6 @@ def human_bytes(count: float) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """A duration as people say it: 42 s, 3 min 05 s."""
+    """A duration in seconds or minutes: 42 s, 3 min 05 s."""
     whole = round(seconds)
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"

@@ -47,7 +47,7 @@ def test_a_failed_step_does_not_say_ok(plain: io.StringIO) -> None:
     with pytest.raises(RuntimeError), progress.step("Baking") as step:
         step.phase("booting")
         raise RuntimeError
-    assert plain.getvalue() == ".. Baking\n-- Baking did not end (0.0 s, booting)\n"
+    assert plain.getvalue() == ".. Baking\n-- Baking did not finish (0.0 s, booting)\n"
 
 
 def test_silent_work_is_heard_of_in_a_plain_log(
