@@ -1,4 +1,4 @@
-"""How QEMU runs the guest's processor here: KVM where it truly works, else emulation (TCG)."""
+"""How QEMU runs the guest's processor on this host: KVM if it works, else emulation (TCG)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QEMU_ARGS = {
 
 @dataclass(frozen=True)
 class Accelerator:
-    """`kvm` or `tcg`, why, and the words for QEMU's command line."""
+    """`kvm` or `tcg`, the reason, and the arguments for QEMU."""
 
     name: str
     reason: str
@@ -41,23 +41,23 @@ class Accelerator:
 def choose(
     environ: Mapping[str, str] = os.environ, kvm: Path = KVM_DEVICE, cpuinfo: Path = CPUINFO
 ) -> Accelerator:
-    """The accelerator of this host; MLFLOW_IMAGE_ACCEL=kvm|tcg forces either.
+    """The accelerator for this host; MLFLOW_IMAGE_ACCEL=kvm or =tcg overrides the choice.
 
-    An opening /dev/kvm alone proves nothing: on hosts without vmx or svm in
-    /proc/cpuinfo KVM_CREATE_VM succeeded, the firmware ran, and every stock kernel
-    hung for ever. Raises Refusal when the variable holds anything else.
+    It is not enough that /dev/kvm can be opened: on hosts without vmx or svm in
+    /proc/cpuinfo, KVM_CREATE_VM succeeded and the firmware ran, but every stock kernel
+    hung. Raises Refusal when the variable has another value.
     """
     forced = environ.get(FORCED_BY, "").strip().lower()
     if forced:
         if forced not in QEMU_ARGS:
             raise Refusal(
-                f"{FORCED_BY}={forced!r} names no accelerator", remedy="set it to kvm or tcg"
+                f"{FORCED_BY}={forced!r}: unknown accelerator", remedy="set it to kvm or tcg"
             )
         return Accelerator(forced, f"forced by {FORCED_BY}")
     if not kvm.exists():
-        return Accelerator("tcg", f"there is no {kvm}")
+        return Accelerator("tcg", f"{kvm} does not exist")
     if problem := _cannot_open(kvm):
-        return Accelerator("tcg", f"{kvm} does not open ({problem})")
+        return Accelerator("tcg", f"{kvm} cannot be opened ({problem})")
     flag = _virtualisation_flag(cpuinfo)
     if not flag:
         return Accelerator("tcg", f"{kvm} opens, but {cpuinfo} shows neither vmx nor svm")

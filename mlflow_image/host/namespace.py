@@ -2,9 +2,9 @@
 
 `python -m mlflow_image.host.namespace COMMAND ARGUMENT...`
 
-The caller's own id becomes 0, so that its files stay readable behind a private home
-folder, and its range of /etc/subuid and /etc/subgid becomes 1 and up. util-linux does
-this from 2.38 on (`unshare --map-auto`); Ubuntu 22.04 has 2.37. Sources: newuidmap(1),
+The caller's own id is mapped to 0, so that files in a private home folder stay readable,
+and its range in /etc/subuid and /etc/subgid is mapped to 1 and up. util-linux can do
+this since 2.38 (`unshare --map-auto`); Ubuntu 22.04 has 2.37. Sources: newuidmap(1),
 user_namespaces(7), pid_namespaces(7).
 """
 
@@ -31,9 +31,9 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main(argv: list[str]) -> int:
-    """Run argv in the namespace; returns its exit code. Nothing of it outlives this process."""
+    """Run argv in the namespace; returns its exit code. All its processes end with this one."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command gets it too, and decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command also gets it, and handles it
     unshared_r, unshared_w = os.pipe()
     mapped_r, mapped_w = os.pipe()
     child = os.fork()
@@ -57,14 +57,14 @@ def main(argv: list[str]) -> int:
 
 
 def inside(argv: list[str], unshared: int, mapped: int) -> None:
-    """In the child: leave the old namespaces, become root, and be init for the command."""
+    """In the child: enter new namespaces, become root, and act as init for the command."""
     die_with_parent()
-    # Nothing here needs a network, and only who owns one may mount /sys, as Ubuntu 22.04's
-    # mmdebstrap (0.8.4) does; later ones take the host's instead.
+    # The command needs no network, but a network namespace of its own: without one it could
+    # not mount /sys, as mmdebstrap 0.8.4 (Ubuntu 22.04) does. Later versions bind the host's.
     flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
     if libc.unshare(flags) != 0:
         error = os.strerror(ctypes.get_errno())
-        print(f"this user may not make a user namespace: {error}", file=sys.stderr)
+        print(f"this user may not create a user namespace: {error}", file=sys.stderr)
         os._exit(125)
     os.write(unshared, b"1")
     if not os.read(mapped, 1):
@@ -88,7 +88,7 @@ def inside(argv: list[str], unshared: int, mapped: int) -> None:
         except OSError as error:
             print(f"{argv[0]}: {error.strerror}", file=sys.stderr)
             os._exit(127)
-    while True:  # the namespace's init reaps whatever is orphaned in it
+    while True:  # as the namespace's init, reap orphaned processes
         pid, status = os.wait()
         if pid == command:
             code = os.waitstatus_to_exitcode(status)
@@ -96,18 +96,18 @@ def inside(argv: list[str], unshared: int, mapped: int) -> None:
 
 
 def die_with_parent() -> None:
-    """Killed with the parent; must be said again after every change of ids."""
+    """Ask the kernel to kill this process with its parent; a change of ids resets this."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def exit_code(child: int) -> int:
-    """Wait for a child and put its end as shells do."""
+    """Wait for a child; returns its exit code, or 128 + the signal's number as shells do."""
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return code if code >= 0 else 128 - code
 
 
 def subordinate_range(file: Path) -> tuple[int, int]:
-    """First id and count of the caller's range in /etc/subuid or /etc/subgid (subuid(5))."""
+    """First id and size of the caller's range in /etc/subuid or /etc/subgid (subuid(5))."""
     me = (pwd.getpwuid(os.getuid()).pw_name, str(os.getuid()))
     for line in file.read_text().splitlines():
         owner, _, rest = line.partition(":")

@@ -1,4 +1,4 @@
-"""Processes by pid and start time: start one detached, recognise it later, end it."""
+"""Processes, identified by pid and start time: start one detached, find it again, end it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mlflow_image.errors import Failure
 
 POLL_S = 0.1
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-#: In a scratch folder: the process that it belongs to.
+#: The file in a scratch folder that names the process that uses the folder.
 OWNER_NAME = "owner.json"
 
 
 @dataclass(frozen=True)
 class Process:
-    """A pid and when it started; the kernel may give the pid alone to another program.
+    """A pid and a start time: the kernel may reuse a pid for another program.
 
     started: the host's boot id and the start time in clock ticks since boot, field 22
-    of proc_pid_stat(5); unlike a wall-clock time it does not move when the clock is set.
+    of proc_pid_stat(5); unlike wall-clock time it does not change when the clock is set.
     """
 
     pid: int
@@ -35,11 +35,11 @@ class Process:
 def start_detached(
     argv: Sequence[str | Path], *, cwd: Path, stderr: Path, dies_with_us: bool = False
 ) -> Process:
-    """Start a program in its own session, without a terminal; it continues when we end.
+    """Start a program in its own session, without a terminal; it continues when we exit.
 
-    stderr is overwritten. With `dies_with_us` the kernel ends the program when this
-    process dies in any way, kill -9 included (setpriv(1), PR_SET_PDEATHSIG). Raises
-    Failure when the program cannot be found.
+    stderr: receives its output; an older file is overwritten. dies_with_us: the kernel kills
+    the program when this process dies in any way, kill -9 included (setpriv(1),
+    PR_SET_PDEATHSIG). Raises Failure when the program is not found.
     """
     words = [str(word) for word in argv]
     if dies_with_us:
@@ -64,9 +64,9 @@ def start_detached(
 
 
 def start_time(pid: int) -> str | None:
-    """The `started` of a running process; None when there is none, or only a zombie."""
+    """The `started` of a running process; None when the pid has none or only a zombie."""
     try:
-        # The program's name may hold spaces and parentheses: count from the last one.
+        # The program's name may contain spaces and parentheses: count from the last one.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
@@ -75,7 +75,7 @@ def start_time(pid: int) -> str | None:
 
 
 def is_alive(process: Process) -> bool:
-    """Whether this process still runs, and not another one with its pid."""
+    """Whether this process still runs, as opposed to another one with the same pid."""
     child = _children.get(process.pid)
     if child is not None and child.poll() is not None:
         del _children[process.pid]
@@ -89,14 +89,14 @@ def this_process() -> Process:
 
 
 def make_owned_folder(folder: Path) -> None:
-    """Make a folder that belongs to this process, for `has_living_owner`; others cannot read it."""
+    """Create a folder (mode 0700) that names this process as its owner, for `has_living_owner`."""
     with files.new_folder(folder) as beside:
         beside.chmod(0o700)
         files.write(beside / OWNER_NAME, json.dumps(asdict(this_process())))
 
 
 def has_living_owner(folder: Path) -> bool:
-    """Whether the process that made an owned folder still runs; False without a valid note."""
+    """Whether the process that created the folder still runs; False if it names no owner."""
     try:
         owner = Process(**json.loads((folder / OWNER_NAME).read_text()))
     except (OSError, ValueError, TypeError):
@@ -105,7 +105,7 @@ def has_living_owner(folder: Path) -> bool:
 
 
 def wait_for_end(process: Process, timeout_s: float) -> bool:
-    """Whether the process ended within the time."""
+    """Wait at most `timeout_s` for a process to end; returns whether it did."""
     deadline = time.monotonic() + timeout_s
     while is_alive(process):
         if time.monotonic() > deadline:
@@ -115,7 +115,10 @@ def wait_for_end(process: Process, timeout_s: float) -> bool:
 
 
 def end(process: Process, *, patience_s: float = 5) -> None:
-    """End the process: SIGTERM, then SIGKILL after `patience_s`. Does nothing when it has ended."""
+    """End a process: SIGTERM, then SIGKILL after `patience_s`. An ended process is ignored.
+
+    Raises Failure when it survives SIGKILL for 10 s.
+    """
     for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 10)):
         if not is_alive(process):
             return
@@ -128,5 +131,5 @@ def end(process: Process, *, patience_s: float = 5) -> None:
     raise Failure(f"process {process.pid} did not end after SIGKILL")
 
 
-#: Popen objects of our own children, so that ended ones are reaped and leave no zombie.
+#: The Popen objects of our children, which are needed to reap them when they end.
 _children: dict[int, subprocess.Popen[bytes]] = {}

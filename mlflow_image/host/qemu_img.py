@@ -10,7 +10,7 @@ from mlflow_image import command, files
 from mlflow_image.errors import Failure, Refusal
 
 MIB = 1 << 20
-#: `qemu-img check`: 0 is intact, 3 is "leaked clusters", which waste space and harm nothing.
+#: Exit codes of `qemu-img check`: 0 is intact, 3 is "leaked clusters", which only waste space.
 INTACT = (0, 3)
 
 
@@ -40,10 +40,10 @@ def from_image(image: Path, target: Path, disk_mib: int) -> None:
 def overlay(
     backing: Path, target: Path, *, backing_format: str = "qcow2", size_bytes: int | None = None
 ) -> None:
-    """Make a qcow2 that holds only what differs from `backing`, named by its absolute path.
+    """Create a qcow2 that holds only the differences from `backing`, named by absolute path.
 
     The backing format is explicit. If QEMU guessed it, a guest on a raw disk could write a
-    qcow2 header there and so name any file of the host.
+    qcow2 header there that names any file of the host.
     """
     words: list[str | Path] = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", backing_format]
     words += ["-b", backing.resolve(), target]
@@ -63,16 +63,16 @@ def info(path: Path, *options: str) -> dict[str, Any]:
 
 
 def damage(path: Path) -> str:
-    """What is wrong with a qcow2, in qemu-img's words; empty when it is intact.
+    """What is wrong with a qcow2, as reported by qemu-img; empty when it is intact.
 
-    Reads the tables only, which finds a file that was cut short.
+    It reads only the qcow2 tables, which is enough to find a truncated file.
     """
     done = command.run(["qemu-img", "check", "-U", "-q", path], check=False)
     return "" if done.returncode in INTACT else command.last_lines(done.stderr, 1)
 
 
 def backing_chain(path: Path) -> list[Path]:
-    """A disk and every disk below it, as absolute paths; the disk alone when it is unreadable."""
+    """A disk and every backing file below it, as absolute paths; if unreadable, only the disk."""
     words: list[str | Path] = ["qemu-img", "info", "-U", "--backing-chain", "--output=json", path]
     done = command.run(words, check=False)
     chain = json.loads(done.stdout) if done.returncode == 0 else []

@@ -1,4 +1,4 @@
-"""Free memory and disk of this host, and the one rule for "not enough"."""
+"""Free memory and disk of this host, and the messages when there is not enough."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ BUILD_VM_MIB = (1536, 4096)
 
 
 def free_memory_mib() -> int:
-    """Memory that a new process can use without swapping, in MiB."""
+    """Memory in MiB that a new process can use without swapping."""
     return int(psutil.virtual_memory().available) >> 20
 
 
 def free_disk_mib(folder: Path) -> int:
-    """Free space in MiB where `folder` is, or where it will be once it is created."""
+    """Free space in MiB on the file system of `folder`, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return int(psutil.disk_usage(str(folder)).free) >> 20
 
 
 def memory_mib() -> int:
-    """Memory for a build VM, in MiB."""
+    """Memory in MiB for a build VM."""
     least, most = BUILD_VM_MIB
     return max(least, min(most, free_memory_mib() // 3))
 
@@ -31,7 +31,7 @@ def memory_mib() -> int:
 def shortages(
     *, memory_mib: int, disk_mib: int, folder: Path, memory_remedy: str, disk_remedy: str
 ) -> list[str]:
-    """One sentence for each resource of which less is free than needed; empty when all is well.
+    """One message for each resource of which less is free than needed; empty if none.
 
     folder: where the disk space is needed.
     """

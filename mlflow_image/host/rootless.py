@@ -1,4 +1,4 @@
-"""Commands that act as root of a tree: through a user namespace, or directly for root itself."""
+"""Runs commands as root of a tree: in a user namespace, or directly if we are root."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mlflow_image.errors import Refusal
 
 
 def prefix() -> list[str]:
-    """What to put before a command so that it may own, chroot into and delete any file of a tree.
+    """The words before a command that may chown, chroot into and delete any file of a tree.
 
-    What it mounts or starts ends with it, also when it is killed.
+    Its mounts and processes end with it, also when it is killed.
     """
     if os.geteuid() == 0:
         return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"]
@@ -22,31 +22,31 @@ def prefix() -> list[str]:
 
 
 def run(argv: list[str | Path], **options: object) -> command.Completed:
-    """`command.run` as root of the tree."""
+    """Like `command.run`, but as root of the tree."""
     return command.run([*prefix(), *argv], **options)  # type: ignore[arg-type]
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder whose files may belong to the namespace's users."""
+    """Delete a folder whose files may belong to users of the namespace."""
     if folder.exists():
         run(["rm", "-rf", "--one-file-system", folder])
 
 
 def require() -> None:
-    """Refuse early when this user cannot make a user namespace with mapped ids."""
+    """Raise Refusal when this user cannot create a user namespace with mapped ids."""
     if os.geteuid() == 0:
         return
     if not shutil.which("newuidmap"):
         raise Refusal(
-            "newuidmap is missing: an ordinary user needs it to unpack a root tree",
-            remedy="apt install uidmap (`scripts/invoke` does it when it may)",
+            "newuidmap is missing: without root it is needed to unpack a root tree",
+            remedy="apt install uidmap (`scripts/invoke` installs it if it may)",
         )
     done = run(["chroot", "/", "true"], check=False)
     if done.returncode != 0:
         raise Refusal(
-            "this user cannot make a user namespace with mapped ids: "
+            "this user cannot create a user namespace with mapped ids: "
             + command.last_lines(done.stderr, 1),
             remedy="give the user a range in /etc/subuid and /etc/subgid (usermod --add-subuids "
-            "100000-165535 --add-subgids 100000-165535 USER); where AppArmor restricts user "
+            "100000-165535 --add-subgids 100000-165535 USER); if AppArmor restricts user "
             "namespaces (Ubuntu >= 23.10): sysctl kernel.apparmor_restrict_unprivileged_userns=0",
         )

@@ -40,8 +40,8 @@ def test_an_opening_device_alone_is_not_believed(kvm: Path, tmp_path: Path) -> N
 
 def test_no_device_and_a_device_that_does_not_open_mean_emulation(tmp_path: Path) -> None:
     flags = cpuinfo(tmp_path, "vmx")
-    assert "there is no" in accelerator.choose({}, tmp_path / "none", flags).reason
-    assert "does not open" in accelerator.choose({}, tmp_path, flags).reason
+    assert "does not exist" in accelerator.choose({}, tmp_path / "none", flags).reason
+    assert "cannot be opened" in accelerator.choose({}, tmp_path, flags).reason
 
 
 @pytest.mark.parametrize("name", ["kvm", "TCG"])
