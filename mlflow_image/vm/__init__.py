@@ -1,1 +1,1 @@
-"""One QEMU virtual machine: its disk, console, monitor, ssh. Knows no MLflow."""
+"""One QEMU virtual machine: its disk, console, monitor and ssh. Knows nothing of MLflow."""

@@ -1,4 +1,4 @@
-"""Follow a boot until its goal is reached, it is at a dead end, or the time is over."""
+"""Follow a boot until it reaches its goal, fails, or takes too long."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlflow_image.vm.console import Stages
 
 POLL_S = 0.5
 
-#: Called with what the boot has reached: "the kernel", "cloud-init", ...
+#: Called with the stage that the boot has reached: "the kernel", "cloud-init", ...
 OnWait = Callable[[str], None]
 Answer = TypeVar("Answer")
 
@@ -42,9 +42,9 @@ def follow(
 ) -> Answer:
     """Wait until `reached`, called with the console's text, returns something; return that.
 
-    goal: what is waited for, in words. stages: how to tell from the text how far the boot
-    has come. Raises Failure with the guest's console lines when QEMU ends, when the boot
-    cannot continue, and when the time is over.
+    goal: what we wait for, as messages name it. stages: the console texts by which the boot's
+    stages are recognised. Raises Failure with the guest's console lines when QEMU exits, when
+    the boot cannot continue, and after `timeout_s`.
     """
     deadline = time.monotonic() + timeout_s
     while True:

@@ -1,4 +1,4 @@
-"""The guest's serial console: how far the boot has come, what went wrong, an interactive mode."""
+"""The guest's serial console: boot stages, known failures, an interactive mode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mlflow_image.vm.qemu import CONSOLE_LOG, CONSOLE_SOCKET
 FOLLOW_POLL_S = 0.5
 LEAVE = b"\x1d"  # Ctrl-]
 
-#: (name, pattern): what a console shows when the boot enters a stage.
+#: (name, pattern): the console text that shows that the boot has entered a stage.
 Stages = tuple[tuple[str, str], ...]
 STAGES: Stages = (
     ("the firmware", r""),
@@ -31,7 +31,7 @@ STAGES: Stages = (
     ("cloud-init", r"cloud-init\[\d+\]: |Cloud-init v"),
 )
 
-#: (what happened, pattern): a boot that shows one of these cannot continue by itself.
+#: (what happened, pattern): a boot cannot continue after one of these console texts.
 DEAD_ENDS = (
     ("the guest's kernel panicked", r"Kernel panic - not syncing"),
     ("the guest's kernel panicked", r"end Kernel panic"),
@@ -50,7 +50,7 @@ _ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[A-Za-z=>])")
 
 @dataclass(frozen=True)
 class DeadEnd:
-    """A boot that cannot continue: one sentence, and the guest's own lines."""
+    """Why a boot cannot continue: one sentence, and the guest's console lines as evidence."""
 
     what: str
     evidence: str
@@ -68,7 +68,7 @@ def read(directory: Path, offset: int = 0) -> str:
 
 
 def size_bytes(directory: Path) -> int:
-    """How much the console has printed since the VM was made."""
+    """The size of the console's log, which holds all output since the VM was created."""
     try:
         return (directory / CONSOLE_LOG).stat().st_size
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def size_bytes(directory: Path) -> int:
 
 
 def clean(text: str) -> str:
-    """Plain text: no escape sequences or colour codes, line feeds only. The only place for it."""
+    """Remove escape sequences (colours too) and NULs; every line end becomes a line feed."""
     return _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
 
 
@@ -90,7 +90,7 @@ def stage(text: str, stages: Stages = STAGES) -> str:
 
 
 def dead_end(text: str) -> DeadEnd | None:
-    """Why this boot cannot continue, with the guest's lines around the first sign of it."""
+    """Why this boot cannot continue, with the console lines around the first sign; else None."""
     for what, pattern in DEAD_ENDS:
         if found := re.search(pattern, text, re.MULTILINE):
             before = text[: found.start()].splitlines()[-8:]
@@ -106,7 +106,7 @@ def last_lines(directory: Path, count: int = 20, offset: int = 0) -> str:
 
 
 def lines(directory: Path, go_on: Callable[[], bool]) -> Iterator[str]:
-    """The console's lines from the beginning, then new ones for as long as `go_on` returns True."""
+    """The console's lines from the beginning, then new ones while `go_on` returns True."""
     offset, rest = 0, ""
     while True:
         last = not go_on()
@@ -128,14 +128,18 @@ def attach(directory: Path) -> None:
     """
     if not sys.stdin.isatty():
         raise Failure(
-            "the console needs a terminal", remedy=f"read {directory / CONSOLE_LOG} instead"
+            "standard input is not a terminal, which the console needs",
+            remedy=f"read {directory / CONSOLE_LOG} instead",
         )
     with socket.socket(socket.AF_UNIX) as line:
         try:
             with short_path(directory, CONSOLE_SOCKET) as address:
                 line.connect(address)
         except OSError as error:
-            raise Failure(f"the VM's console does not answer: {error.strerror}") from error
+            raise Failure(
+                f"cannot connect to the VM's console: {error.strerror}",
+                remedy="`invoke status` shows whether the VM is running",
+            ) from error
         terminal = sys.stdin.fileno()
         before = termios.tcgetattr(terminal)
         try:
@@ -146,7 +150,7 @@ def attach(directory: Path) -> None:
 
 
 def relay(line: socket.socket, typed: int, shown: int) -> None:
-    """Pass bytes both ways until LEAVE is typed or either side ends."""
+    """Copy bytes in both directions until LEAVE is typed or either side closes."""
     while True:
         readable, _, _ = select.select([line.fileno(), typed], [], [])
         if line.fileno() in readable:

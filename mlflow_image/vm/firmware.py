@@ -1,4 +1,4 @@
-"""The VM's firmware: BIOS, UEFI or Secure Boot, its variable store, and QEMU's switches for it."""
+"""The VM's firmware: BIOS, UEFI or Secure Boot, its variable store, and QEMU's options for it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ FIRMWARES = ("bios", "uefi", "secureboot")
 VARS_NAME = "uefi-vars.qcow2"
 
 _OVMF = Path("/usr/share/OVMF")
-#: Code and variable store in order of preference; newer releases have no 2 MB files.
+#: Code and variable store in order of preference; newer releases lack the 2 MB files.
 OVMF_FILES = {
     "uefi": (
         (_OVMF / "OVMF_CODE_4M.fd", _OVMF / "OVMF_VARS_4M.fd"),
         (_OVMF / "OVMF_CODE.fd", _OVMF / "OVMF_VARS.fd"),
     ),
-    # The `.ms` variables carry Microsoft's keys, which sign the distributions' shim.
+    # The `.ms` variables contain Microsoft's keys, which sign the distributions' shim.
     "secureboot": (
         (_OVMF / "OVMF_CODE_4M.secboot.fd", _OVMF / "OVMF_VARS_4M.ms.fd"),
         (_OVMF / "OVMF_CODE.secboot.fd", _OVMF / "OVMF_VARS.ms.fd"),
@@ -26,7 +26,7 @@ OVMF_FILES = {
 
 
 def make_variables(directory: Path, firmware: str) -> None:
-    """Give the VM its own copy of the UEFI variables, as qcow2 so that snapshots include it."""
+    """Create the VM's own copy of the UEFI variables, as a qcow2 so that snapshots include it."""
     if firmware != "bios":
         _, variables = ovmf_files(firmware)
         qemu_img.to_qcow2(variables, directory / VARS_NAME)
@@ -42,21 +42,23 @@ def ovmf_files(firmware: str) -> tuple[Path, Path]:
     for code, variables in OVMF_FILES[firmware]:
         if code.is_file() and variables.is_file():
             return code, variables
-    raise Refusal(f"the {firmware} firmware is not on this host", remedy="apt install ovmf")
+    raise Refusal(
+        f"the {firmware} firmware is not installed on this host", remedy="apt install ovmf"
+    )
 
 
 def firmware_args(firmware: str, directory: Path = Path()) -> list[str]:
-    """QEMU's switches for a machine with this firmware; `directory` holds its variables."""
+    """QEMU's options for a machine with this firmware; `directory` contains its variables."""
     if firmware == "bios":
-        # An emulated q35 does not come back from a reboot under SeaBIOS 1.15 (Ubuntu 22.04):
-        # it no longer finds its bridge, "Unable to unlock ram". Later versions are fixed.
+        # With SeaBIOS 1.15 (Ubuntu 22.04) an emulated q35 hangs when it reboots: the firmware
+        # does not find the host bridge, "Unable to unlock ram". Later versions are fixed.
         return ["-machine", "pc"]
     code, _ = ovmf_files(firmware)
     words = ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"]
     words += ["-drive", f"if=pflash,unit=1,format=qcow2,file={directory / VARS_NAME}"]
     words += ["-machine", "q35"]
     if firmware == "secureboot":
-        # Without SMM the guest itself could write the variables that Secure Boot trusts.
+        # Without SMM the guest could write the variables that Secure Boot trusts.
         words += ["-machine", "smm=on"]
         words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
         words += ["-global", "ICH9-LPC.disable_s3=1"]

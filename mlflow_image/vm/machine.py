@@ -1,6 +1,6 @@
-"""One VM: a QEMU process on an overlay disk, its console, its ssh, its snapshots.
+"""One VM: a QEMU process on an overlay disk, with its console, ssh and snapshots.
 
-`throwaway` makes VMs that do not outlive a test; `server.vms` keeps VMs with a name.
+`throwaway` creates VMs that exist during one check only; `server.vms` keeps VMs with a name.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def silent(_: str) -> None:
 
 
 def create(directory: Path, spec: Spec, user_data: bytes) -> Machine:
-    """Make a VM's directory (0700): key, seed, overlay, UEFI variables. Starts nothing.
+    """Create a VM's directory (0700): key, seed, overlay, UEFI variables. Starts nothing.
 
     The guest gets the user-data byte for byte. The directory must not exist. Raises
-    Refusals when the VM cannot work here; the directory is removed after any error.
+    Refusals when this host cannot run the VM; the directory is removed after any error.
     """
     preflight.check(spec, directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -62,12 +62,12 @@ def create(directory: Path, spec: Spec, user_data: bytes) -> Machine:
 
 
 def load(directory: Path) -> Machine:
-    """The VM of a directory; raises Failure when there is none."""
+    """The VM in a directory; raises Failure when there is none."""
     return Machine(directory, *load_state(directory))
 
 
 class Machine:
-    """A VM in its directory; `create` or `load` one."""
+    """A VM and its directory; use `create` or `load` to get one."""
 
     def __init__(self, directory: Path, spec: Spec, state: State) -> None:
         self.directory = directory
@@ -95,12 +95,12 @@ class Machine:
 
     @property
     def console_text(self) -> str:
-        """What the guest has printed on its serial console in the present boot."""
+        """What the guest has printed on its serial console in the current boot."""
         return console.read(self.directory, self.state.console_from)
 
     @property
     def current_boot(self) -> boot.Boot:
-        """The present boot, for `boot.follow`."""
+        """The current boot, for `boot.follow`."""
         return boot.Boot(self.directory, self.state.console_from, lambda: self.running)
 
     def start(self, *, snapshot: str | None = None) -> None:
@@ -116,8 +116,8 @@ class Machine:
             )
         if not self.spec.backing.exists():
             raise Failure(
-                f"the image below VM {self.spec.hostname} does not exist: {self.spec.backing}",
-                remedy="restore the file; the VM's disk cannot be read without it",
+                f"the image of VM {self.spec.hostname} does not exist: {self.spec.backing}",
+                remedy="restore the file; the VM's disk stores only the differences from it",
             )
         preflight.check_resources(self.spec, self.directory)
         wanted = ports.choose({22: 0, **self.spec.forwards}, last=self.state.ports)
@@ -141,7 +141,7 @@ class Machine:
     def run(
         self, line: str, *, stdin: str | None = None, check: bool = True, timeout_s: float = 300
     ) -> Completed:
-        """Run a shell line in the guest as its default user, who has sudo; see `ssh.Shell`."""
+        """Run a shell line in the guest as its default user, which has sudo; see `ssh.Shell`."""
         return self._shell_now().run(line, stdin=stdin, check=check, timeout_s=timeout_s)
 
     def shell_answers(self) -> bool:
@@ -153,7 +153,7 @@ class Machine:
         return ssh.argv(self.directory, self.ssh_port, self.spec.ssh_user, line)
 
     def wait_for_ssh(self, on_wait: OnWait = silent, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """Wait until the guest runs commands; raises Failure with its console lines."""
+        """Wait until ssh can run commands; raises Failure with the guest's console lines."""
         boot.follow(
             self.current_boot, "ssh", lambda _: self.shell_answers() or None, on_wait, timeout_s
         )
@@ -176,7 +176,7 @@ class Machine:
     def power_off(self, *, timeout_s: float = POWER_OFF_TIMEOUT_S) -> bool:
         """Press the power button and wait; returns whether the guest shut down by itself.
 
-        When the time is over QEMU is ended, which is like pulling the plug.
+        If it did not after `timeout_s`, QEMU is killed, which is like a power cut.
         """
         process = self.state.process
         if process is None or not self.running:
@@ -187,7 +187,7 @@ class Machine:
             try:
                 monitor.execute(self.directory, "system_powerdown")
             except Failure:
-                # QEMU may have ended after the check of `running`.
+                # QEMU may have exited since `running` was checked.
                 if self.running:
                     raise
             if processes.wait_for_end(process, PRESS_AGAIN_S):
@@ -196,7 +196,7 @@ class Machine:
         return False
 
     def kill(self) -> None:
-        """End QEMU at once, as if the plug was pulled; does nothing when it is not running."""
+        """End QEMU at once, like a power cut; does nothing when it is not running."""
         self._close_shell()
         if self.state.process is not None:
             processes.end(self.state.process)
@@ -206,13 +206,13 @@ class Machine:
         self._human(f"savevm {name}")
 
     def revert(self, name: str) -> None:
-        """Return the running VM to a snapshot; returns when its shell answers again."""
+        """Revert the running VM to a snapshot; returns when its shell answers again."""
         self._close_shell()
         self._human(f"loadvm {name}")
         self._after_resume()
 
     def copy_logs(self, target: Path) -> None:
-        """Copy the logs of console and QEMU into a directory."""
+        """Copy console.log and qemu.log into a directory."""
         target.mkdir(parents=True, exist_ok=True)
         for name in (qemu.CONSOLE_LOG, QEMU_LOG):
             if (self.directory / name).exists():
@@ -249,7 +249,7 @@ class Machine:
         self.run("sudo date --utc --set @$(cat)", stdin=f"{time.time():.2f}")
 
     def _forwarded_by_qemu(self, expected: Mapping[int, int]) -> dict[int, int]:
-        """Wait for QEMU's monitor and read the ports; raises Failure with qemu.log."""
+        """Wait for QEMU's monitor and read the forwarded ports; raises Failure with qemu.log."""
         deadline = time.monotonic() + MONITOR_TIMEOUT_S
         while True:
             alive = self.running

@@ -1,4 +1,4 @@
-"""QEMU's monitor (QMP): one command in, its answer out, over the VM's unix socket."""
+"""QEMU's monitor (QMP): sends a command over the VM's Unix socket and returns the answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ANSWER_TIMEOUT_S = 15.0
 
 @contextmanager
 def short_path(directory: Path, name: str) -> Iterator[str]:
-    """A name for a socket that fits sun_path's 108 bytes, however deep the directory lies."""
+    """A path to a socket that fits into sun_path (108 bytes), however long the directory's is."""
     descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{descriptor}/{name}"
@@ -34,7 +34,7 @@ def execute(
     *,
     timeout_s: float = ANSWER_TIMEOUT_S,
 ) -> object:
-    """Run one QMP command in the VM of this directory and return what it answers.
+    """Run one QMP command in the VM of this directory and return its answer.
 
     Raises Failure when QEMU does not answer in time or refuses the command.
     """
@@ -53,11 +53,14 @@ def execute(
     except ExecuteError as error:
         raise Failure(f"QEMU refused `{name}`: {error}") from error
     except (QMPError, OSError, asyncio.TimeoutError) as error:
-        raise Failure(f"QEMU's monitor did not answer to `{name}`: {error}") from error
+        raise Failure(f"QEMU's monitor did not answer `{name}`: {error}") from error
 
 
 def human(directory: Path, line: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> str:
-    """Run a line of the human monitor; what it prints is the only sign of an error."""
+    """Run a line of the human monitor and return its output, which is also how it reports errors.
+
+    Raises Failure when QEMU does not answer in time.
+    """
     arguments: dict[str, object] = {"command-line": line}
     return cast(
         str, execute(directory, "human-monitor-command", arguments, timeout_s=timeout_s)

@@ -1,4 +1,4 @@
-"""Ports on 127.0.0.1: is one free, who holds it, which ones did QEMU forward."""
+"""Ports on 127.0.0.1: which are free, which program uses one, which ones QEMU forwards."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mlflow_image.errors import Refusal
 
 
 def why_unusable(port: int) -> str:
-    """Why a port cannot be listened on at 127.0.0.1, naming who holds it; empty when it can."""
+    """Why we cannot listen on a port of 127.0.0.1, with the program that uses it; else empty."""
     if not 1 <= port <= 65535:
         return f"port {port} is out of range (1-65535)"
     with socket.socket() as probe:
-        # As QEMU does: connections in TIME_WAIT are no obstacle.
+        # QEMU sets it too: connections in TIME_WAIT then do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -30,7 +30,7 @@ def why_unusable(port: int) -> str:
 
 
 def holder(port: int) -> str:
-    """ " by NAME (pid N)" for who listens on a port; empty when this user may not know."""
+    """ " by NAME (pid N)" for the program that listens on a port; empty when not visible to us."""
     try:
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN and connection.pid
@@ -41,24 +41,24 @@ def holder(port: int) -> str:
     return ""
 
 
-def choose(wished: Mapping[int, int], last: Mapping[int, int]) -> dict[int, int]:
-    """Guest port -> the port to ask for: the wished one, else the last one if free, else 0.
+def choose(wanted: Mapping[int, int], last: Mapping[int, int]) -> dict[int, int]:
+    """Guest port -> the port to request: the wanted one, else the last one if free, else 0.
 
-    Raises Refusal naming a wished port that is in use, and by whom.
+    Raises Refusal for a wanted port that cannot be used, with the program that uses it.
     """
     chosen = {}
-    for guest, port in wished.items():
+    for guest, port in wanted.items():
         if port and (problem := why_unusable(port)):
-            raise Refusal(problem, remedy="end that program, or choose another port")
+            raise Refusal(problem, remedy="stop that program, or choose another port")
         before = last.get(guest, 0)
         chosen[guest] = port or (before if before and not why_unusable(before) else 0)
     return chosen
 
 
 def forwarded(usernet: str) -> dict[int, int]:
-    """Guest port -> host port, from what QEMU's `info usernet` prints.
+    """Guest port -> host port, from the output of QEMU's `info usernet`.
 
-    Its rows: protocol[state], descriptor, source address, port, destination, port, ...
+    Each row has: protocol[state], descriptor, source address, port, destination, port, ...
     """
     rows = re.findall(
         r"^\s*TCP\[HOST_FORWARD\]\s+\d+\s+\S+\s+(\d+)\s+\S+\s+(\d+)", usernet, re.MULTILINE

@@ -1,4 +1,4 @@
-"""What is refused before a VM is made: too little memory or disk, a busy port, a bad image."""
+"""Checks before a VM is created or started: memory, disk, processors, ports, image, firmware."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from mlflow_image.errors import Refusal, Refusals
 from mlflow_image.host import resources
 from mlflow_image.vm import firmware, ports, qemu
 
-#: QEMU's own memory beside the guest's: 190 MiB under TCG while a guest booted (measured).
+#: QEMU's own memory, in addition to the guest's: 190 MiB under TCG during a boot (measured).
 QEMU_OVERHEAD_MIB = 256
 LEAST_MEMORY_MIB = 512
-#: A first boot writes about 100 MiB into an overlay; a VM with less free disk soon stops.
+#: A first boot writes about 100 MiB into an overlay; QEMU pauses a VM whose host disk is full.
 LEAST_DISK_MIB = 1024
 MEMORY_REMEDY = f"use a smaller --memory (QEMU itself takes {QEMU_OVERHEAD_MIB} MiB), or stop a VM"
 DISK_REMEDY = "run `invoke clean`, or remove a VM with `invoke down`"
 
 
 def check(spec: qemu.Spec, folder: Path) -> None:
-    """Refuse a VM that cannot work here, with all faults at once.
+    """Raise Refusals with everything that prevents this VM from running on this host.
 
-    folder: where the overlay will be; it need not exist yet. Raises Refusals.
+    folder: where the overlay will be; it need not exist yet.
     """
     faults = [
         *_resources(spec.memory_mib, folder),
@@ -34,14 +34,14 @@ def check(spec: qemu.Spec, folder: Path) -> None:
 
 
 def check_resources(spec: qemu.Spec, folder: Path) -> None:
-    """Refuse to start a VM for which the host has too little memory or disk now."""
+    """Raise Refusals when the host has too little free memory or disk for this VM."""
     if faults := _resources(spec.memory_mib, folder):
         raise Refusals("this VM cannot be started", faults)
 
 
 def _resources(memory_mib: int, folder: Path) -> list[str]:
     if memory_mib < LEAST_MEMORY_MIB:
-        return [f"{memory_mib} MiB of memory are too few; use at least {LEAST_MEMORY_MIB} MiB"]
+        return [f"{memory_mib} MiB of memory is too little; use at least {LEAST_MEMORY_MIB} MiB"]
     return resources.shortages(
         memory_mib=memory_mib + QEMU_OVERHEAD_MIB,
         disk_mib=LEAST_DISK_MIB,

@@ -1,4 +1,4 @@
-"""The NoCloud seed of one VM: the user's user-data byte for byte, our key in the meta-data."""
+"""The NoCloud seed of one VM: the user-data byte for byte, and our ssh key in the meta-data."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ ISO_NAME = "seed.iso"
 
 
 def make_key(directory: Path) -> str:
-    """Make the VM's own ssh key in its directory; returns the public key's line."""
+    """Create the VM's own ssh key in its directory; returns the public key's line."""
     key = directory / KEY_NAME
     command.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "mlflow-image", "-f", key])
     return key.with_suffix(".pub").read_text().strip()
 
 
 def meta_data(hostname: str, public_key: str) -> str:
-    """The NoCloud meta-data, as JSON, which is YAML too.
+    """The NoCloud meta-data, as JSON, which is also YAML.
 
-    cloud-init gives `public-keys` to the default user of the image whatever the
-    user-data holds (DataSource.get_public_ssh_keys takes a list of lines), so the
-    user-data needs no word of ours. The instance id is new for every VM.
+    cloud-init installs `public-keys` for the image's default user, whatever the user-data
+    contains (DataSource.get_public_ssh_keys takes a list of lines), so we need not change
+    the user-data. The instance id is new for every VM.
     """
     return json.dumps(
         {
@@ -39,10 +39,10 @@ def meta_data(hostname: str, public_key: str) -> str:
 
 
 def write_iso(directory: Path, user_data: bytes, meta: str) -> Path:
-    """Write `seed.iso` (label cidata) into the VM's directory, readable by its owner only.
+    """Write `seed.iso` (label cidata) into the VM's directory, readable by the owner only.
 
-    Source of the layout: cloud-init's NoCloud data source. Raises Failure when neither
-    xorriso nor genisoimage is there.
+    Source of the layout: cloud-init's NoCloud datasource. Raises Failure when neither
+    xorriso nor genisoimage is installed.
     """
     content = directory / "seed"
     content.mkdir(mode=0o700)
@@ -61,6 +61,6 @@ def iso_tool() -> list[str]:
     if shutil.which("genisoimage"):
         return ["genisoimage"]
     raise Failure(
-        "neither xorriso nor genisoimage is on this host, so no seed can be written",
+        "neither xorriso nor genisoimage is installed; one is needed to write the cloud-init seed",
         remedy="apt install xorriso",
     )

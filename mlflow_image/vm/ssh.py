@@ -1,4 +1,4 @@
-"""ssh into one VM: a connection that stays for many commands, and the words for ssh(1)."""
+"""ssh into one VM: a connection that is reused for many commands, and arguments for ssh(1)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ KNOWN_HOSTS = "known_hosts"
 #: The VM's name in its known_hosts: its port may change from one start to the next.
 HOST_ALIAS = "vm"
 CONNECT_TIMEOUT_S = 30.0
-GREETING_TIMEOUT_S = 3.0
+VERSION_TIMEOUT_S = 3.0
 
-# A connection that breaks while the guest reboots is no news, and is reported by us.
+# Connections break whenever a guest reboots; we report the cases that matter ourselves.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 class Unreachable(Failure):
-    """sshd does not answer yet, or lets us not in."""
+    """sshd does not answer yet, or rejects our key."""
 
 
 class Shell:
-    """Commands in the VM of a directory, over one connection that is made when needed.
+    """Runs commands in the VM of a directory over one connection, opened when it is needed.
 
-    The host key is learnt at the first connection and must stay the same after.
+    The host key of the first connection is stored; later connections must show the same key.
     """
 
     def __init__(self, directory: Path, port: int, user: str) -> None:
@@ -43,21 +43,24 @@ class Shell:
     def run(
         self, line: str, *, stdin: str | None = None, check: bool = True, timeout_s: float = 300
     ) -> Completed:
-        """Run a shell line in the guest; raises Failure on a non-zero exit code when `check`.
+        """Run a shell line in the guest.
 
-        Also raises Failure when the guest cannot be reached or does not finish in time.
+        Raises Failure when the exit code is not 0 and `check` is set, when the line takes
+        longer than `timeout_s`, and, as Unreachable, when the guest cannot be reached.
         """
         started = time.monotonic()
         transport = self._connected().get_transport()
         if transport is None:
             self.close()
-            raise Unreachable("the connection to the VM broke")
+            raise Unreachable("the ssh connection to the VM was lost")
         try:
             with transport.open_session(timeout=CONNECT_TIMEOUT_S) as channel:
                 code, out, err = _execute(channel, line, stdin, started + timeout_s)
         except (paramiko.SSHException, OSError, EOFError) as error:
             self.close()
-            raise Unreachable(f"the connection to the VM broke during `{line}`: {error}") from error
+            raise Unreachable(
+                f"the ssh connection to the VM was lost during `{line}`: {error}"
+            ) from error
         if code is None:
             self.close()
             raise Failure(f"`{line}` took longer than {timeout_s:.0f} s in the VM")
@@ -70,14 +73,14 @@ class Shell:
         return done
 
     def answers(self) -> bool:
-        """Whether a command runs in the guest just now."""
+        """Whether the guest runs a command now."""
         try:
             return self.run("true", check=False, timeout_s=CONNECT_TIMEOUT_S).returncode == 0
         except Failure:
             return False
 
     def close(self) -> None:
-        """Drop the connection; the next command makes a new one."""
+        """Close the connection; the next command opens a new one."""
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -109,8 +112,8 @@ class Shell:
         except paramiko.BadHostKeyException as error:
             client.close()
             raise Failure(
-                "the VM shows another ssh host key than at its first connection",
-                remedy=f"if that is right, remove {known}",
+                "the VM's ssh host key is not the one of the first connection",
+                remedy=f"if the key was changed on purpose, remove {known}",
             ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
             client.close()
@@ -118,11 +121,11 @@ class Shell:
         return client
 
 
-def connect_to_sshd(port: int, timeout_s: float = GREETING_TIMEOUT_S) -> socket.socket:
-    """A connection over which sshd has begun to greet; raises Unreachable when it does not.
+def connect_to_sshd(port: int, timeout_s: float = VERSION_TIMEOUT_S) -> socket.socket:
+    """A connection on which sshd has begun to send its version; raises Unreachable otherwise.
 
-    QEMU accepts for the guest long before the guest listens, so that a connection alone
-    says nothing, and paramiko's own wait for the greeting prints a traceback.
+    QEMU accepts connections long before the guest listens, so a connection alone proves
+    nothing, and paramiko prints a traceback when it waits for the version in vain.
     """
     try:
         sock = socket.create_connection(("127.0.0.1", port), timeout_s)
@@ -135,12 +138,12 @@ def connect_to_sshd(port: int, timeout_s: float = GREETING_TIMEOUT_S) -> socket.
             raise
         sock.close()
     except OSError as error:
-        raise Unreachable(f"sshd does not answer at port {port}: {error}") from error
-    raise Unreachable(f"sshd does not answer at port {port}")
+        raise Unreachable(f"sshd does not answer on port {port}: {error}") from error
+    raise Unreachable(f"sshd does not answer on port {port}")
 
 
 def argv(directory: Path, port: int, user: str, line: str | None = None) -> list[str]:
-    """The words for ssh(1) to the VM, interactive without a `line`; they share our known_hosts."""
+    """The arguments of ssh(1) for the VM, with our known_hosts; without `line`, interactive."""
     options = {
         "UserKnownHostsFile": directory / KNOWN_HOSTS,
         "HostKeyAlias": HOST_ALIAS,
@@ -159,7 +162,7 @@ def argv(directory: Path, port: int, user: str, line: str | None = None) -> list
 def _execute(
     channel: paramiko.Channel, line: str, stdin: str | None, deadline: float
 ) -> tuple[int | None, str, str]:
-    """Exit code (None: out of time), stdout, stderr of a line."""
+    """Run a line and return its exit code (None: not finished by the deadline), stdout, stderr."""
     outputs: dict[str, bytes] = {}
 
     def drain(name: str) -> None:

@@ -1,4 +1,4 @@
-"""A VM's state file, by which another process finds the VM and its QEMU."""
+"""A VM's state file, from which any process can load the VM and find its QEMU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class State:
     """What changes with every start.
 
     ports: guest port -> port on 127.0.0.1. console_from: byte offset in the console's log
-    where the present boot begins.
+    where the current boot begins.
     """
 
     process: Process | None = None
@@ -29,14 +29,14 @@ class State:
 
 
 def save_state(directory: Path, spec: Spec, state: State) -> None:
-    """Write the state file, whole or not at all; only its owner may read it."""
+    """Write the state file; only its owner may read it."""
     plain = {**asdict(spec), "backing": str(spec.backing)}
     content = json.dumps({"spec": plain, "state": asdict(state)}, indent=1)
     files.write_private(directory / STATE_NAME, content)
 
 
 def load_state(directory: Path) -> tuple[Spec, State]:
-    """Specification and state of a directory's VM; raises Failure when there is none."""
+    """The specification and state of the VM in a directory; raises Failure when there is none."""
     try:
         data = json.loads((directory / STATE_NAME).read_text())
         spec, state = data["spec"], data["state"]

@@ -18,6 +18,9 @@ from mlflow_image.vm.boot import OnWait
 from mlflow_image.vm.machine import Machine
 from mlflow_image.vm.qemu import Spec
 
+#: No VM takes longer to create, so an older folder without a VM was abandoned.
+CREATION_S = 3600
+
 
 @contextmanager
 def booted(
@@ -29,16 +32,17 @@ def booted(
     timeout_s: float = machine.BOOT_TIMEOUT_S,
     logs: Path | None = None,
 ) -> Iterator[Machine]:
-    """A throwaway VM; it and its directory are removed at the end, also after Ctrl-C or kill -9.
+    """A throwaway VM; it is removed with its directory at the end, also after Ctrl-C.
 
-    until: what to wait for before the body runs: nothing, or ssh. logs: a directory that
-    receives console.log and qemu.log at the end. Raises Failure with the guest's console lines
-    when ssh does not come.
+    After kill -9 the kernel ends its QEMU, and the next call removes its directory.
+    until: what to wait for before the body runs: nothing, or ssh. logs: a directory to which
+    console.log and qemu.log are copied at the end. Raises Failure with the guest's console
+    lines when ssh does not answer in time.
     """
-    place = paths.cache() / "machines"
-    place.mkdir(parents=True, exist_ok=True)
-    _sweep(place)
-    parent = Path(tempfile.mkdtemp(prefix=spec.hostname + "-", dir=place))
+    machines = paths.cache() / "machines"
+    machines.mkdir(parents=True, exist_ok=True)
+    _sweep(machines)
+    parent = Path(tempfile.mkdtemp(prefix=spec.hostname + "-", dir=machines))
     vm = None
     try:
         vm = machine.create(parent / "vm", replace(spec, throwaway=True), user_data)
@@ -54,13 +58,13 @@ def booted(
         shutil.rmtree(parent, ignore_errors=True)
 
 
-def _sweep(place: Path) -> None:
-    """Remove the folders of throwaway VMs whose process was killed; QEMU died with it."""
-    for parent in place.iterdir():
+def _sweep(machines: Path) -> None:
+    """Remove the folders of throwaway VMs whose process was killed; QEMU ended with it."""
+    for parent in machines.iterdir():
         try:
-            left = not machine.load(parent / "vm").running
+            abandoned = not machine.load(parent / "vm").running
         except Failure:
             # Another process may be creating this one.
-            left = time.time() - parent.stat().st_mtime > 3600
-        if left:
+            abandoned = time.time() - parent.stat().st_mtime > CREATION_S
+        if abandoned:
             shutil.rmtree(parent, ignore_errors=True)
