@@ -12,6 +12,7 @@ import pytest
 from mlflow_image.builder.bake import packer_from_go
 from mlflow_image.builder.bake.packer_from_go import KNOWN, RECIPES
 from mlflow_image.errors import Failure, Refusal
+from mlflow_image.host import resources
 
 Program = Callable[[str, str], Path]
 
@@ -89,14 +90,14 @@ def test_a_failed_build_leaves_nothing_that_looks_built(program: Program, tmp_pa
 def test_a_build_that_is_another_version_is_not_kept(program: Program, tmp_path: Path) -> None:
     other = f'printf "#!/bin/sh\\necho Packer v1.12.0\\n" > "$out"; chmod 755 "$out"; : {tmp_path}'
     fake_go(program, tmp_path, build=other)
-    with pytest.raises(Failure, match="made something else"):
+    with pytest.raises(Failure, match="do not report Packer"):
         packer_from_go.ensure()
     assert not list((tmp_path / "cache" / "packer").glob("1.11.2-*/packer"))
 
 
 def test_a_missing_go_is_refused_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(Refusal, match="no go on this host") as refusal:
+    with pytest.raises(Refusal, match="go is not on this host's PATH") as refusal:
         packer_from_go.ensure()
     assert "1.21" in refusal.value.remedy
 
@@ -112,9 +113,8 @@ def test_too_little_disk_is_refused_with_numbers(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_go(program, tmp_path)
-    usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000_000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(Refusal, match=r"4\.0 GB .* 1\.0 GB free"):
+    monkeypatch.setattr(resources, "free_disk_mib", lambda _: 1000)
+    with pytest.raises(Refusal, match=r"3800 MiB are needed .* 1000 MiB are free"):
         packer_from_go.ensure()
 
 
