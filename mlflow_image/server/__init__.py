@@ -1,1 +1,1 @@
-"""A tracking server that runs in a VM, or on this host for measuring."""
+"""A tracking server that runs in a VM, or on this host for measurements."""

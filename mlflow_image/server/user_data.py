@@ -1,4 +1,4 @@
-"""The user-data of a VM: a user's own, byte for byte, or made of a settings file; checked first."""
+"""The user-data of a VM: from a user-data file, byte for byte, or from a settings file; checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_PORT = 8000
 
 @dataclass(frozen=True)
 class UserData:
-    """What the guest gets, the port that its server will listen on, and what to warn of."""
+    """What the guest gets, the port on which its server will listen, and warnings for the user."""
 
     raw: bytes
     guest_port: int = DEFAULT_PORT
@@ -28,9 +28,9 @@ class UserData:
 
 
 def from_user_data(file: Path, image: Image) -> UserData:
-    """User-data as the user wrote it; the settings inside are checked by the image's schema.
+    """User-data, unchanged; the settings in it are checked with the image's schema.
 
-    Raises Refusals with every fault, and Refusal when the file cannot be read.
+    Raises Refusals with every error, and Refusal when the file cannot be read.
     """
     raw = _read(file)
     try:
@@ -38,11 +38,11 @@ def from_user_data(file: Path, image: Image) -> UserData:
         if found.unchecked:
             return UserData(raw, warnings=(f"{file} was not checked: {found.unchecked}",))
         if found.settings is None:
-            silent = (
-                f"{file} writes no {userdata.SETTINGS_PATH}: "
-                "the server will answer inside the VM only"
+            warning = (
+                f"{file} does not write {userdata.SETTINGS_PATH}: "
+                "the server will only be reachable from inside the VM"
             )
-            return UserData(raw, warnings=(silent,))
+            return UserData(raw, warnings=(warning,))
         checked = _check_inside(found, file.name, _schema(image))
     except Faults as refused:
         raise _refusals(file, refused.faults) from refused
@@ -50,7 +50,7 @@ def from_user_data(file: Path, image: Image) -> UserData:
 
 
 def from_settings(file: Path, image: Image) -> UserData:
-    """User-data made of a settings file, which reaches the guest byte for byte; errors as above."""
+    """User-data that contains a settings file byte for byte; same errors as `from_user_data`."""
     raw = _read(file)
     try:
         text = raw.decode()
@@ -65,9 +65,9 @@ def from_settings(file: Path, image: Image) -> UserData:
 def _check_inside(
     found: userdata.UserData, name: str, schema: Mapping[str, Any] | None
 ) -> settings.Settings:
-    """Check the settings inside user-data, with faults on the lines of the user-data.
+    """Check the settings inside user-data; the line numbers of faults are the user-data's.
 
-    Raises Faults with these and those of how they are written.
+    Raises Faults, also with the faults in how the user-data writes the settings.
     """
     offset = found.line_offset
     inside = name if offset is not None else f"{userdata.SETTINGS_PATH} in {name}"
@@ -93,9 +93,9 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise Refusal(
-            f"{file} cannot be read: {error.strerror}", remedy="name a file that you can read"
+            f"{file} cannot be read: {error.strerror}", remedy="check its path and permissions"
         ) from error
 
 
 def _refusals(file: Path, faults: list[Fault]) -> Refusals:
-    return Refusals(f"{file} was refused; nothing was started", [str(fault) for fault in faults])
+    return Refusals(f"{file} has errors; no VM was started", [str(fault) for fault in faults])

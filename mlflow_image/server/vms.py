@@ -1,4 +1,4 @@
-"""VMs with a name, kept in the checkout: made, found again, powered on and off, removed."""
+"""VMs with a name, kept in the checkout: create, find, power on and off, remove."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from mlflow_image.vm.qemu import Spec
 DEFAULT_NAME = "mlflow"
 UNITS = ("mlflow-configure", "mlflow-tracking", "mlflow-ready")
 RECORD_NAME = "vm.json"
-#: A label of a host name (RFC 1123), because the guest is called so.
+#: A label of a host name (RFC 1123), because the name is also the guest's host name.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is written down of a VM when it is made. created: seconds since 1970."""
+    """What is stored about a VM when it is created. created: seconds since 1970."""
 
     name: str
     image: str
@@ -43,7 +43,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Vm:
-    """A VM with its name, and the QEMU behind it."""
+    """A VM with a name, and its machine."""
 
     record: Record
     machine: Machine
@@ -54,17 +54,17 @@ class Vm:
 
     @property
     def port(self) -> int | None:
-        """The port on 127.0.0.1 that leads to the server; None before the first start."""
+        """The port on 127.0.0.1 that is forwarded to the server; None before the first start."""
         return self.machine.forwarded.get(self.record.guest_port)
 
     @property
     def url(self) -> str:
-        """The server's address as this host sees it; empty before the first start."""
+        """The server's address on this host; empty before the first start."""
         return f"http://127.0.0.1:{self.port}" if self.port else ""
 
     @property
     def condition(self) -> str:
-        """`stopped`, `running`, or `ready` when the server answers through its database."""
+        """`stopped`, `running`, or `ready` if the server answers a call that needs its database."""
         if not self.machine.running:
             return "stopped"
         answer = ready.probe(self.url + ready.MLFLOW_PROBE, timeout_s=5)
@@ -73,7 +73,10 @@ class Vm:
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose for a new VM; port 0 is a free one, disk_bytes None the image's."""
+    """What a user can choose for a new VM.
+
+    disk_bytes: None takes the image's disk size. port: on 127.0.0.1; 0 takes a free one.
+    """
 
     memory_mib: int = 2048
     cpus: int = 2
@@ -83,17 +86,18 @@ class Options:
 
 
 def create(name: str, image: Image, data: UserData, options: Options) -> Vm:
-    """Make a VM and power it on; it is gone again when it does not start.
+    """Create a VM and power it on; it is removed again if it does not start.
 
-    Raises Refusal(s) for a name or a port in use, a bad image, too little memory or disk.
+    Raises Refusal or Refusals for a name or a port in use, an unusable image, and too little
+    memory or disk.
     """
     check_name(name)
     with locked(name):
         directory = folder_of(name)
         if directory.exists():
             raise Refusal(
-                f"a VM named {name} exists already",
-                remedy=f"choose another --name, or remove it: {command_for('down', name)}",
+                f"a VM named {name} already exists",
+                remedy=f"choose another --name, or remove it with {command_for('down', name)}",
             )
         spec = Spec(
             backing=image.disk,
@@ -117,38 +121,39 @@ def create(name: str, image: Image, data: UserData, options: Options) -> Vm:
 
 
 def power_on(vm: Vm) -> None:
-    """Start a stopped VM on the disk that it has; raises Refusal when it runs."""
+    """Start a stopped VM on its own disk; raises Refusal when it is already running."""
     with locked(vm.name):
         vm.machine.start()
 
 
 def wait_until_ready(vm: Vm, on_wait: OnWait, timeout_s: float = machine.BOOT_TIMEOUT_S) -> str:
-    """Wait for the server; returns the address that the guest gives for itself.
+    """Wait until the server is ready; returns the address that the guest reports.
 
-    Raises Failure with what the guest said, and how to look at the VM, which stays.
+    Raises Failure with the guest's console lines and the commands to inspect the VM, which
+    is kept.
     """
     try:
         return ready.wait(vm.machine, on_wait, timeout_s=timeout_s)
     except Failure as failure:
         if not vm.machine.directory.exists():
             raise Failure(f"VM {vm.name} was removed while it booted") from failure
-        looks = [command_for(task, vm.name) for task in ("logs", "ssh", "console")]
+        commands = [command_for(task, vm.name) for task in ("logs", "ssh", "console")]
         raise Failure(
             f"VM {vm.name}: {failure.what}",
             evidence=failure.evidence,
-            remedy=f"the VM is kept for a look ({', '.join(looks)}); "
-            f"{command_for('down', vm.name)} removes it",
+            remedy=f"inspect the VM ({', '.join(commands)}) or remove it "
+            f"({command_for('down', vm.name)})",
         ) from failure
 
 
 def power_off(vm: Vm) -> bool:
-    """Shut a VM down; returns False when it had to be cut off because the guest did not go."""
+    """Shut a VM down; returns False when the guest did not shut down in time and was killed."""
     with locked(vm.name):
         return vm.machine.power_off()
 
 
 def remove(name: str) -> bool:
-    """End and remove everything of a VM; returns False when there was none."""
+    """End a VM and delete everything of it; returns False when there was none."""
     check_name(name)
     with locked(name):
         directory = folder_of(name)
@@ -157,13 +162,13 @@ def remove(name: str) -> bool:
         try:
             _delete(machine.load(directory))
         except Failure:
-            # A crash left it half made: nothing was started yet.
+            # Its creation was interrupted before anything was started.
             shutil.rmtree(directory)
         return True
 
 
 def find(name: str) -> Vm:
-    """The VM of this name; raises Refusal, naming those that exist, when there is none."""
+    """The VM with this name; when there is none, raises Refusal with the names that exist."""
     check_name(name)
     try:
         record = Record(**json.loads((folder_of(name) / RECORD_NAME).read_text()))
@@ -171,18 +176,18 @@ def find(name: str) -> Vm:
     except (OSError, ValueError, TypeError, Failure) as error:
         if folder_of(name).exists():
             raise Refusal(
-                f"VM {name} was not made completely",
-                remedy=f"{command_for('down', name)} removes it",
+                f"the creation of VM {name} was interrupted",
+                remedy=f"remove it with {command_for('down', name)}",
             ) from error
         others = ", ".join(vm.name for vm in find_all())
         raise Refusal(
             f"there is no VM named {name}",
-            remedy=f"--name one of: {others}" if others else "`invoke up` makes one",
+            remedy=f"existing VMs: {others}" if others else "create one with `invoke up`",
         ) from error
 
 
 def find_all() -> list[Vm]:
-    """All VMs of this checkout, by name; half-made ones are left out."""
+    """All VMs of this checkout, sorted by name, except those that are not complete."""
     found = []
     for file in sorted(vms_folder().glob(f"*/{RECORD_NAME}")):
         try:
@@ -193,9 +198,9 @@ def find_all() -> list[Vm]:
 
 
 def backing_files() -> set[Path]:
-    """Every disk that a VM stands on, its backing chain included: nobody may remove these.
+    """Every disk that a VM needs, with all backing files below it; these must not be removed.
 
-    Throwaway VMs count while they live, those of other checkouts too.
+    Includes the throwaway VMs of every checkout.
     """
     directories = [*vms_folder().glob("*"), *(paths.cache() / "machines").glob("*/vm")]
     found: set[Path] = set()
@@ -209,7 +214,7 @@ def backing_files() -> set[Path]:
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """One command at a time may change a VM; raises Refusal at once when another does."""
+    """Only one command at a time may change a VM; raises Refusal at once if another one does."""
     locks = paths.HERE.state / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     try:
@@ -217,16 +222,17 @@ def locked(name: str) -> Iterator[None]:
             yield
     except Timeout as error:
         raise Refusal(
-            f"another command is at work on VM {name}", remedy="wait until it has ended"
+            f"another command is changing VM {name}", remedy="try again when it has finished"
         ) from error
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that cannot be a host name."""
+    """Raise Refusal for a name that is not a valid host name."""
     if not NAME.fullmatch(name):
         raise Refusal(
-            f"{name!r} cannot be a VM's name",
-            remedy="use lower-case letters, digits and hyphens, 63 at most",
+            f"{name!r} is not a valid VM name",
+            remedy="use at most 63 lower-case letters, digits and hyphens; "
+            "begin and end with a letter or digit",
         )
 
 
@@ -239,13 +245,13 @@ def folder_of(name: str) -> Path:
 
 
 def command_for(task: str, name: str) -> str:
-    """How a task is typed for this VM; the default name needs no flag."""
+    """The command line of a task for this VM, in backquotes; the default name needs no flag."""
     flag = "" if name == DEFAULT_NAME else f" --name {name}"
     return f"`invoke {task}{flag}`"
 
 
 def journal_command(follow: bool) -> str:
-    """The shell line that shows what MLflow's units have logged in the guest."""
+    """The shell line that shows the journal of MLflow's units in the guest."""
     units = " ".join(f"--unit={unit}" for unit in UNITS)
     return f"journalctl --no-pager --output=short-iso {units}" + (" --follow" if follow else "")
 

@@ -1,4 +1,4 @@
-"""Invoke tasks: one a verb; they parse, call, print."""
+"""The Invoke tasks, one per command: each parses its flags, calls another room, prints."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import importlib
 from invoke.collection import Collection
 from invoke.tasks import Task
 
-#: Modules of this package, in the order in which a newcomer would need their tasks.
+#: Modules of this package, in the order in which a new user needs their tasks.
 MODULES = ("image", "vm", "smoke", "host", "locks", "tests", "bench")
 
 
 def namespace() -> Collection:
-    """All tasks, flat: `invoke build-image`, not `invoke image.build`."""
+    """All tasks without a namespace: `invoke build-image`, not `invoke image.build`."""
     collection = Collection()
     for name in MODULES:
         module = importlib.import_module(f"mlflow_image.tasks.{name}")

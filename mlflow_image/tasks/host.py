@@ -1,4 +1,4 @@
-"""Tasks about this host: doctor, clean."""
+"""Tasks for this host: doctor, clean."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def show_doctor(context: Context) -> None:
         names = ", ".join(row.what for row in missing)
         raise Failure(
             f"missing: {names}",
-            remedy="the rows above say what to do; `scripts/invoke` installs apt packages",
+            remedy="see the rows above; `scripts/invoke` installs apt packages",
         )
 
 
 @task(
     help={
-        "all": "remove everything that no VM and no running build uses, inputs included",
+        "all": "remove everything that no VM and no running build uses, including inputs",
         "days": "remove entries that were not used for this many days",
-        "gigabytes": "then remove the least recently used entries above this total size",
+        "gigabytes": "then remove the least recently used entries until the rest fits this size",
     }
 )
 def clean(context: Context, all: bool = False, days: str = "60", gigabytes: str = "30") -> None:
-    """Remove old entries from the cache, never one that a VM uses."""
+    """Remove old entries from the cache, except those that VMs use."""
     age, limit = whole_number("days", days), whole_number("gigabytes", gigabytes)
     removed = cache.bound(
         vms.backing_files(),

@@ -1,4 +1,4 @@
-"""Tasks that make images: plan, fetch, build-image, verify-image."""
+"""Tasks for images: plan, fetch, build-image, verify-image."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ DEFINITION_HELP = {
     "os": "override: ubuntu-22.04, ubuntu-24.04 or debian-12",
     "python": "override: anaconda, system or auto",
     "packages": "override: full or server",
-    "offline": "use no network; every input must be in the store",
+    "offline": "use no network; every input must already be in the store",
     "refresh": "resolve the apt packages again",
     "no-refresh": "keep the list of apt packages, even an old one",
 }
-
 
 BUILD_FIRMWARES = ("bios", "uefi")
 
 
 def freshness(offline: bool, refresh: bool, no_refresh: bool) -> Freshness:
-    """The flags about the network; raises Refusal when they contradict each other."""
+    """The network flags as one value; raises Refusal when they contradict each other."""
     if refresh and (no_refresh or offline):
-        raise Refusal("--refresh contradicts --no-refresh and --offline", remedy="give one of them")
+        raise Refusal("--refresh contradicts --no-refresh and --offline", remedy="use one of them")
     return Freshness(offline, True if refresh else False if no_refresh else None)
 
 
@@ -57,7 +56,7 @@ def mirror(context: Context) -> str:
         "no-verify": "do not boot and check the sealed image",
         "on-error": "cleanup, or abort: keep the VM of a failed layer running for inspection",
         "firmware": "firmware of the build VM: bios or uefi",
-        "rebuild": "make this layer and all above it again: base, python, image-files or sealed",
+        "rebuild": "build this layer and all above it again: base, python, image-files or sealed",
     }
 )
 def build_image(
@@ -75,7 +74,7 @@ def build_image(
     firmware: str = "bios",
     rebuild: str = "",
 ) -> None:
-    """Build the image: make stale layers, seal, verify, promote."""
+    """Build the image: build stale layers, seal, verify, promote."""
     refuse_unknown("on-error", on_error, ("cleanup", "abort"))
     refuse_unknown("firmware", firmware, BUILD_FIRMWARES)
     if firmware != "bios":
@@ -96,9 +95,9 @@ def build_image(
 
 @task(help={"image": "id, folder or disk file; default: the newest"})
 def verify_image(context: Context, image: str = "") -> None:
-    """Boot an image and check its contract with Testinfra.
+    """Boot an image and test its contract with Testinfra.
 
-    Records the result in the image's manifest.
+    Stores the result in the image's manifest.
     """
     found = find.resolve(image or None)
     logs = logs_folder("verify")
@@ -143,7 +142,7 @@ def fetch(
 ) -> None:
     """Fetch every input, for `build-image --offline`.
 
-    Builds Packer as well where the host has none.
+    Also builds Packer if the host has none.
     """
     wanted = gather.gather(
         read_definition(definition, os, python, packages),
@@ -153,6 +152,6 @@ def fetch(
     gather.fetch(wanted, offline=False, mirror=mirror(context))
     try:
         progress.say(f"builds will use {packer.find()}")
-    except Failure as failure:  # another host may do the build
+    except Failure as failure:  # the build may run on another host
         progress.warn(str(failure))
     progress.say("every input of this build is in the store")

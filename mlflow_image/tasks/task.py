@@ -20,13 +20,13 @@ Body = TypeVar("Body", bound=Callable[..., Any])
 
 
 class TerminalClosed(KeyboardInterrupt):
-    """The terminal is gone, which ends the work, but not a VM that has a name."""
+    """The terminal was closed: the task ends, but a VM with a name keeps running."""
 
 
 def task(**options: Any) -> Callable[[Body], Any]:
-    """As `invoke.task`; a Failure ends with its message on stderr and its exit code.
+    """Like `invoke.task`; a Failure is printed on stderr and becomes the exit code.
 
-    So does what the system refuses (a full disk, a folder of somebody else's).
+    So does an OSError, such as a full disk or a folder without write permission (exit code 1).
     """
 
     def decorate(body: Body) -> Any:
@@ -39,7 +39,7 @@ def task(**options: Any) -> Callable[[Body], Any]:
                 progress.error(str(failure))
                 raise Exit(code=failure.exit_code) from failure
             except OSError as error:
-                progress.error(refused_by_system(error))
+                progress.error(describe(error))
                 raise Exit(code=1) from error
             except KeyboardInterrupt as interrupt:
                 progress.err.print("interrupted", markup=False)
@@ -51,32 +51,33 @@ def task(**options: Any) -> Callable[[Body], Any]:
 
 
 def refuse_unknown(flag: str, value: str, choices: Sequence[str]) -> None:
-    """Raise Refusal for a value of a flag that is none of its choices."""
+    """Raise Refusal for a flag's value that is not one of the choices."""
     if value not in choices:
         raise Refusal(
-            f"--{flag} {value}: unknown", remedy=f"one of {', '.join(filter(None, choices))}"
+            f"--{flag} {value}: unknown", remedy=f"use {', '.join(filter(None, choices))}"
         )
 
 
 def whole_number(flag: str, text: str) -> int:
-    """A flag's value as a number, where Invoke's own conversion ends in a traceback.
+    """A flag's value as a number; Invoke's own conversion would end in a traceback.
 
-    Raises Refusal naming the flag.
+    Raises Refusal with the flag's name.
     """
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise Refusal(
-            f"--{flag} {text!r} is no whole number", remedy="digits alone, without a unit"
+            f"--{flag} {text!r} is not a whole number", remedy="use digits only, without a unit"
         )
     return int(text)
 
 
 @contextmanager
 def ended_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM and a closed terminal clean up as Ctrl-C does: Packer has a session of its own.
+    """Make SIGTERM and SIGHUP (closed terminal) clean up like Ctrl-C.
 
-    What is ignored stays ignored, as nohup(1) wants it; but a background shell has SIGINT ignored,
-    and what is started here inherits that, where a handler is not inherited (execve(2)): our own
-    request to end must reach it.
+    Programs that we start run in their own sessions, so we must end them ourselves.
+    Ignored signals stay ignored, as nohup(1) requires. SIGINT, which shells ignore for background
+    jobs, gets a handler that does nothing: children would inherit an ignored signal, but not a
+    handler (execve(2)), and our own SIGINT must be able to end them.
     """
 
     def interrupt(number: int, _frame: object) -> NoReturn:
@@ -96,7 +97,7 @@ def ended_like_ctrl_c() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def refused_by_system(error: OSError) -> str:
-    """What the system said, in one line with the place."""
-    said = error.strerror or str(error)
-    return f"{error.filename}: {said}" if error.filename else said
+def describe(error: OSError) -> str:
+    """The operating system's message in one line, with the file if there is one."""
+    message = error.strerror or str(error)
+    return f"{error.filename}: {message}" if error.filename else message

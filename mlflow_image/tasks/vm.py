@@ -1,4 +1,4 @@
-"""Tasks around VMs with a name: up, status, ssh, logs, console, stop, start, down."""
+"""Tasks for VMs with a name: up, status, ssh, logs, console, stop, start, down."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ NAME_HELP = {"name": f"which VM; default: {DEFAULT_NAME}"}
 
 @task(
     help={
-        "name": f"what to call the VM, and its host name; default: {DEFAULT_NAME}",
+        "name": f"name of the VM, and its host name; default: {DEFAULT_NAME}",
         "image": "an id or folder of dist/, or a qcow2 file; default: the newest image",
-        "user-data": "cloud-init user-data; reaches the VM byte for byte",
-        "settings": "a settings file instead of user-data; default: cloud-init/sqlite.yaml",
+        "user-data": "file with cloud-init user-data, which the VM gets byte for byte; "
+        "default: cloud-init/sqlite.yaml",
+        "settings": "settings file, instead of user-data",
         "memory": "memory in MiB; default: 2048",
         "cpus": "number of processors; default: 2",
-        "disk": "size of the VM's disk, e.g. 20G; default: the image's own",
+        "disk": "size of the VM's disk, e.g. 20G; default: the image's size",
         "port": "port on 127.0.0.1 for the server; default: a free one",
         "firmware": "bios (default), uefi or secureboot",
     }
@@ -72,53 +73,54 @@ def up(
 
 @task(help={})
 def status(context: Context) -> None:
-    """Show the VMs of this checkout and where they answer."""
+    """Show the VMs of this checkout and their addresses."""
     found = vms.find_all()
     if not found:
-        progress.say("there is no VM; `invoke up` makes one")
+        progress.say("there is no VM; create one with `invoke up`")
         return
-    rows = [("name", "state", "server", "memory", "firmware", "made", "image")]
+    rows = [("name", "state", "server", "memory", "firmware", "created", "image")]
     for vm in found:
         spec = vm.machine.spec
-        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(vm.record.created))
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(vm.record.created))
         memory = f"{spec.memory_mib} MiB"
-        rows.append((vm.name, vm.condition, vm.url, memory, spec.firmware, made, vm.record.image))
+        row = (vm.name, vm.condition, vm.url, memory, spec.firmware, created, vm.record.image)
+        rows.append(row)
     for line in columns(rows):
         progress.say(line)
 
 
 @task(
     name="ssh",
-    help={**NAME_HELP, "command": "run this in the VM and end with its exit code"},
+    help={**NAME_HELP, "command": "run this in the VM and exit with its exit code"},
 )
 def ssh_task(context: Context, name: str = DEFAULT_NAME, command: str = "") -> None:
-    """Log into a VM, or run one command in it, as a user with sudo."""
+    """Log in to a VM, or run one command in it, as a user with sudo."""
     vm = running(name)
     words = vm.machine.ssh_argv(command or None)
-    os.execvp(words[0], words)  # noqa: S606 - a list, and the terminal becomes ssh's
+    os.execvp(words[0], words)  # noqa: S606 - no shell is involved; ssh gets the terminal
 
 
-@task(help={**NAME_HELP, "follow": "go on printing what comes, until Ctrl-C"})
+@task(help={**NAME_HELP, "follow": "print new lines as they come, until Ctrl-C"})
 def logs(context: Context, name: str = DEFAULT_NAME, follow: bool = False) -> None:
     """Show the journal of MLflow's units in a VM.
 
-    While ssh does not answer yet, it shows the console.
+    If ssh does not answer, shows the VM's console instead.
     """
     vm = vms.find(name)
     if vm.machine.running and vm.machine.shell_answers():
         words = vm.machine.ssh_argv(vms.journal_command(follow))
         os.execvp(words[0], words)  # noqa: S606 - as above
-    progress.say(f"(ssh does not answer: this is the console of VM {name})")
+    progress.say(f"(ssh does not answer; this is the console of VM {name})")
     for text in console.lines(vm.machine.directory, lambda: follow and vm.machine.running):
         progress.say(text)
 
 
 @task(name="console", help=NAME_HELP)
 def console_task(context: Context, name: str = DEFAULT_NAME) -> None:
-    """Join a VM's serial console; Ctrl-] leaves it."""
+    """Connect to a VM's serial console; Ctrl-] leaves it."""
     vm = running(name)
     progress.say(console.last_lines(vm.machine.directory))
-    progress.say(f"-- console of VM {name}; Ctrl-] leaves, Enter may bring the prompt --")
+    progress.say(f"-- console of VM {name}; Enter shows the prompt, Ctrl-] leaves --")
     console.attach(vm.machine.directory)
 
 
@@ -127,52 +129,53 @@ def stop(context: Context, name: str = DEFAULT_NAME) -> None:
     """Shut a VM down; it keeps its disk."""
     vm = vms.find(name)
     if not vm.machine.running:
-        progress.say(f"VM {name} does not run")
+        progress.say(f"VM {name} is not running")
         return
     with progress.step(f"shutting VM {name} down"):
-        went = vms.power_off(vm)
-    if not went:
-        progress.warn(f"the guest of VM {name} did not shut down in time and was cut off")
+        clean = vms.power_off(vm)
+    if not clean:
+        progress.warn(f"VM {name} did not shut down in time and was killed")
 
 
 @task(help=NAME_HELP)
 def start(context: Context, name: str = DEFAULT_NAME) -> None:
-    """Start a stopped VM again, on its own disk."""
+    """Start a stopped VM on its own disk."""
     vm = vms.find(name)
     vms.power_on(vm)
     try:
         follow(vm)
     except KeyboardInterrupt:
-        progress.warn(f"VM {name} runs on; {vms.command_for('stop', name)} ends it")
+        progress.warn(f"VM {name} keeps running; stop it with {vms.command_for('stop', name)}")
         raise
 
 
 @task(help=NAME_HELP)
 def down(context: Context, name: str = DEFAULT_NAME) -> None:
-    """End a VM and remove it, with its disk."""
+    """Stop a VM and remove it, including its disk."""
     removed = vms.remove(name)
-    progress.say(f"VM {name} was removed" if removed else f"there is no VM {name}")
+    progress.say(f"VM {name} was removed" if removed else f"there is no VM named {name}")
 
 
 def follow(vm: Vm) -> None:
-    """Wait until a VM's server is ready, show what is waited for, say how to use it."""
+    """Wait until a VM's server is ready, show the progress, print how to use it."""
     with progress.step(f"waiting for VM {vm.name}") as step:
         inside = vms.wait_until_ready(vm, lambda at: step.update(f"the guest is at {at}"))
     if ready.is_guest_loopback(inside):
-        progress.warn(f"the server of VM {vm.name} answers inside the VM only, at {inside}")
+        progress.warn(
+            f"the server of VM {vm.name} is only reachable from inside the VM, at {inside}"
+        )
         progress.say(f"shell     {vms.command_for('ssh', vm.name)}")
         return
     progress.say(f"server    {vm.url} (inside the VM's network: {inside})")
     progress.say(f"shell     {vms.command_for('ssh', vm.name)}")
-    progress.say(
-        f"end       {vms.command_for('stop', vm.name)}, or {vms.command_for('down', vm.name)}"
-    )
+    stop_command, down_command = (vms.command_for(task, vm.name) for task in ("stop", "down"))
+    progress.say(f"stop      {stop_command}, or remove: {down_command}")
     progress.say("")
     progress.say(f"export MLFLOW_TRACKING_URI={vm.url}")
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lines with aligned columns, never cut: an address or an image id is there to be copied."""
+    """Lines with aligned columns, never cut, so that addresses and image ids can be copied."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
@@ -182,38 +185,39 @@ def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def read_data(file: str, settings: str, image: find.Image) -> user_data.UserData:
     """The VM's user-data from either flag; raises Refusal when both are given."""
     if file and settings:
-        raise Refusal("--user-data and --settings exclude each other", remedy="give one of them")
+        raise Refusal("--user-data and --settings exclude each other", remedy="use one of them")
     if settings:
         return user_data.from_settings(typed_path(settings), image)
     return user_data.from_user_data(typed_path(file) if file else user_data.DEFAULT, image)
 
 
 def running(name: str) -> Vm:
-    """The VM of this name; raises Refusal when it does not run."""
+    """The VM with this name; raises Refusal when it is not running."""
     vm = vms.find(name)
     if not vm.machine.running:
-        raise Refusal(f"VM {name} does not run", remedy=vms.command_for("start", name))
+        start_command = vms.command_for("start", name)
+        raise Refusal(f"VM {name} is not running", remedy=f"start it with {start_command}")
     return vm
 
 
 def port_number(text: str) -> int:
     number = whole_number("port", text)
     if not 1 <= number <= 65535:
-        raise Refusal(f"--port {number} is out of range", remedy="between 1 and 65535")
+        raise Refusal(f"--port {number} is out of range", remedy="use a port from 1 to 65535")
     return number
 
 
 def firmware_name(text: str) -> str:
     if text not in firmware.FIRMWARES:
         raise Refusal(
-            f"--firmware {text!r} is unknown", remedy=f"one of {', '.join(firmware.FIRMWARES)}"
+            f"--firmware {text!r} is unknown", remedy=f"use {', '.join(firmware.FIRMWARES)}"
         )
     return text
 
 
 def size_bytes(text: str) -> int:
-    """A size as people type it, 20G or 512M, binary units; raises Refusal."""
+    """A size in binary units, such as 20G or 512M, in bytes; raises Refusal."""
     found = re.fullmatch(r"([0-9]{1,6})\s*([MGT])(?:i?B)?", text.strip(), re.IGNORECASE)
     if not found:
-        raise Refusal(f"--disk {text!r} is no size", remedy="write e.g. 20G")
+        raise Refusal(f"--disk {text!r} is not a size", remedy="use a number and a unit, e.g. 20G")
     return int(found[1]) << {"M": 20, "G": 30, "T": 40}[found[2].upper()]

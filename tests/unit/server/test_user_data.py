@@ -93,7 +93,7 @@ def test_user_data_without_settings_and_unchecked_kinds_are_warned_of(
 ) -> None:
     silent = user_data.from_user_data(written(tmp_path, "a", "#cloud-config\n{}\n"), image)
     script = user_data.from_user_data(written(tmp_path, "b", "#!/bin/sh\n"), image)
-    assert "inside the VM only" in silent.warnings[0]
+    assert "from inside the VM" in silent.warnings[0]
     assert "not checked" in script.warnings[0]
 
 

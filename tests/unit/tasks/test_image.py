@@ -25,7 +25,7 @@ def test_an_unknown_value_is_refused_with_the_known_ones(
 ) -> None:
     with pytest.raises(Refusal, match=f"--{flag} {value}: unknown") as caught:
         image.refuse_unknown(flag, value, choices)
-    assert caught.value.remedy == f"one of {', '.join(choices).removeprefix(', ')}"
+    assert caught.value.remedy == f"use {', '.join(choices).removeprefix(', ')}"
 
 
 def test_every_layer_can_be_rebuilt_by_its_name(make_inputs: Callable[..., Inputs]) -> None:
