@@ -23,15 +23,15 @@ PRIVATE = 0o600
 
 def write(path: Path, content: str | bytes) -> None:
     """Write a file, replacing an older one in one step. Raises OSError."""
-    with replacing(path) as beside:
-        _fill(beside, content)
+    with replacing(path) as temporary:
+        _fill(temporary, content)
 
 
 def write_private(path: Path, content: str | bytes) -> None:
     """Like `write`; at no time can anyone but the owner read the file. Raises OSError."""
-    with replacing(path) as beside:
-        os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE))
-        _fill(beside, content)
+    with replacing(path) as temporary:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE))
+        _fill(temporary, content)
 
 
 @contextmanager
@@ -40,13 +40,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
     When the body raises, the new file is removed and the old one stays unchanged.
     """
-    beside = temporary_name(path)
+    temporary = temporary_name(path)
     try:
-        yield beside
-        _flush(beside)
-        beside.replace(path)
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _flush(path.parent)
 
@@ -58,26 +58,26 @@ def new_folder(path: Path) -> Iterator[Path]:
     Otherwise it is removed. Raises OSError when `path` exists by then and is not empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = temporary_name(path)
-    beside.mkdir()
+    temporary = temporary_name(path)
+    temporary.mkdir()
     try:
-        yield beside
-        flush_folder(beside)
-        beside.rename(path)
+        yield temporary
+        flush_folder(temporary)
+        temporary.rename(path)
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
     _flush(path.parent)
 
 
 def link(path: Path, target: str) -> None:
     """Make `path` a symbolic link to `target`, replacing an older one in one step."""
-    beside = temporary_name(path)
-    beside.symlink_to(target)
+    temporary = temporary_name(path)
+    temporary.symlink_to(target)
     try:
-        beside.replace(path)
+        temporary.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _flush(path.parent)
 

@@ -90,9 +90,9 @@ def this_process() -> Process:
 
 def make_owned_folder(folder: Path) -> None:
     """Create a folder (mode 0700) that names this process as its owner, for `has_living_owner`."""
-    with files.new_folder(folder) as beside:
-        beside.chmod(0o700)
-        files.write(beside / OWNER_NAME, json.dumps(asdict(this_process())))
+    with files.new_folder(folder) as temporary:
+        temporary.chmod(0o700)
+        files.write(temporary / OWNER_NAME, json.dumps(asdict(this_process())))
 
 
 def has_living_owner(folder: Path) -> bool:

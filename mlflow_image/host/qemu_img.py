@@ -17,8 +17,8 @@ INTACT = (0, 3)
 def to_qcow2(raw: Path, target: Path, *, compress: bool = False) -> None:
     """Convert a raw disk; compression uses zstd (QEMU >= 5.1), five times as fast as zlib."""
     options = ["-c", "-o", "compression_type=zstd"] if compress else []
-    with files.replacing(target) as beside:
-        command.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, raw, beside])
+    with files.replacing(target) as temporary:
+        command.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, raw, temporary])
 
 
 def from_image(image: Path, target: Path, disk_mib: int) -> None:
@@ -32,9 +32,9 @@ def from_image(image: Path, target: Path, disk_mib: int) -> None:
             f"the cloud image has a disk of {own_mib} MiB; disk_mib is {disk_mib}",
             remedy=f"set disk_mib to {own_mib} or more",
         )
-    with files.replacing(target) as beside:
-        command.run(["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", image, beside])
-        command.run(["qemu-img", "resize", "-q", "-f", "qcow2", beside, f"{disk_mib}M"])
+    with files.replacing(target) as temporary:
+        command.run(["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", image, temporary])
+        command.run(["qemu-img", "resize", "-q", "-f", "qcow2", temporary, f"{disk_mib}M"])
 
 
 def overlay(
