@@ -1,4 +1,4 @@
-"""KVM is chosen only where it works, and the choice has a reason."""
+"""KVM is chosen only if it works, and the reason is given."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def test_kvm_needs_its_device_and_the_processors_flag(kvm: Path, tmp_path: Path,
     assert chosen.qemu_args[:2] == ("-accel", "kvm")
 
 
-def test_an_opening_device_alone_is_not_believed(kvm: Path, tmp_path: Path) -> None:
+def test_a_device_without_the_processors_flag_means_emulation(kvm: Path, tmp_path: Path) -> None:
     chosen = accelerator.choose({}, kvm, cpuinfo(tmp_path, "lahf_lm"))
     assert chosen.name == "tcg"
     assert "neither vmx nor svm" in chosen.reason
     assert "tcg,thread=multi,tb-size=1024" in chosen.qemu_args
 
 
-def test_no_device_and_a_device_that_does_not_open_mean_emulation(tmp_path: Path) -> None:
+def test_a_device_that_is_missing_or_cannot_be_opened_means_emulation(tmp_path: Path) -> None:
     flags = cpuinfo(tmp_path, "vmx")
     assert "does not exist" in accelerator.choose({}, tmp_path / "none", flags).reason
     assert "cannot be opened" in accelerator.choose({}, tmp_path, flags).reason
 
 
 @pytest.mark.parametrize("name", ["kvm", "TCG"])
-def test_the_environment_forces_either(tmp_path: Path, name: str) -> None:
+def test_the_environment_can_force_either(tmp_path: Path, name: str) -> None:
     chosen = accelerator.choose({accelerator.FORCED_BY: name}, tmp_path / "none", tmp_path)
     assert chosen.name == name.lower()
     assert accelerator.FORCED_BY in chosen.reason

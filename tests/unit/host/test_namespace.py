@@ -1,4 +1,4 @@
-"""namespace: the caller's range of ids; what it does as a whole is in test_rootless."""
+"""The namespace: the caller's range of ids; test_rootless.py tests the program as a whole."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_range_is_found_by_name_or_number(tmp_path: Path, owner: str) -> Non
     assert namespace.subordinate_range(file) == (100000, 65536)
 
 
-def test_a_user_without_a_range_is_told_where_it_is_missing(
+def test_a_missing_range_is_reported_with_file_and_user(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "subuid"

@@ -1,4 +1,4 @@
-"""Detached programs: known by pid and start time, ended once."""
+"""Detached programs: identified by pid and start time, and ended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sleeper(tmp_path: Path) -> Process:
     return processes.start_detached(["sleep", "60"], cwd=tmp_path, stderr=tmp_path / "log")
 
 
-def test_a_detached_program_has_a_session_of_its_own(sleeper: Process) -> None:
+def test_a_detached_program_has_its_own_session(sleeper: Process) -> None:
     assert processes.is_alive(sleeper)
     assert os.getsid(sleeper.pid) == sleeper.pid
     processes.end(sleeper)
@@ -31,7 +31,7 @@ def test_an_ended_program_is_gone_and_leaves_no_zombie(sleeper: Process) -> None
     processes.end(sleeper)
 
 
-def test_the_same_pid_with_another_start_time_is_somebody_else(sleeper: Process) -> None:
+def test_the_same_pid_with_another_start_time_is_another_process(sleeper: Process) -> None:
     other = Process(sleeper.pid, "another boot 1")
     assert not processes.is_alive(other)
     processes.end(other)
@@ -49,7 +49,7 @@ def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert not processes.is_alive(stubborn)
 
 
-def test_what_the_program_says_is_in_its_log(tmp_path: Path) -> None:
+def test_the_programs_error_output_is_in_its_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     argv = ["sh", "-c", "echo no such disk >&2; exit 1"]
     process = processes.start_detached(argv, cwd=tmp_path, stderr=log, dies_with_us=True)

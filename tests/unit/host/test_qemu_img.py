@@ -1,4 +1,4 @@
-"""Disk images: converted, overlaid, inspected; only whole results appear."""
+"""Disk images: conversion, overlays, inspection; failures leave no incomplete files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def image(tmp_path: Path) -> Path:
     return target
 
 
-def test_a_vendors_image_keeps_its_bytes_on_a_larger_disk(image: Path, tmp_path: Path) -> None:
+def test_a_vendors_image_keeps_its_contents_on_a_larger_disk(image: Path, tmp_path: Path) -> None:
     target = tmp_path / "disk.qcow2"
     qemu_img.from_image(image, target, 8)
     found = qemu_img.info(target)
@@ -38,7 +38,7 @@ def test_a_vendors_image_keeps_its_bytes_on_a_larger_disk(image: Path, tmp_path:
     ]
 
 
-def test_a_vendors_image_is_never_cut(image: Path, tmp_path: Path) -> None:
+def test_a_vendors_image_is_not_shrunk(image: Path, tmp_path: Path) -> None:
     with pytest.raises(Failure, match="a disk of 3 MiB; disk_mib is 2") as caught:
         qemu_img.from_image(image, tmp_path / "disk.qcow2", 2)
     assert caught.value.remedy == "set disk_mib to 3 or more"
@@ -71,16 +71,16 @@ def test_an_overlay_names_its_backing_by_absolute_path_and_format(
     assert qemu_img.backing_chain(overlay) == [overlay, backing]
 
 
-def test_a_conversion_that_fails_leaves_no_half_disk(tmp_path: Path) -> None:
+def test_a_failed_conversion_keeps_the_old_disk(tmp_path: Path) -> None:
     target = tmp_path / "disk.qcow2"
-    target.write_text("the disk of before")
+    target.write_text("the old disk")
     with pytest.raises(Failure):
         qemu_img.to_qcow2(tmp_path / "missing.raw", target)
-    assert target.read_text() == "the disk of before"
+    assert target.read_text() == "the old disk"
     assert [path.name for path in tmp_path.iterdir()] == ["disk.qcow2"]
 
 
-def test_a_disk_that_was_cut_short_is_damaged(backing: Path) -> None:
+def test_a_truncated_disk_is_damaged(backing: Path) -> None:
     subprocess.run(["qemu-io", "-c", "write 0 8M", backing], check=True, capture_output=True)
     assert qemu_img.damage(backing) == ""
     with backing.open("r+b") as file:

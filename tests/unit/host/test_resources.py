@@ -1,4 +1,4 @@
-"""Memory and disk: one rule says when there is not enough, with the numbers."""
+"""Memory and disk: too little of either is reported with numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def shortages(folder: Path, *, memory_mib: int = 1, disk_mib: int = 1) -> list[s
     )
 
 
-def test_enough_is_no_shortage_in_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:
+def test_no_shortage_is_reported_for_a_new_folder_with_enough_space(tmp_path: Path) -> None:
     assert shortages(tmp_path / "not" / "there") == []
 
 

@@ -1,4 +1,4 @@
-"""rootless and namespace: root of a tree for whoever builds; nothing of it outlives the call."""
+"""Commands as root of a tree, for any user; no process of theirs outlives the call."""
 
 from __future__ import annotations
 
@@ -25,50 +25,50 @@ ordinary = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def possible() -> None:
-    """Whatever is tested here needs a host that `require` accepts."""
+    """These tests need a host that `require` accepts."""
     rootless.require()
 
 
-def test_the_command_is_root() -> None:
+def test_the_command_runs_as_root() -> None:
     assert rootless.run(["id", "-u"]).stdout == "0\n"
 
 
-def test_the_command_may_change_its_root() -> None:
+def test_the_command_may_use_chroot() -> None:
     assert rootless.run(["chroot", "/", "id", "-u"]).stdout == "0\n"
 
 
-def test_the_command_s_exit_code_and_output_come_back() -> None:
+def test_exit_code_and_output_are_returned() -> None:
     done = rootless.run(["sh", "-c", "echo out; echo err >&2; exit 3"], check=False)
     assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
 
 
-def test_it_sees_its_own_processes_only() -> None:
+def test_the_command_sees_only_its_own_processes() -> None:
     script = "kill -0 $1 2>/dev/null && echo seen; echo done"
     assert rootless.run(["sh", "-c", script, "sh", str(os.getpid())]).stdout == "done\n"
 
 
-def test_files_may_belong_to_anybody_and_go_again(tmp_path: Path) -> None:
+def test_files_of_any_owner_can_be_made_and_removed(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     script = 'mkdir -p "$1/home" && touch "$1/home/x" && chown -R 33:33 "$1" && chmod 0700 "$1"'
     rootless.run(["sh", "-c", script, "sh", tree])
-    said = rootless.run(["stat", "-c", "%u:%g", tree / "home" / "x"]).stdout
-    assert said == "33:33\n"
+    owner = rootless.run(["stat", "-c", "%u:%g", tree / "home" / "x"]).stdout
+    assert owner == "33:33\n"
     rootless.remove(tree)
     assert not tree.exists()
 
 
-def test_what_is_not_there_is_removed_without_a_word(tmp_path: Path) -> None:
+def test_removing_a_missing_folder_is_not_an_error(tmp_path: Path) -> None:
     rootless.remove(tmp_path / "missing")
 
 
 def start_sleeper() -> tuple[subprocess.Popen[bytes], int]:
-    """A command in the namespace that would sleep for a minute, and the sleeper's pid here."""
+    """Start a command that sleeps for a minute; returns it, and the sleeper's pid on the host."""
     mark = f"60.{os.getpid()}{time.monotonic_ns() % 10**6}"
     process = subprocess.Popen([*rootless.prefix(), "sh", "-c", f"sleep {mark} & wait"])
     until = time.monotonic() + 10
     while time.monotonic() < until:
         for child in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):  # newuidmap comes and goes
+            with contextlib.suppress(psutil.Error):  # newuidmap ends at any time
                 if child.cmdline() == ["sleep", mark]:
                     return process, child.pid
         time.sleep(0.02)
@@ -76,7 +76,7 @@ def start_sleeper() -> tuple[subprocess.Popen[bytes], int]:
     raise AssertionError("the sleeper did not start")
 
 
-def test_killing_it_ends_everything_that_it_started() -> None:
+def test_killing_the_command_ends_all_its_processes() -> None:
     process, sleeper = start_sleeper()
     process.kill()
     process.wait(10)
@@ -84,14 +84,14 @@ def test_killing_it_ends_everything_that_it_started() -> None:
 
 
 @ordinary
-def test_a_polite_request_ends_everything_as_well() -> None:
+def test_terminating_the_command_ends_all_its_processes() -> None:
     process, sleeper = start_sleeper()
     process.terminate()
     process.wait(10)
     assert gone(sleeper)
 
 
-def test_what_its_command_leaves_behind_ends_with_it() -> None:
+def test_background_processes_end_with_the_command() -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     rootless.run(["sh", "-c", "sleep 60 >/dev/null 2>&1 & exit 0"])
     after = {child.pid for child in psutil.Process().children(recursive=True)}
@@ -104,12 +104,12 @@ def test_root_needs_no_user_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--kill-child" in rootless.prefix()
 
 
-def test_an_ordinary_user_goes_through_the_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ordinary_user_gets_a_user_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert rootless.prefix() == [sys.executable, "-m", "mlflow_image.host.namespace"]
 
 
-def test_a_host_without_newuidmap_is_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_newuidmap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(Refusal, match="newuidmap is missing") as caught:
@@ -117,7 +117,7 @@ def test_a_host_without_newuidmap_is_refused_early(monkeypatch: pytest.MonkeyPat
     assert "apt install uidmap" in caught.value.remedy
 
 
-def test_a_user_that_may_make_no_namespace_is_told_why(
+def test_a_user_who_cannot_make_a_namespace_gets_the_reason(
     monkeypatch: pytest.MonkeyPatch, program: Program
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -130,19 +130,19 @@ def test_a_user_that_may_make_no_namespace_is_told_why(
 
 
 @ordinary
-def test_the_user_s_own_files_are_root_s_inside(tmp_path: Path) -> None:
+def test_the_users_own_files_belong_to_root_inside(tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
     assert rootless.run(["stat", "-c", "%u", tmp_path / "mine"]).stdout == "0\n"
 
 
 @ordinary
-def test_root_inside_is_the_user_outside(tmp_path: Path) -> None:
+def test_files_of_root_inside_belong_to_the_user_outside(tmp_path: Path) -> None:
     rootless.run(["touch", tmp_path / "made"])
     assert (tmp_path / "made").stat().st_uid == os.getuid()
 
 
 @ordinary
-def test_the_user_s_range_is_mapped_from_1_on() -> None:
+def test_the_users_range_is_mapped_to_the_ids_from_1() -> None:
     first, count = namespace.subordinate_range(Path("/etc/subuid"))
     rows = [
         line.split() for line in rootless.run(["cat", "/proc/self/uid_map"]).stdout.splitlines()
@@ -157,7 +157,7 @@ def test_sys_can_be_mounted_as_mmdebstrap_does_on_ubuntu_22_04(tmp_path: Path) -
 
 
 @ordinary
-def test_inside_there_is_no_network() -> None:
+def test_the_namespace_has_only_the_loopback_interface() -> None:
     heading = 2
     lines = rootless.run(["cat", "/proc/net/dev"]).stdout.splitlines()[heading:]
     assert [line.split(":")[0].strip() for line in lines] == ["lo"]
@@ -165,7 +165,7 @@ def test_inside_there_is_no_network() -> None:
 
 @ordinary
 def test_a_missing_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A folder on PATH that the user may not search would make it "Permission denied".
+    # With a folder on PATH that the user may not search, the error is "Permission denied".
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     done = rootless.run(["no-such-program"], check=False)
     assert (done.returncode, done.stderr) == (127, "no-such-program: No such file or directory\n")

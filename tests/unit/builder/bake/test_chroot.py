@@ -1,4 +1,4 @@
-"""guest_root: all of the base as the guest has it, or a reason why not."""
+"""The chroot: the base's packages unpacked on this host, and what a command in it can see."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def debs(make_inputs: MakeInputs, tmp_path: Path) -> Inputs:
     for name in ("libc6", "linux-image-virtual", "python3"):
         folder, file = tmp_path / name, tmp_path / f"{name}.deb"
         (folder / "DEBIAN").mkdir(parents=True)
-        (folder / "DEBIAN").chmod(0o755)  # dpkg-deb insists, whatever the umask
+        (folder / "DEBIAN").chmod(0o755)  # dpkg-deb requires this mode
         about = f"Package: {name}\nVersion: 1\nArchitecture: amd64\nMaintainer: a\nDescription: a\n"
         (folder / "DEBIAN" / "control").write_text(about)
         (folder / "lib").mkdir()
@@ -43,7 +43,7 @@ def debs(make_inputs: MakeInputs, tmp_path: Path) -> Inputs:
     return replace(wanted, packages=replace(wanted.packages, packages=tuple(rows)))
 
 
-def test_a_base_whose_packages_are_not_known_has_no_root(
+def test_a_cloud_image_is_refused_because_its_packages_are_unknown(
     make_inputs: MakeInputs, tmp_path: Path
 ) -> None:
     wanted = replace(make_inputs(), packages=None)
@@ -51,13 +51,13 @@ def test_a_base_whose_packages_are_not_known_has_no_root(
         chroot.unpack_packages(wanted, tmp_path / "root")
 
 
-def test_a_deb_that_the_store_lost_is_named(debs: Inputs, tmp_path: Path) -> None:
+def test_a_deb_missing_from_the_store_is_named(debs: Inputs, tmp_path: Path) -> None:
     debs.store.path(debs.apt_packages[0].sha256).unlink()
     with pytest.raises(Failure, match=r"libc6=1\.0 \("):
         chroot.unpack_packages(debs, tmp_path / "root")
 
 
-def test_a_root_that_does_not_run_here_is_refused_with_its_reason(
+def test_a_python_that_does_not_run_here_is_refused_with_the_reason(
     debs: Inputs, tmp_path: Path
 ) -> None:
     rootless.require()
@@ -67,13 +67,15 @@ def test_a_root_that_does_not_run_here_is_refused_with_its_reason(
         chroot.unpack_packages(debs, tmp_path / "root")
 
 
-def test_a_host_that_cannot_unpack_says_so(debs: Inputs, tmp_path: Path, program: Program) -> None:
+def test_a_failure_to_unpack_is_reported_with_the_tools_error(
+    debs: Inputs, tmp_path: Path, program: Program
+) -> None:
     program("dpkg-deb", "echo 'dpkg-deb: unknown compression' >&2; exit 2")
     with pytest.raises(Failure, match="on this host: dpkg-deb: unknown compression"):
         chroot.unpack_packages(debs, tmp_path / "root")
 
 
-def test_packages_of_merged_and_of_other_systems_meet_in_one_root_without_a_kernel(
+def test_all_packages_except_the_kernel_are_unpacked_into_a_merged_usr(
     debs: Inputs, tmp_path: Path
 ) -> None:
     root = tmp_path / "root"
@@ -85,7 +87,7 @@ def test_packages_of_merged_and_of_other_systems_meet_in_one_root_without_a_kern
     assert not (root / "data.tar").exists()
 
 
-def test_a_command_has_its_surroundings_and_nothing_of_the_caller_s(
+def test_a_command_gets_dev_and_proc_but_not_the_callers_environment_or_network(
     tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rootless.require()
@@ -103,9 +105,9 @@ def test_a_command_has_its_surroundings_and_nothing_of_the_caller_s(
     env | cut -d= -f1 | grep -vx -e _ -e PWD -e OLDPWD -e SHLVL | sort
     tail -n +3 proc/self/net/dev | cut -d: -f1"""
     root.mkdir()
-    said: list[str] = []
-    chroot.stream(root, ["sh", "-c", script], said.append, {"GREETING": "hello"})
-    *found, interfaces = " ".join(said).split("PATH ")
+    output: list[str] = []
+    chroot.stream(root, ["sh", "-c", script], output.append, {"GREETING": "hello"})
+    *found, interfaces = " ".join(output).split("PATH ")
     assert "".join(found).split() == [
         *("1", "tmpfs", "proc", "0" * 16, "read-only", "read-only"),
         *("GREETING", "HOME"),
@@ -117,16 +119,18 @@ def test_a_command_has_its_surroundings_and_nothing_of_the_caller_s(
     assert {path.stat().st_size for path in files} == {0}
 
 
-def test_a_command_sees_no_process_of_this_host(tmp_path: Path, program: Program) -> None:
+def test_a_command_does_not_see_the_processes_of_this_host(
+    tmp_path: Path, program: Program
+) -> None:
     rootless.require()
     program("chroot", 'cd "$1" && shift && exec "$@"')
-    said: list[str] = []
+    output: list[str] = []
     script = "ls proc | grep -c '^[0-9]'; readlink proc/1/root || echo hidden"
-    chroot.stream(tmp_path, ["sh", "-c", script], said.append, {})
-    assert int(said[0]) < 10 or (os.geteuid() != 0 and said[1] == "hidden")
+    chroot.stream(tmp_path, ["sh", "-c", script], output.append, {})
+    assert int(output[0]) < 10 or (os.geteuid() != 0 and output[1] == "hidden")
 
 
-def test_the_root_has_copies_of_the_disc_s_files_with_their_modes(tmp_path: Path) -> None:
+def test_the_payload_is_copied_into_the_root_with_its_modes(tmp_path: Path) -> None:
     tool = tmp_path / "tool"
     tool.write_text("#!/bin/sh\n")
     tool.chmod(0o755)

@@ -1,4 +1,4 @@
-"""A build VM: QEMU's switches, what Packer is told, and the disc that the tree comes out on."""
+"""A build VM: QEMU's arguments, Packer's input, and the disk that receives the layer."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from mlflow_image.host import qemu_img
 from tests.unit.samples import PACKER
 
 
-def test_a_disc_ends_after_its_last_written_block(tmp_path: Path) -> None:
-    disc = tmp_path / "disc"
-    with disc.open("wb") as file:
+def test_a_handover_disk_is_cut_after_its_last_written_block(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
         file.write(b"a" * 8192)
         file.seek(1 << 20)
         file.write(b"b" * 4096)
         file.truncate(1 << 30)
-    in_vm.cut_after_data(disc)
-    assert (1 << 20) + 4096 <= disc.stat().st_size < 1 << 22
-    assert disc.read_bytes()[:8192] == b"a" * 8192
-    assert b"b" * 4096 in disc.read_bytes()
+    in_vm.cut_after_data(disk)
+    assert (1 << 20) + 4096 <= disk.stat().st_size < 1 << 22
+    assert disk.read_bytes()[:8192] == b"a" * 8192
+    assert b"b" * 4096 in disk.read_bytes()
 
 
-def test_an_empty_disc_becomes_an_empty_file(tmp_path: Path) -> None:
-    disc = in_vm.sparse(tmp_path / "disc")
-    in_vm.cut_after_data(disc)
-    assert disc.stat().st_size == 0
+def test_an_empty_handover_disk_becomes_an_empty_file(tmp_path: Path) -> None:
+    disk = in_vm.sparse(tmp_path / "disk")
+    in_vm.cut_after_data(disk)
+    assert disk.stat().st_size == 0
 
 
-def test_the_build_vm_has_no_network_but_ssh_on_the_loopback(place: Place) -> None:
+def test_the_build_vm_has_no_network_except_ssh_on_loopback(place: Place) -> None:
     disks = Disks(place.work / "main", place.work / "payload", place.work / "handover")
     words = in_vm.qemu_args(disks, place, "bios")
     (network,) = [value for switch, value in words if switch == "-netdev"]
@@ -54,8 +54,8 @@ def job(place: Place) -> Job:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Callable[[Job], PackerBuild]:
-    """What Packer is told for a job; a stand-in takes its place."""
+def packer_build(monkeypatch: pytest.MonkeyPatch) -> Callable[[Job], PackerBuild]:
+    """Runs a job with a stand-in for Packer; returns the build that Packer would get."""
     builds: list[PackerBuild] = []
 
     def run(program: object, build: PackerBuild, *_: object, **__: object) -> None:
@@ -70,10 +70,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Callable[[Job], PackerBuild]:
     return of
 
 
-def test_the_steps_of_the_layer_are_run_with_their_environment(
-    told: Callable[[Job], PackerBuild], job: Job
+def test_packer_gets_the_steps_of_the_layer_and_their_environment(
+    packer_build: Callable[[Job], PackerBuild], job: Job
 ) -> None:
-    build = told(job)
+    build = packer_build(job)
     assert [Path(script).name for script in build.scripts] == [
         "10-python.sh",
         "19-hand-over-opt.sh",
@@ -81,25 +81,25 @@ def test_the_steps_of_the_layer_are_run_with_their_environment(
     assert {"PYTHON_VERSION=3.10", "PAYLOAD=/run/payload"} <= set(build.environment)
 
 
-def test_the_vm_runs_on_an_overlay_so_that_the_base_stays_as_it_is(
-    told: Callable[[Job], PackerBuild], job: Job
+def test_the_vm_runs_on_an_overlay_of_the_base_disk(
+    packer_build: Callable[[Job], PackerBuild], job: Job
 ) -> None:
-    overlay = Path(told(job).overlay)
+    overlay = Path(packer_build(job).overlay)
     assert qemu_img.backing_chain(overlay) == [overlay, job.base_disk]
 
 
-def test_opt_is_a_file_system_that_nothing_can_write_to(
-    told: Callable[[Job], PackerBuild], job: Job, tmp_path: Path
+def test_opt_is_mounted_from_a_read_only_disk(
+    packer_build: Callable[[Job], PackerBuild], job: Job, tmp_path: Path
 ) -> None:
-    build = told(replace(job, opt=tmp_path / "opt.ext4"))
+    build = packer_build(replace(job, opt=tmp_path / "opt.ext4"))
     (drive,) = [value for _, value in build.qemu_args if "opt.ext4" in value]
     assert "readonly=on" in drive
     assert build.mounts[-1] == "mount -o ro /dev/disk/by-id/virtio-opt /opt"
 
 
-def test_the_layer_that_makes_opt_has_no_disk_for_it(
-    told: Callable[[Job], PackerBuild], job: Job
+def test_a_job_without_opt_has_no_disk_for_it(
+    packer_build: Callable[[Job], PackerBuild], job: Job
 ) -> None:
-    build = told(job)
+    build = packer_build(job)
     assert not any("serial=opt" in value for _, value in build.qemu_args)
     assert not any("/opt" in command for command in build.mounts)

@@ -1,4 +1,4 @@
-"""prepared: made by the guest's Python here or left to the guest, and never half of it."""
+"""/opt/mlflow is made completely on this host, or completely in a VM."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENVIRONMENT = "opt/mlflow"
 
 
 class Guest:
-    """A root whose script makes one file, unless it has a failure to raise."""
+    """A stand-in for the chroot: its script makes one file, then raises `fails` if set."""
 
     def __init__(self) -> None:
         self.fails: Failure | None = None
@@ -58,7 +58,7 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
     return found
 
 
-def test_the_environment_travels_in_a_tar_and_the_root_goes(
+def test_the_environment_is_returned_as_a_tar_and_the_chroot_is_removed(
     guest: Guest, make_inputs: MakeInputs, place: Place
 ) -> None:
     tar = on_host.environment(make_inputs(), {}, place)
@@ -69,7 +69,7 @@ def test_the_environment_travels_in_a_tar_and_the_root_goes(
     assert not (place.work / "guest-root").exists()
 
 
-def test_the_script_is_the_guest_s_own_and_says_where_it_is(
+def test_the_guests_own_script_is_run_and_its_progress_is_shown(
     guest: Guest, make_inputs: MakeInputs, place: Place
 ) -> None:
     script = HERE.guest_scripts / steps.ENVIRONMENT_SCRIPT
@@ -80,7 +80,7 @@ def test_the_script_is_the_guest_s_own_and_says_where_it_is(
     assert "installing 3 wheels, on this host" in [title for title, _ in place.step.phases]
 
 
-def test_a_script_that_fails_here_is_left_to_the_guest_whole_and_said(
+def test_a_failing_script_falls_back_to_a_vm_and_the_reason_is_printed(
     guest: Guest,
     make_inputs: MakeInputs,
     place: Place,
@@ -89,9 +89,9 @@ def test_a_script_that_fails_here_is_left_to_the_guest_whole_and_said(
     shell = "`sh -c 'set -eu\nroot=$1\n' ended with exit code 1`"
     guest.fails = Failure(shell, evidence="a\nImportError: libx.so.1")
     assert on_host.environment(make_inputs(), {}, place) is None
-    said = capsys.readouterr().out
-    assert "made in a VM, because the chroot failed: environment.sh failed on this host: " in said
-    assert "ImportError: libx.so.1\n" in said
+    output = capsys.readouterr().out
+    assert "made in a VM, because the chroot failed: environment.sh failed on this host: " in output
+    assert "ImportError: libx.so.1\n" in output
     assert list(place.work.iterdir()) == [place.result]
 
 
@@ -106,7 +106,7 @@ def test_a_script_that_fails_here_is_left_to_the_guest_whole_and_said(
         ),
     ],
 )
-def test_what_fails_before_the_script_is_left_to_the_guest_too_and_nothing_stays(
+def test_a_failure_before_the_script_falls_back_to_a_vm_and_leaves_no_files(
     guest: Guest,
     make_inputs: MakeInputs,
     place: Place,
@@ -130,9 +130,9 @@ def test_what_fails_before_the_script_is_left_to_the_guest_too_and_nothing_stays
 
 @pytest.fixture
 def script(tmp_path: Path, program: Program) -> Callable[[str], tuple[int, list[str], str]]:
-    """Runs environment.sh with programs that only tell how they are called.
+    """Runs environment.sh with stand-in programs that record their calls.
 
-    script(body of compileall) -> (exit code, what was called, standard error).
+    script(shell code to run as compileall) -> (exit code, calls, standard error).
     """
     payload, calls = tmp_path / "payload", tmp_path / "calls"
     payload.mkdir()
@@ -147,18 +147,18 @@ def script(tmp_path: Path, program: Program) -> Callable[[str], tuple[int, list[
     (site / "RECORD").write_text("a.py,,\na-1.dist-info/uv_cache.json,sha256=x,2\n")
 
     def run(compileall: str) -> tuple[int, list[str], str]:
-        tell = f'#!/bin/sh\necho "$*" >> {calls}\nenv | grep -v ^_= | sort >> {calls}\n'
+        record = f'#!/bin/sh\necho "$*" >> {calls}\nenv | grep -v ^_= | sort >> {calls}\n'
         for path, body in (
             (payload / "uv", ""),
             (home / "bin" / "python", f'case "$*" in *compileall*) {compileall} ;; esac'),
             (tmp_path / "system-python", ""),
         ):
-            path.write_text(f"{tell}{body}\n")
+            path.write_text(f"{record}{body}\n")
             path.chmod(0o755)
-        here = text.replace("/opt/mlflow", str(home))
-        here = here.replace("/usr/bin/python3", str(tmp_path / "system-python"))
+        adapted = text.replace("/opt/mlflow", str(home))
+        adapted = adapted.replace("/usr/bin/python3", str(tmp_path / "system-python"))
         variables = {"PAYLOAD": str(payload), "PYTHON_DISTRIBUTION": "system"}
-        done = command.run(["bash", "-c", here], env=variables, check=False)
+        done = command.run(["bash", "-c", adapted], env=variables, check=False)
         return done.returncode, calls.read_text().splitlines(), done.stderr
 
     return run
@@ -167,7 +167,7 @@ def script(tmp_path: Path, program: Program) -> Callable[[str], tuple[int, list[
 FOR_ANOTHER = "*** Error compiling py2.py...\\nSyntaxError: Missing parentheses"
 
 
-def test_nothing_of_the_caller_s_environment_has_a_say(
+def test_the_script_runs_with_a_clean_environment(
     script: Callable[[str], tuple[int, list[str], str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PYTHONOPTIMIZE", "UV_INDEX_URL", "MLFLOW_TRACKING_URI"):
@@ -180,7 +180,7 @@ def test_nothing_of_the_caller_s_environment_has_a_say(
     assert sum("--invalidation-mode unchecked-hash" in line for line in calls) == 1
 
 
-def test_what_uv_notes_of_its_day_and_its_lock_are_not_kept(
+def test_the_cache_records_and_the_lock_file_of_uv_are_removed(
     script: Callable[[str], tuple[int, list[str], str]], tmp_path: Path
 ) -> None:
     assert script("true")[0] == 0
@@ -190,7 +190,7 @@ def test_what_uv_notes_of_its_day_and_its_lock_are_not_kept(
     assert (site / "RECORD").read_text() == "a.py,,\n"
 
 
-def test_a_file_for_another_python_is_no_fault(
+def test_files_for_another_python_do_not_fail_the_byte_compilation(
     script: Callable[[str], tuple[int, list[str], str]],
 ) -> None:
     assert script(f"printf '{FOR_ANOTHER}'; exit 1")[0] == 0
@@ -206,16 +206,16 @@ def test_a_file_for_another_python_is_no_fault(
         f"printf '{FOR_ANOTHER}\\nTraceback (most recent call last):\\nBrokenProcessPool'; exit 1",
     ],
 )
-def test_a_compilation_that_did_not_come_to_its_end_is_an_error_with_its_last_lines(
+def test_an_incomplete_byte_compilation_fails_with_its_exit_code(
     script: Callable[[str], tuple[int, list[str], str]], compileall: str
 ) -> None:
-    code, calls, said = script(compileall)
+    code, calls, errors = script(compileall)
     assert code == 1
     assert not any("make-empty-database" in line for line in calls)
-    assert said.startswith(f"byte-compiling ended with exit code {compileall.split()[-1]}\n")
+    assert errors.startswith(f"byte-compiling ended with exit code {compileall.split()[-1]}\n")
 
 
-def test_the_tar_is_the_same_from_every_clone_with_nothing_of_this_host(tmp_path: Path) -> None:
+def test_the_tar_does_not_depend_on_the_modes_order_and_owners_of_this_host(tmp_path: Path) -> None:
     tars = []
     for clone, names in (("one", ["a", "b"]), ("two", ["b", "a"])):
         top = tmp_path / clone / ENVIRONMENT

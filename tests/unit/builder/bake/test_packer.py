@@ -1,4 +1,4 @@
-"""packer: which one is used and which is refused; what a failed bake shows."""
+"""Packer: which program is used or refused, and what a failed bake reports."""
 
 from __future__ import annotations
 
@@ -19,63 +19,61 @@ from tests.unit.samples import BUILD
 Program = Callable[[str, str], Path]
 
 
-def saying(version: str, plugins: str = "") -> str:
-    """A packer that knows its version and its plugins."""
+def stand_in(version: str, plugins: str = "") -> str:
+    """The body of a stand-in for Packer that prints this version and these plugins."""
     return f"""case "$1 $2" in
   "version ") echo "Packer v{version}" ;;
   "plugins installed") echo "{plugins}" ;;
 esac"""
 
 
-def test_the_one_on_path_is_used(program: Program) -> None:
-    binary = program("packer", saying("1.6.6"))
+def test_the_packer_on_path_is_used(program: Program) -> None:
+    binary = program("packer", stand_in("1.6.6"))
     found = packer.find()
     assert (found.binary, found.version, found.plugins) == (binary, (1, 6, 6), ())
     assert str(found) == f"Packer 1.6.6 (on PATH: {binary})"
 
 
-def test_a_chosen_one_comes_before_the_one_on_path(program: Program) -> None:
-    program("packer", saying("1.6.6"))
-    other = program("packer-other", saying("1.9.4"))
+def test_a_chosen_packer_is_preferred_to_the_one_on_path(program: Program) -> None:
+    program("packer", stand_in("1.6.6"))
+    other = program("packer-other", stand_in("1.9.4"))
     assert packer.find(str(other)).version == (1, 9, 4)
     assert packer.find("packer-other").how == "--packer"
 
 
-def test_a_chosen_one_that_is_not_there_is_refused() -> None:
+def test_a_chosen_packer_that_does_not_exist_is_refused() -> None:
     with pytest.raises(Refusal, match="--packer /no/packer: this program was not found"):
         packer.find("/no/packer")
 
 
 @pytest.mark.parametrize("version", ["1.6.5", "1.5.9", "0.12.3"])
-def test_one_that_is_too_old_is_refused_with_what_works(program: Program, version: str) -> None:
-    program("packer", saying(version))
+def test_a_packer_that_is_too_old_is_refused_with_a_remedy(program: Program, version: str) -> None:
+    program("packer", stand_in(version))
     with pytest.raises(Refusal, match=rf"is Packer v{version}; the oldest that works") as caught:
         packer.find()
     assert "apt install packer" in caught.value.remedy
 
 
-def test_another_program_of_that_name_is_refused(program: Program) -> None:
-    binary = program("packer", "echo 'skipping line: 1' >&2; exit 1")  # cracklib has a packer
+def test_another_program_named_packer_is_refused(program: Program) -> None:
+    binary = program("packer", "echo 'skipping line: 1' >&2; exit 1")  # as cracklib's packer does
     with pytest.raises(Refusal, match=f"{binary} is not HashiCorp Packer") as caught:
         packer.find()
     assert "--packer" in caught.value.remedy
 
 
-def test_a_new_one_without_its_plugin_is_refused(program: Program) -> None:
-    program("packer", saying("1.11.2"))
+def test_a_new_packer_without_its_plugin_is_refused(program: Program) -> None:
+    program("packer", stand_in("1.11.2"))
     with pytest.raises(Refusal, match=r"Packer 1\.11\.2 needs its qemu plugin") as caught:
         packer.find()
     assert "packer plugins install github.com/hashicorp/qemu" in caught.value.remedy
 
 
-def test_a_new_one_with_its_plugin_is_used(program: Program) -> None:
-    program("packer", saying("1.11.2", "/p/packer-plugin-qemu_v1.0.9_x5.0_linux_amd64"))
+def test_a_new_packer_with_its_plugin_is_used(program: Program) -> None:
+    program("packer", stand_in("1.11.2", "/p/packer-plugin-qemu_v1.0.9_x5.0_linux_amd64"))
     assert packer.find().plugins == (packer.QEMU_PLUGIN,)
 
 
-def test_offline_none_is_built_unless_it_was_already(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_packer_is_not_built_when_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("MLFLOW_IMAGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(packer_from_go, "ensure", lambda: pytest.fail("it would be built"))
@@ -84,14 +82,14 @@ def test_offline_none_is_built_unless_it_was_already(
     assert "invoke fetch" in caught.value.remedy
 
 
-def test_its_plugins_are_looked_for_where_they_are_said_to_be(program: Program) -> None:
-    body = saying("1.11.2", "$PACKER_PLUGIN_PATH/packer-plugin-qemu")
+def test_plugins_are_searched_in_the_given_folder(program: Program) -> None:
+    body = stand_in("1.11.2", "$PACKER_PLUGIN_PATH/packer-plugin-qemu")
     binary = program("packer", f'test "$CHECKPOINT_DISABLE" = 1 || exit 9\n{body}')
     found = packer.usable(binary, "built with Go", Path("/plugins"))
     assert found.environment(Path("/scratch"))["PACKER_PLUGIN_PATH"] == "/plugins"
 
 
-def test_it_asks_no_network_and_leaves_nothing_outside_its_work() -> None:
+def test_packer_makes_no_network_calls_and_writes_only_to_its_work_folder() -> None:
     environment = Packer(Path("packer"), (1, 6, 6), "a test").environment(Path("/scratch"))
     assert environment == {
         "CHECKPOINT_DISABLE": "1",
@@ -114,7 +112,7 @@ OUTPUT = """==> qemu.layer: Retrieving ISO
 """
 
 
-def test_a_run_is_followed_through_its_phases(step: Step) -> None:
+def test_the_output_of_packer_is_shown_as_phases(step: Step) -> None:
     run = Run(step)
     seen = []
     for line in OUTPUT.splitlines():
@@ -130,7 +128,7 @@ def test_a_run_is_followed_through_its_phases(step: Step) -> None:
     ]
     assert seen[0] == "starting Packer"
     assert run.output[6] == "Prepared 96 packages"
-    assert len(run.output) == 9, "the empty line is none"
+    assert len(run.output) == 9, "the empty line must not be kept"
 
 
 def test_only_the_last_output_is_kept(step: Step) -> None:
@@ -141,14 +139,14 @@ def test_only_the_last_output_is_kept(step: Step) -> None:
     assert run.output[-1] == "line 999"
 
 
-def test_what_an_abort_leaves_out_does_not_hide_the_last_output(step: Step) -> None:
+def test_lines_about_a_skipped_cleanup_do_not_hide_the_last_output(step: Step) -> None:
     run = Run(step)
     run.on_line("    qemu.layer: this step fails")
     run.on_line('==> qemu.layer: aborted: skipping cleanup of step "stepRun"')
     assert run.output == ["this step fails"]
 
 
-def test_evidence_is_the_last_output_and_the_guest_s_console(step: Step, tmp_path: Path) -> None:
+def test_evidence_is_the_last_output_and_the_guests_console(step: Step, tmp_path: Path) -> None:
     run = Run(step, output=["first", "uv: no such wheel"])
     console = "".join(f"\x1b[0;32m  OK  \x1b[0m line {n}\r\n" for n in range(40))
     (tmp_path / CONSOLE_LOG).write_text(console)
@@ -158,12 +156,12 @@ def test_evidence_is_the_last_output_and_the_guest_s_console(step: Step, tmp_pat
     assert lines[-1] == "    OK   line 39"
 
 
-def test_evidence_without_a_console_is_the_output_alone(step: Step, tmp_path: Path) -> None:
+def test_evidence_without_a_console_is_only_the_output(step: Step, tmp_path: Path) -> None:
     assert packer.evidence(Run(step, output=["only"]), tmp_path) == "last output:\n  only"
 
 
 def failing_build(program: Program, place: Place, *, keep: bool) -> Failure:
-    """Run a packer that gets as far as the wheels; its arguments are in its log."""
+    """Run a stand-in for Packer that prints its arguments and fails at the wheels."""
     binary = program(
         "packer",
         """if [ "$1" = build ]; then
@@ -179,7 +177,9 @@ fi""",
     return caught.value
 
 
-def test_a_failed_build_says_step_output_console_and_logs(program: Program, place: Place) -> None:
+def test_a_failed_build_reports_step_output_console_and_logs(
+    program: Program, place: Place
+) -> None:
     failure = failing_build(program, place, keep=False)
     logs = place.logs
     assert failure.exit_code == 1
@@ -191,24 +191,26 @@ def test_a_failed_build_says_step_output_console_and_logs(program: Program, plac
     assert (logs / "image.pkr.hcl").is_file()
 
 
-def test_a_failed_build_that_keeps_its_vm_says_where_it_is(program: Program, place: Place) -> None:
+def test_a_failed_build_that_keeps_its_vm_reports_the_state_of_the_vm(
+    program: Program, place: Place
+) -> None:
     failure = failing_build(program, place, keep=True)
     assert "the VM is already gone" in failure.remedy
     assert "-on-error=abort" in (place.logs / PACKER_LOG).read_text()
 
 
-def test_a_kept_vm_is_found_by_its_work_and_its_port(tmp_path: Path) -> None:
+def test_a_kept_vm_is_found_by_its_work_folder_and_its_port(tmp_path: Path) -> None:
     idle = [sys.executable, "-c", "import sys; sys.stdin.read()", "qemu-system-x86_64"]
     forward = "user,hostfwd=tcp:127.0.0.1:2222-:22"
     with subprocess.Popen([*idle, f"{tmp_path}/output", forward], stdin=subprocess.PIPE) as vm:
-        said = packer.how_to_look(BUILD, tmp_path)
+        remedy = packer.how_to_look(BUILD, tmp_path)
         assert vm.stdin
         vm.stdin.close()
-    assert "-p 2222" in said and BUILD.key in said
-    assert f"End it with: kill {vm.pid}; rm -r {tmp_path}" in said
+    assert "-p 2222" in remedy and BUILD.key in remedy
+    assert f"End it with: kill {vm.pid}; rm -r {tmp_path}" in remedy
 
 
-def test_a_template_that_packer_refuses_is_not_built(
+def test_a_template_that_packer_rejects_is_not_built(
     program: Program, tmp_path: Path, place: Place
 ) -> None:
     binary = program("packer", f"echo $1 >> {tmp_path}/calls; echo 'Unsupported argument'; exit 1")

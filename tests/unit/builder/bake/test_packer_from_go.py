@@ -1,4 +1,4 @@
-"""The newer Packer from Go modules: what is pinned, what is refused, what is built only once."""
+"""Packer from Go modules: what is pinned, what is refused, and that it is built only once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlflow_image.host import resources
 
 Program = Callable[[str, str], Path]
 
-#: A Packer that says what it is, and keeps the plugin that it is told to install.
+#: A stand-in for Packer that prints its version and stores the plugin that it is to install.
 FAKE_PACKER = """\
 case "$1 $2" in
   'version ') echo "Packer v1.11.2" ;;
@@ -27,7 +27,7 @@ esac
 
 
 def fake_go(program: Program, tmp_path: Path, version: str = "go1.26.8", build: str = "") -> Path:
-    """A go that writes a small program for every build and counts its builds."""
+    """A stand-in for go that writes a small program in each build and records its builds."""
     (tmp_path / "fake-packer").write_text(f"#!/bin/sh\n{FAKE_PACKER}")
     copy = f'cp {tmp_path}/fake-packer "$out"; chmod 755 "$out"; echo x >> {tmp_path}/builds'
     program(
@@ -38,7 +38,7 @@ def fake_go(program: Program, tmp_path: Path, version: str = "go1.26.8", build: 
     return tmp_path / "builds"
 
 
-def test_each_recipe_pins_the_version_that_its_name_promises() -> None:
+def test_each_recipe_pins_the_version_in_its_name() -> None:
     for recipe in KNOWN.values():
         packer, plugin = recipe.folders
         assert f"hashicorp/packer v{recipe.packer}\n" in (packer / "go.mod").read_text()
@@ -49,13 +49,13 @@ def test_each_recipe_pins_the_version_that_its_name_promises() -> None:
             assert re.search(r"hashicorp/packer(-plugin-qemu)? v\S+ h1:", sums)
 
 
-def test_no_recipe_names_a_server() -> None:
+def test_recipes_contain_no_server_addresses() -> None:
     files = [file for file in RECIPES.rglob("*") if file.is_file()]
     assert files
     assert not [file for file in files if re.search(r"https?:|GOPROXY", file.read_text())]
 
 
-def test_it_is_built_once_and_then_found(program: Program, tmp_path: Path) -> None:
+def test_packer_is_built_only_once(program: Program, tmp_path: Path) -> None:
     builds = fake_go(program, tmp_path)
     first = packer_from_go.ensure()
     assert builds.read_text().split() == ["x", "x"]
@@ -65,7 +65,7 @@ def test_it_is_built_once_and_then_found(program: Program, tmp_path: Path) -> No
     assert builds.read_text().split() == ["x", "x"]
 
 
-def test_another_recipe_is_another_build(
+def test_a_changed_recipe_is_built_again(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     builds = fake_go(program, tmp_path)
@@ -78,7 +78,7 @@ def test_another_recipe_is_another_build(
     assert len(builds.read_text().split()) == 4
 
 
-def test_a_failed_build_leaves_nothing_that_looks_built(program: Program, tmp_path: Path) -> None:
+def test_a_failed_build_leaves_no_programs(program: Program, tmp_path: Path) -> None:
     fake_go(program, tmp_path, build='echo "verifying module: checksum mismatch" >&2; exit 1')
     with pytest.raises(Failure, match="go build") as failure:
         packer_from_go.ensure()
@@ -87,7 +87,7 @@ def test_a_failed_build_leaves_nothing_that_looks_built(program: Program, tmp_pa
     assert [name for name in left if name != "go"] == []
 
 
-def test_a_build_that_is_another_version_is_not_kept(program: Program, tmp_path: Path) -> None:
+def test_a_build_of_another_version_is_not_kept(program: Program, tmp_path: Path) -> None:
     other = f'printf "#!/bin/sh\\necho Packer v1.12.0\\n" > "$out"; chmod 755 "$out"; : {tmp_path}'
     fake_go(program, tmp_path, build=other)
     with pytest.raises(Failure, match="do not report Packer"):
@@ -95,7 +95,7 @@ def test_a_build_that_is_another_version_is_not_kept(program: Program, tmp_path:
     assert not list((tmp_path / "cache" / "packer").glob("1.11.2-*/packer"))
 
 
-def test_a_missing_go_is_refused_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_go_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(Refusal, match="go is not on this host's PATH") as refusal:
         packer_from_go.ensure()
@@ -118,7 +118,7 @@ def test_too_little_disk_is_refused_with_numbers(
         packer_from_go.ensure()
 
 
-def test_an_unknown_version_is_refused_with_those_that_are_known() -> None:
+def test_an_unknown_version_is_refused_with_the_known_ones() -> None:
     with pytest.raises(Refusal, match=r"9\.9\.9") as refusal:
         packer_from_go.ensure("9.9.9")
     assert "1.11.2" in refusal.value.remedy

@@ -1,4 +1,4 @@
-"""payload: what the guest is given is the same whatever clone, umask and clock it comes from."""
+"""The payload: the same bytes from every clone, with every umask, at every time."""
 
 from __future__ import annotations
 
@@ -38,19 +38,15 @@ def strict_umask() -> Iterator[None]:
     os.umask(before)
 
 
-def modes_of(checkout: Checkout) -> Path:
-    return checkout.modes_file
-
-
 def entries(tar: Path) -> dict[str, tarfile.TarInfo]:
     with tarfile.open(tar) as opened:
         return {entry.name: entry for entry in opened}
 
 
-def test_modes_and_owners_come_from_the_table_alone(work: Path, checkout: Checkout) -> None:
-    for path in (checkout.image_files).rglob("*"):
+def test_modes_and_owners_do_not_come_from_the_clone(work: Path, checkout: Checkout) -> None:
+    for path in checkout.image_files.rglob("*"):
         if path.is_file() and not path.is_symlink():
-            path.chmod(0o640)  # as a clone under another umask would have it
+            path.chmod(0o640)  # as in a clone made with another umask
     found = entries(payload.image_files(checkout, work))
     assert found["./usr/bin/mlflow-configure"].mode == 0o755
     assert found["./usr/lib/systemd/system/mlflow-tracking.service"].mode == 0o644
@@ -60,14 +56,14 @@ def test_modes_and_owners_come_from_the_table_alone(work: Path, checkout: Checko
     }
 
 
-def test_a_row_of_the_table_gives_owner_and_mode(work: Path, checkout: Checkout) -> None:
-    with modes_of(checkout).open("a") as file:
+def test_a_row_of_the_table_sets_owner_and_mode(work: Path, checkout: Checkout) -> None:
+    with checkout.modes_file.open("a") as file:
         file.write("0750 root mlflow /usr/lib/mlflow-image  # a folder may have a row too\n")
     entry = entries(payload.image_files(checkout, work))["./usr/lib/mlflow-image"]
     assert (oct(entry.mode), entry.uname, entry.gname) == ("0o750", "root", "mlflow")
 
 
-def test_everything_in_image_files_is_in_the_tar(work: Path, checkout: Checkout) -> None:
+def test_the_tar_contains_everything_in_image_files(work: Path, checkout: Checkout) -> None:
     tree = checkout.image_files
     expected = {f"./{path.relative_to(tree)}" for path in tree.rglob("*")}
     found = entries(payload.image_files(checkout, work))
@@ -87,10 +83,10 @@ def test_two_clones_give_the_same_bytes(tmp_path: Path, checkout: Checkout) -> N
     assert payload.image_files(Checkout(other), two).read_bytes() == first
 
 
-def test_a_path_that_is_not_in_image_files_is_refused_by_name(
+def test_a_row_for_a_path_that_is_not_in_image_files_is_refused(
     work: Path, checkout: Checkout
 ) -> None:
-    with modes_of(checkout).open("a") as file:
+    with checkout.modes_file.open("a") as file:
         file.write("0600 root root /etc/mispelt\n")
     with pytest.raises(
         Failure, match=r"image_files\.modes names paths that .* does not have: /etc/mispelt"
@@ -100,7 +96,7 @@ def test_a_path_that_is_not_in_image_files_is_refused_by_name(
 
 @pytest.fixture
 def stored(make_inputs: MakeInputs, tmp_path: Path) -> Inputs:
-    """Small inputs whose wheels are in the store; the tool is a real wheel with a program."""
+    """Small inputs with their wheels in the store; the tool's wheel contains a program."""
     wanted = make_inputs()
     wheel = tmp_path / "uv.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -115,9 +111,7 @@ def stored(make_inputs: MakeInputs, tmp_path: Path) -> Inputs:
     return replace(wanted, wheels=tuple(added[:-1]), tools=(added[-1],))
 
 
-def test_the_environment_is_made_of_its_wheels_and_an_executable_tool(
-    stored: Inputs, work: Path
-) -> None:
+def test_the_payload_has_the_wheels_and_an_executable_tool(stored: Inputs, work: Path) -> None:
     files = payload.environment_files(stored, HERE, work)
     lines = files["requirements.txt"].read_text().splitlines()
     assert lines == [wheel.line for wheel in stored.wheels]
@@ -129,7 +123,7 @@ def test_the_environment_is_made_of_its_wheels_and_an_executable_tool(
     assert all(path.is_file() for path in files.values())
 
 
-def test_anaconda_s_is_made_of_its_installer_too(
+def test_the_payload_for_anaconda_also_has_its_installer(
     stored: Inputs, work: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "installer").write_text("#!/bin/sh\n")
@@ -146,14 +140,14 @@ def test_a_wheel_that_was_altered_in_the_store_is_refused(stored: Inputs, work: 
         payload.environment_files(stored, HERE, work)
 
 
-def test_a_vm_on_our_own_base_is_given_the_key_alone(work: Path) -> None:
+def test_a_vm_on_our_own_base_gets_only_the_key(work: Path) -> None:
     files = payload.access("ssh-ed25519 AAAA key", work, of_cloud_image=False)
     assert {name: path.read_text() for name, path in files.items()} == {
         "authorized_keys": "ssh-ed25519 AAAA key\n"
     }
 
 
-def test_a_vm_on_a_cloud_image_is_given_it_by_cloud_init(work: Path) -> None:
+def test_a_vm_on_a_cloud_image_gets_the_key_through_cloud_init(work: Path) -> None:
     files = payload.access("ssh-ed25519 AAAA key", work, of_cloud_image=True)
     assert files["user-data"].read_text().startswith("#cloud-config\n")
     assert "ssh-ed25519 AAAA key" in files["user-data"].read_text()
@@ -162,9 +156,10 @@ def test_a_vm_on_a_cloud_image_is_given_it_by_cloud_init(work: Path) -> None:
 
 
 @pytest.mark.skipif(
-    not (shutil.which("xorriso") or shutil.which("genisoimage")), reason="no tool makes ISO files"
+    not (shutil.which("xorriso") or shutil.which("genisoimage")),
+    reason="needs xorriso or genisoimage",
 )
-def test_the_disc_is_private_and_has_the_files_on_it(work: Path, tmp_path: Path) -> None:
+def test_the_disc_is_private_and_contains_the_files(work: Path, tmp_path: Path) -> None:
     file = tmp_path / "some file"
     file.write_bytes(b"found on the disc")
     disc = payload.write_disc({"wheels/a.whl": file}, work)

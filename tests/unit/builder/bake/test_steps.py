@@ -1,4 +1,4 @@
-"""The steps of the layers: each belongs to one layer, and what it calls is there."""
+"""The steps of the layers: each belongs to one layer, and the files that it calls exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_every_script_that_a_step_calls_exists() -> None:
     assert [path for path in called if not path.is_file()] == []
 
 
-def test_what_environment_sh_runs_imports_nothing_that_is_missing_from_the_payload() -> None:
+def test_programs_in_the_payload_import_only_modules_in_the_payload() -> None:
     given = set(steps.PREPARE_FILES)
     for name, path in steps.prepare_files().items():
         for node in ast.walk(ast.parse(path.read_text())):

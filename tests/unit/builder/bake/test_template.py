@@ -1,7 +1,6 @@
-"""render: golden templates for an old and a new Packer; quoting that HCL cannot misread.
+"""The Packer template: golden files for an old and a new Packer, and values quoted for HCL.
 
-MLFLOW_IMAGE_REWRITE_GOLDEN=1 writes the golden files anew: read the difference before
-it is committed.
+MLFLOW_IMAGE_REWRITE_GOLDEN=1 rewrites the golden files; read the difference before you commit.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def golden(name: str, text: str) -> str:
-    """The golden file's text; written first when the environment asks for it."""
+    """The golden file's text; rewritten first if the environment requests it."""
     file = GOLDEN / name
     if os.environ.get("MLFLOW_IMAGE_REWRITE_GOLDEN"):
         file.write_text(text)
@@ -33,20 +32,20 @@ def golden(name: str, text: str) -> str:
 
 
 @pytest.mark.parametrize("version", [(1, 6, 6), (1, 11, 2)])
-def test_the_template_is_the_golden_one(version: tuple[int, int, int]) -> None:
+def test_the_template_matches_the_golden_file(version: tuple[int, int, int]) -> None:
     plugins = Packer(Path("packer"), version, "a test").plugins
     text = template.image_template(BUILD, plugins)
     assert text == golden(f"packer-{'.'.join(map(str, version))}.pkr.hcl", text)
 
 
-def test_only_a_packer_with_plugins_is_asked_for_one() -> None:
+def test_only_a_packer_with_plugins_gets_required_plugins() -> None:
     assert "required_plugins" not in template.image_template(BUILD)
     with_plugin = template.image_template(BUILD, (packer.QEMU_PLUGIN,))
     assert 'source  = "github.com/hashicorp/qemu"' in with_plugin
     assert with_plugin.endswith(template.image_template(BUILD).split("\n", 1)[1])
 
 
-def test_nothing_of_jinja_s_is_left_in_a_template() -> None:
+def test_a_rendered_template_contains_no_jinja_syntax() -> None:
     text = template.image_template(BUILD, (packer.QEMU_PLUGIN,))
     assert not any(mark in text for mark in ("[[", "]]", "[%", "%]", "[#"))
     assert "{{ .SSHHostPort }}" in text
@@ -66,11 +65,11 @@ def test_nothing_of_jinja_s_is_left_in_a_template() -> None:
         (("one", "${two}"), '["one", "$${two}"]'),
     ],
 )
-def test_a_value_is_quoted_as_hcl_reads_it(value: str | tuple[str, ...], literal: str) -> None:
+def test_values_are_quoted_for_hcl(value: str | tuple[str, ...], literal: str) -> None:
     assert template.hcl(value) == literal
 
 
-def test_the_build_s_seed_is_cloud_config_with_one_key() -> None:
+def test_the_user_data_of_the_build_vm_is_cloud_config_with_one_key() -> None:
     text = template.build_seed("ssh-ed25519 AAAA mlflow-image")
     assert text.startswith("#cloud-config\n")
     seed = yaml.safe_load(text)
@@ -79,21 +78,23 @@ def test_the_build_s_seed_is_cloud_config_with_one_key() -> None:
     ]
 
 
-def test_on_a_cloud_image_snapd_does_not_start_while_it_is_baked() -> None:
+def test_snapd_does_not_start_in_the_build_vm() -> None:
     seed = yaml.safe_load(template.build_seed("ssh-ed25519 AAAA key"))
-    assert seed["cloud_init_modules"][0] == "bootcmd", "before sysinit.target, where snapd waits"
+    assert seed["cloud_init_modules"][0] == "bootcmd", (
+        "bootcmd runs before sysinit.target, which snapd waits for"
+    )
     assert [command.split()[:3] for command in seed["bootcmd"]] == [
         ["systemctl", "mask", "--runtime"]
     ]
 
 
-def test_on_a_cloud_image_the_file_system_grows_with_its_partition() -> None:
+def test_the_file_system_grows_with_its_partition() -> None:
     seed = yaml.safe_load(template.build_seed("ssh-ed25519 AAAA key"))
     modules = seed["cloud_init_modules"]
     assert modules[modules.index("growpart") + 1] == "resizefs"
 
 
-def test_a_name_that_a_template_does_not_know_is_an_error() -> None:
+def test_an_unknown_name_in_a_template_is_an_error() -> None:
     unknown = template.environment("packer").from_string("[[ unknown ]]")
     with pytest.raises(jinja2.UndefinedError):
         unknown.render()
@@ -118,4 +119,4 @@ def test_packer_itself_accepts_the_template(tmp_path: Path) -> None:
     command.run([found.binary, "validate", file], env=environment, cwd=tmp_path)
     file.write_text(file.read_text().replace("iso_url", "iso_ulr"))
     done = command.run([found.binary, "validate", file], env=environment, check=False)
-    assert done.returncode != 0, "validate finds faults, so its silence above means something"
+    assert done.returncode != 0, "validate must find faults, or its success above means nothing"

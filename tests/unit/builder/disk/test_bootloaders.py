@@ -1,4 +1,4 @@
-"""bootloaders: the menu of a disk starts from its own root, and GRUB's own program writes it."""
+"""The boot menu: every entry must start its kernel with this disk's root."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def check(menu: Path) -> None:
     command.run(["env", f"--chdir={tree}", *script])
 
 
-def test_a_menu_that_names_our_root_is_right(menu: Path) -> None:
+def test_a_menu_that_names_our_root_is_accepted(menu: Path) -> None:
     menu.write_text(MENU)
     check(menu)
 
 
 @pytest.mark.parametrize("root", ["PARTUUID=1234", "LABEL=cloudimg-rootfs", "/dev/vda1"])
-def test_a_menu_with_a_root_that_would_not_be_found_is_refused(menu: Path, root: str) -> None:
+def test_a_menu_that_names_another_root_is_refused(menu: Path, root: str) -> None:
     menu.write_text(MENU + MENU.replace(f"UUID={OURS}", root))
     with pytest.raises(Failure) as caught:
         check(menu)

@@ -1,4 +1,4 @@
-"""Tars become one tree; a folder becomes a file system."""
+"""Raw disks: tars are unpacked into one tree, and a folder becomes a file system."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def test_a_tree_in_two_tars_is_unpacked_as_one(tmp_path: Path) -> None:
 
 
 def names_and_modes(folder: Path) -> list[str]:
-    """Seen as the tree's root: its folders are closed to an ordinary user."""
+    """Read as root of the tree, because an ordinary user may not read its folders."""
     return sorted(rootless.run(["find", folder, "-printf", "%P %M\n"]).stdout.splitlines())
 
 
-def test_one_folder_of_a_tree_becomes_a_file_system(tmp_path: Path) -> None:
+def test_a_file_system_is_made_of_one_folder_of_a_tree(tmp_path: Path) -> None:
     rootless.require()
     source = tmp_path / "source"
     (source / "opt/mlflow/bin").mkdir(parents=True)
@@ -42,8 +42,8 @@ def test_one_folder_of_a_tree_becomes_a_file_system(tmp_path: Path) -> None:
     tar = tmp_path / "tree.tar"
     command.run(["tar", "-C", source, "--owner=root:0", "--group=root:0", "-cf", tar, "."])
     made = raw_disk.file_system(tar, "opt", tmp_path / "opt.ext4", tmp_path)
-    told = command.run(["debugfs", "-R", "stat /mlflow/bin/python", made]).stdout
-    assert "Mode:  0755" in told and "User:     0   Group:     0" in told
+    details = command.run(["debugfs", "-R", "stat /mlflow/bin/python", made]).stdout
+    assert "Mode:  0755" in details and "User:     0   Group:     0" in details
     assert command.run(["debugfs", "-R", "cat /mlflow/bin/python", made]).stdout == "a program"
     assert "etc" not in command.run(["debugfs", "-R", "ls /", made]).stdout
     assert not (tmp_path / "tree").exists()

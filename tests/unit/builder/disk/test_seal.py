@@ -1,4 +1,4 @@
-"""seal: what a build leaves behind goes, what the image needs stays."""
+"""Sealing: what a build leaves behind is removed, what the image needs is kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlflow_image.builder.disk import seal
 from mlflow_image.builder.disk.epoch import SOURCE_DATE_EPOCH
 from mlflow_image.paths import HERE
 
-#: What nothing may take away.
+#: Files that sealing must keep.
 KEPT = (
     "etc/passwd",
     "etc/ssh/sshd_config",
@@ -25,7 +25,7 @@ KEPT = (
     "opt/mlflow/bin/python",
     "usr/share/mlflow-image/mlflow.db",
 )
-#: Folders whose content goes and that themselves stay.
+#: Folders that are emptied, but not removed.
 EMPTIED = [pattern.removesuffix("/*") for pattern in seal.REMOVED if pattern.endswith("/*")]
 SHADOW = (
     "root:*:20500:0:99999:7:::\nmlflow:!:20900::::::\nold:!:19000:0:99999:7:::\nnever:*::::::\n"
@@ -33,12 +33,12 @@ SHADOW = (
 
 
 def example(pattern: str) -> str:
-    """A path that a pattern of REMOVED means."""
+    """A path that matches a pattern of REMOVED."""
     return pattern.replace("[!.]*", "hidden").replace("[0-9]", "1").replace("*", "example")
 
 
-def grow(folder: Path) -> Path:
-    """A tree with everything that must go and everything that must stay."""
+def make_tree(folder: Path) -> Path:
+    """Make a tree with everything that must be removed and everything that must be kept."""
     for name in (*KEPT, *map(example, seal.REMOVED)):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,42 +54,42 @@ def grow(folder: Path) -> Path:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A tree that a test may change before it seals it."""
-    return grow(tmp_path / "tree")
+    """A tree that is not sealed yet; a test may change it."""
+    return make_tree(tmp_path / "tree")
 
 
 @pytest.fixture(scope="module")
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sealed tree, to be looked at only."""
-    folder = grow(tmp_path_factory.mktemp("sealed") / "tree")
+    """A sealed tree; tests must not change it."""
+    folder = make_tree(tmp_path_factory.mktemp("sealed") / "tree")
     missing = [pattern for pattern in seal.REMOVED if not (folder / example(pattern)).exists()]
-    assert not missing, "what is not there before proves nothing by being gone"
+    assert not missing, "only a path that existed can show that it was removed"
     seal.seal(folder, HERE.build_vm_files)
     return folder
 
 
 @pytest.mark.parametrize("pattern", seal.REMOVED)
-def test_everything_that_a_build_leaves_goes(sealed: Path, pattern: str) -> None:
+def test_what_a_build_leaves_is_removed(sealed: Path, pattern: str) -> None:
     path = sealed / example(pattern)
     assert not path.exists() and not path.is_symlink()
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_what_the_image_needs_stays(sealed: Path, name: str) -> None:
+def test_what_the_image_needs_is_kept(sealed: Path, name: str) -> None:
     assert (sealed / name).read_text() == "left by the build"
 
 
 @pytest.mark.parametrize("name", EMPTIED)
-def test_an_emptied_folder_itself_stays(sealed: Path, name: str) -> None:
+def test_an_emptied_folder_is_kept(sealed: Path, name: str) -> None:
     assert (sealed / name).is_dir()
 
 
 @pytest.mark.parametrize(("name", "mode"), seal.KEPT_FOLDERS.items())
-def test_folders_that_must_be_there_have_their_modes(sealed: Path, name: str, mode: int) -> None:
+def test_required_folders_have_their_modes(sealed: Path, name: str, mode: int) -> None:
     assert (sealed / name).stat().st_mode & 0o7777 == mode
 
 
-def test_a_folder_goes_with_all_that_is_in_it(tree: Path) -> None:
+def test_a_folder_is_removed_with_its_contents(tree: Path) -> None:
     (tree / "root" / ".cache").unlink()
     (tree / "root" / ".cache" / "pip" / "deep").mkdir(parents=True)
     (tree / "home" / "ubuntu" / ".ssh").mkdir(parents=True)
@@ -98,7 +98,7 @@ def test_a_folder_goes_with_all_that_is_in_it(tree: Path) -> None:
     assert list((tree / "home").iterdir()) == []
 
 
-def test_the_machine_id_is_empty_but_there(sealed: Path) -> None:
+def test_the_machine_id_exists_and_is_empty(sealed: Path) -> None:
     assert (sealed / "etc" / "machine-id").read_bytes() == b""
     assert (sealed / "etc" / "hostname").read_text() == "localhost\n"
 
@@ -110,7 +110,7 @@ def test_logs_are_emptied_and_keep_their_modes(sealed: Path) -> None:
     assert (sealed / "var" / "log" / "private" / "x").is_dir()
 
 
-def test_no_password_looks_changed_after_the_fixed_date(sealed: Path) -> None:
+def test_password_dates_after_the_fixed_date_are_set_to_it(sealed: Path) -> None:
     day = SOURCE_DATE_EPOCH // 86400
     assert 19000 < 20500 < day < 20900
     assert (sealed / "etc" / "shadow").read_text() == SHADOW.replace("20900", str(day))
@@ -124,7 +124,7 @@ def test_sealing_twice_changes_nothing(tree: Path) -> None:
     assert {path: path.lstat().st_mode for path in tree.rglob("*")} == before
 
 
-def test_a_link_is_removed_and_what_it_means_stays(tree: Path, tmp_path: Path) -> None:
+def test_a_link_is_removed_and_its_target_is_kept(tree: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "keep").touch()
@@ -137,7 +137,9 @@ def test_a_link_is_removed_and_what_it_means_stays(tree: Path, tmp_path: Path) -
     assert (outside / "keep").read_text() == "kept"
 
 
-def test_a_link_among_the_folders_never_leads_to_the_host(tree: Path, tmp_path: Path) -> None:
+def test_nothing_is_removed_through_a_link_that_leads_out_of_the_tree(
+    tree: Path, tmp_path: Path
+) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "keep").touch()
@@ -148,20 +150,24 @@ def test_a_link_among_the_folders_never_leads_to_the_host(tree: Path, tmp_path: 
     assert (outside / "keep").exists()
 
 
-def test_what_a_build_vm_had_goes_links_too(tmp_path: Path) -> None:
+def test_the_files_and_links_of_a_build_vm_are_removed(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     shutil.copytree(HERE.build_vm_files, tree, symlinks=True)
-    laid = [path for path in tree.rglob("*") if path.is_symlink() or path.is_file()]
-    assert any(path.is_symlink() for path in laid)
+    build_vm_paths = [path for path in tree.rglob("*") if path.is_symlink() or path.is_file()]
+    assert any(path.is_symlink() for path in build_vm_paths)
     seal.remove_laid(HERE.build_vm_files, tree)
     assert not [path for path in tree.rglob("*") if path.is_symlink() or path.is_file()]
 
 
-def test_what_has_the_name_of_a_build_vm_s_file_and_is_another_stays(tmp_path: Path) -> None:
+def test_other_files_with_the_name_of_a_build_vm_file_are_kept(tmp_path: Path) -> None:
     system = tmp_path / "etc/systemd/system"
     system.mkdir(parents=True)
     (system / "default.target").symlink_to("/lib/systemd/system/rescue.target")
     (system / "timers.target").write_text("[Unit]\n")
     (system / "mlflow-image-build.service").symlink_to("/nowhere")
     seal.remove_laid(HERE.build_vm_files, tmp_path)
-    assert len(list(system.iterdir())) == 3
+    assert {path.name for path in system.iterdir()} == {
+        "default.target",
+        "timers.target",
+        "mlflow-image-build.service",
+    }

@@ -1,6 +1,6 @@
-"""tarball: rows of a table of modes are read, and refused by their line.
+"""Tars: the table of modes is parsed, and invalid rows are refused with their line.
 
-What a tar of the checkout's own folders holds is tested in test_payload.py.
+test_payload.py tests the tars of the checkout's own folders.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def test_a_malformed_row_is_refused_with_its_line(tmp_path: Path, row: str) -> N
         tarball.read_modes(table)
 
 
-def test_comments_and_empty_lines_are_no_rows(tmp_path: Path) -> None:
+def test_comments_and_empty_lines_are_ignored(tmp_path: Path) -> None:
     table = tmp_path / "modes"
     table.write_text("# a comment\n\n0755 root root /usr/bin/x  # why\n")
     assert tarball.read_modes(table) == {"/usr/bin/x": Mode(0o755, "root", "root")}
 
 
-def test_without_a_table_all_is_root_s_with_the_usual_modes(tmp_path: Path) -> None:
+def test_without_a_table_everything_belongs_to_root_and_has_default_modes(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "etc").mkdir(parents=True)
     (tree / "etc" / "file").write_text("content")

@@ -1,4 +1,4 @@
-"""tree: mmdebstrap is given a repository made of the store's files alone."""
+"""Trees: mmdebstrap gets a repository that consists of the store's files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def resolution(store: Store, tmp_path: Path) -> Resolution:
     return Resolution(packages, ("deb http://archive.example bookworm main",), 0.0)
 
 
-def test_the_repository_lists_the_store_s_files(
+def test_the_repository_lists_the_files_of_the_store(
     resolution: Resolution, store: Store, tmp_path: Path
 ) -> None:
     folder = tmp_path / "repository"
@@ -47,7 +47,7 @@ def test_the_repository_lists_the_store_s_files(
     )
 
 
-def test_its_release_names_the_suite_and_the_list_s_hash(
+def test_the_release_file_names_the_suite_and_the_hash_of_the_list(
     resolution: Resolution, store: Store, tmp_path: Path
 ) -> None:
     folder = tmp_path / "repository"
