@@ -1,4 +1,4 @@
-"""For unit tests: a cache of their own, small inputs, stand-in programs, a server on loopback."""
+"""Fixtures of the unit tests: a cache, small inputs, stand-in programs, a server on loopback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mlflow_image.paths import HERE, Checkout
 from mlflow_image.progress import Step
 from tests.unit.samples import package
 
-#: When the lists of the small inputs were made.
+#: When the apt packages of the small inputs were resolved.
 RESOLVED_AT = 1_700_000_000.0
 
 
@@ -35,8 +35,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _typed_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The messages say `invoke`, also where the tests were started by scripts/invoke."""
+def plain_invoke(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages name tasks as `invoke …`, even if scripts/invoke started the tests."""
     monkeypatch.delenv("MLFLOW_IMAGE_INVOKE", raising=False)
 
 
@@ -98,7 +98,7 @@ def make_inputs(store: Store) -> Callable[..., Inputs]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    """A checkout whose files a test may change; its code is ours."""
+    """A copy of this checkout that a test may change, except for the code."""
     folder = tmp_path / "checkout"
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("image_files", "scripts/guest", "packer", "cloud-init"):
@@ -109,20 +109,20 @@ def checkout(tmp_path: Path) -> Checkout:
 
 @dataclass
 class Served:
-    """An HTTP server on loopback: `files` by path, and the paths that were asked for."""
+    """An HTTP server on loopback. files: path -> content. asked: the requested paths."""
 
     address: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
-    #: Paths whose answer stops in the middle.
+    #: Paths whose response ends after half of the content.
     cut_short: set[str] = field(default_factory=set)
-    #: As `cut_short`, for the first answer only.
+    #: Like `cut_short`, for the first response only.
     cut_short_once: set[str] = field(default_factory=set)
-    #: Statuses of the first answers, by path; after them the file is served.
+    #: Statuses of the first responses, by path; later responses have the file.
     statuses: dict[str, list[int]] = field(default_factory=dict)
-    #: Headers of the answers with these statuses.
+    #: Headers of the responses with these statuses.
     headers: dict[str, str] = field(default_factory=dict)
-    #: Answers wait for it, so that a test can have two requests under way.
+    #: Responses wait for this event, so that a test can have two open requests.
     open: threading.Event = field(default_factory=threading.Event)
 
 
@@ -152,7 +152,7 @@ def served() -> Iterator[Served]:
                 self.wfile.write(body[: len(body) // 2] if cut else body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing: the test's own output is what counts."""
+            """Print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     content.address = f"http://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""Samples that several unit tests use: packages, layers, a manifest, a Packer build."""
+"""Sample objects for several unit tests: packages, layers, a manifest, a Packer build."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ BUILD = PackerBuild(
 
 
 def package(name: str, version: str = "1.0", sha256: str = "") -> Package:
-    """A small .deb's row."""
+    """A small package of an apt archive."""
     found = sha256 or f"{abs(hash((name, version))):064x}"[-64:]
     return Package(name, version, "amd64", found, 1000, f"Package: {name}\nVersion: {version}")
 
 
 def built(stack: list[Layer], seconds: float = 60.0) -> list[Layer]:
-    """The same layers, with their records in the cache as after a build."""
+    """Put records of these layers into the cache, as a build does; returns the layers."""
     for layer in stack:
         layer.directory.mkdir(parents=True, exist_ok=True)
         record = layer.record(seconds, [("a phase", seconds)])
@@ -76,7 +76,7 @@ def manifest(image: ImageId = IMAGE, verification: Verification | None = None) -
 
 
 def gone(pid: int, within_s: float = 5.0) -> bool:
-    """Whether a process ends (a zombie has ended) within some seconds."""
+    """Whether a process ends within some seconds; a zombie has ended."""
     until = time.monotonic() + within_s
     while time.monotonic() < until:
         try:

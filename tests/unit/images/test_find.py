@@ -1,4 +1,4 @@
-"""Finding an image: the newest, by id or its beginning, a folder, a disk file."""
+"""Finding an image: the newest, by id or prefix, by folder, by disk file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def resolve(dist: Path, name: str | None = None) -> Image:
     return find.resolve(name, Checkout(dist.parent))
 
 
-def test_without_a_name_the_newest_is_meant(dist: Path) -> None:
+def test_without_a_name_the_newest_image_is_found(dist: Path) -> None:
     image = resolve(dist)
     assert image.id == SECOND
     assert image.disk == dist / SECOND / DISK_NAME
@@ -45,18 +45,18 @@ def test_without_a_name_the_newest_is_meant(dist: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [FIRST, "aaaa11112222", "aaaa1"])
-def test_an_image_is_found_by_its_id_or_a_unique_beginning(dist: Path, name: str) -> None:
+def test_an_image_is_found_by_its_id_or_a_unique_prefix(dist: Path, name: str) -> None:
     assert resolve(dist, name).id == FIRST
 
 
-def test_an_ambiguous_beginning_is_refused_with_the_choices(dist: Path) -> None:
+def test_an_ambiguous_prefix_is_refused_with_the_choices(dist: Path) -> None:
     with pytest.raises(Refusal, match="--image aaaa matches several images") as caught:
         resolve(dist, "aaaa")
     assert caught.value.remedy == f"use one of: {SECOND}, {FIRST}"
 
 
 @pytest.mark.parametrize("name", ["~nobody-here", "n" * 300])
-def test_a_name_that_is_no_path_either_is_refused(dist: Path, name: str) -> None:
+def test_a_name_that_is_neither_an_image_nor_a_path_is_refused(dist: Path, name: str) -> None:
     with pytest.raises(Refusal, match="matches no image and no file"):
         resolve(dist, name)
 
@@ -67,14 +67,14 @@ def test_an_unknown_name_is_refused_with_the_choices(dist: Path) -> None:
     assert caught.value.remedy == f"use one of: {SECOND}, {FIRST}"
 
 
-def test_a_folder_that_is_not_complete_is_ignored(dist: Path) -> None:
+def test_an_incomplete_folder_is_ignored(dist: Path) -> None:
     (dist / FIRST).rename(dist / f".{FIRST}.4711.new")
     with pytest.raises(Refusal) as caught:
         resolve(dist, "aaaa1")
     assert caught.value.remedy == f"use one of: {SECOND}"
 
 
-def test_a_folder_anywhere_may_be_named(dist: Path, tmp_path: Path) -> None:
+def test_an_image_folder_outside_dist_is_found_by_its_path(dist: Path, tmp_path: Path) -> None:
     moved = (dist / FIRST).rename(tmp_path / "elsewhere")
     assert find.resolve(str(moved)).disk == moved / DISK_NAME
 
@@ -93,19 +93,21 @@ def test_a_bare_disk_has_neither_schema_nor_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [None, "anything"])
-def test_without_any_image_it_says_how_to_make_one(tmp_path: Path, name: str | None) -> None:
+def test_without_any_image_the_remedy_is_to_build_one(tmp_path: Path, name: str | None) -> None:
     with pytest.raises(Refusal) as caught:
         find.resolve(name, Checkout(tmp_path))
     assert "invoke build-image" in caught.value.remedy
 
 
-def test_a_latest_that_leads_nowhere_counts_as_none(dist: Path) -> None:
+def test_a_broken_latest_link_counts_as_no_image(dist: Path) -> None:
     (dist / SECOND).rename(dist / "gone")
     with pytest.raises(Refusal, match="there is no image yet"):
         resolve(dist)
 
 
-def test_a_bare_disk_has_the_usual_login_and_an_image_its_own(dist: Path, tmp_path: Path) -> None:
+def test_the_login_is_in_the_manifest_and_a_bare_disk_has_the_default_one(
+    dist: Path, tmp_path: Path
+) -> None:
     (tmp_path / "my.qcow2").touch()
     assert find.resolve(str(tmp_path / "my.qcow2")).login == "ubuntu"
     manifest.write(dist / FIRST, replace(samples.manifest(ImageId.parse(FIRST)), login="admin"))

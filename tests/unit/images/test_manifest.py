@@ -1,4 +1,4 @@
-"""The manifest: typed, with a schema; what is written is read back, bad files are refused."""
+"""The manifest: what is written is read back, and invalid files are refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_folder_without_a_manifest_has_none(tmp_path: Path) -> None:
         (lambda m: m.update(manifest_version=3), "manifest_version: 2 was expected"),
     ],
 )
-def test_a_damaged_manifest_is_refused_with_file_place_and_value(
+def test_a_damaged_manifest_is_refused_with_file_path_and_value(
     tmp_path: Path, damage: Callable[[dict[str, Any]], object], fault: str
 ) -> None:
     document = samples.manifest().document()
@@ -66,7 +66,7 @@ def test_an_invalid_manifest_is_never_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("os", "login"), [("ubuntu-22.04", "ubuntu"), ("debian-12", "debian")])
-def test_an_image_of_the_first_version_gets_the_login_of_its_system(os: str, login: str) -> None:
+def test_a_manifest_of_the_first_version_gets_the_login_of_its_system(os: str, login: str) -> None:
     document = samples.manifest(ImageId("mlflow", os, "a" * 12)).document()
     del document["login"]
     found = manifest.parse({**document, "manifest_version": 1, "layer_key": "b" * 64})
@@ -80,11 +80,11 @@ def test_an_image_of_the_first_version_gets_the_login_of_its_system(os: str, log
         "team-b-2-debian-12-x86_64-ffffffffffff",
     ],
 )
-def test_an_id_is_parsed_into_what_it_was_made_of(text: str) -> None:
+def test_an_id_is_parsed_and_printed_unchanged(text: str) -> None:
     assert str(ImageId.parse(text)) == text
 
 
-def test_an_id_is_made_of_name_system_and_disk() -> None:
+def test_an_id_consists_of_name_system_architecture_and_the_disks_hash() -> None:
     made = ImageId.of_disk("team-b", "debian-12", "0123456789abcdef")
     assert str(made) == "team-b-debian-12-x86_64-0123456789ab"
     assert ImageId.parse(str(made)) == made
@@ -98,7 +98,7 @@ def test_other_names_are_not_ids(text: str) -> None:
         ImageId.parse(text)
 
 
-def test_an_id_matches_itself_and_how_its_build_begins() -> None:
+def test_an_id_matches_itself_and_a_prefix_of_its_build() -> None:
     image = ImageId("mlflow", "ubuntu-22.04", "0123456789ab")
     assert all(image.matches(text) for text in (str(image), "0123", "0123456789ab"))
     assert not any(image.matches(text) for text in ("", "mlflow", "123", "0123456789abc"))

@@ -1,4 +1,4 @@
-"""promote: an image appears in dist/ whole or not at all, and is never rewritten."""
+"""Promotion: an image appears in dist/ complete or not at all, and is never rewritten."""
 
 from __future__ import annotations
 
@@ -51,9 +51,7 @@ def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(p.relative_to(folder)): (p.stat().st_ino, p.read_bytes()) for p in files}
 
 
-def test_an_image_comes_with_everything_that_describes_it(
-    checkout: Checkout, tmp_path: Path
-) -> None:
+def test_an_image_gets_all_files_that_describe_it(checkout: Checkout, tmp_path: Path) -> None:
     image = promote.into_dist(candidate(tmp_path), logs(tmp_path), checkout)
     assert (image.id, image.directory) == (str(FIRST), checkout.dist / str(FIRST))
     assert set(contents(image.directory)) == {
@@ -68,7 +66,7 @@ def test_an_image_comes_with_everything_that_describes_it(
     assert image.manifest == candidate(tmp_path).manifest
 
 
-def test_its_sums_are_what_sha256sum_finds(checkout: Checkout, tmp_path: Path) -> None:
+def test_the_sums_are_those_of_sha256sum(checkout: Checkout, tmp_path: Path) -> None:
     folder = promote.into_dist(candidate(tmp_path), {}, checkout).directory
     done = command.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder)
     assert set(done.stdout.splitlines()) == {
@@ -82,7 +80,7 @@ def test_its_sums_are_what_sha256sum_finds(checkout: Checkout, tmp_path: Path) -
     assert again.returncode != 0
 
 
-def test_latest_leads_to_what_was_promoted_last(checkout: Checkout, tmp_path: Path) -> None:
+def test_latest_points_to_the_image_promoted_last(checkout: Checkout, tmp_path: Path) -> None:
     link = checkout.dist / find.LATEST
     for image in (FIRST, SECOND, FIRST):
         promote.into_dist(candidate(tmp_path, image), {}, checkout)
@@ -103,7 +101,7 @@ def test_an_existing_folder_is_never_rewritten(checkout: Checkout, tmp_path: Pat
     assert contents(folder) == before
 
 
-def test_a_later_verification_is_recorded_and_nothing_else(
+def test_a_later_verification_changes_only_the_manifest_and_the_sums(
     checkout: Checkout, tmp_path: Path
 ) -> None:
     unverified = candidate(tmp_path, verification=Verification())
@@ -126,7 +124,7 @@ def test_a_build_without_verification_keeps_the_earlier_one(
     assert again.manifest and again.manifest.verification == PASSED
 
 
-def test_a_promotion_that_fails_leaves_nothing(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_failed_promotion_leaves_nothing(checkout: Checkout, tmp_path: Path) -> None:
     broken = candidate(tmp_path)
     with pytest.raises(OSError, match="No such file"):
         promote.into_dist(replace(broken, documents={"x": tmp_path / "missing"}), {}, checkout)
@@ -143,7 +141,7 @@ def test_an_existing_image_is_found_and_becomes_the_newest(
     assert str((checkout.dist / find.LATEST).readlink()) == str(FIRST)
 
 
-def test_an_image_that_was_not_verified_is_found_only_when_that_is_enough(
+def test_an_unverified_image_is_found_only_if_no_verification_is_required(
     checkout: Checkout, tmp_path: Path
 ) -> None:
     promote.into_dist(candidate(tmp_path, verification=Verification()), {}, checkout)
@@ -152,7 +150,7 @@ def test_an_image_that_was_not_verified_is_found_only_when_that_is_enough(
     assert found and found.id == str(FIRST)
 
 
-def test_an_image_of_another_name_is_not_found(checkout: Checkout, tmp_path: Path) -> None:
+def test_an_image_with_another_name_is_not_found(checkout: Checkout, tmp_path: Path) -> None:
     promote.into_dist(candidate(tmp_path), {}, checkout)
     other = replace(FIRST, name="renamed")
     assert promote.existing(other, must_have_passed=False, checkout=checkout) is None

@@ -1,4 +1,4 @@
-"""Provenance: the commit of a checkout, and whether anything differs from it."""
+"""Provenance: the commit of a checkout, and whether the checkout has uncommitted changes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def repository(tmp_path: Path) -> Checkout:
     return Checkout(folder)
 
 
-def test_the_commit_is_named_and_whether_anything_differs_from_it(repository: Checkout) -> None:
-    branch = (repository.root / ".git" / "HEAD").read_text().split()[1]
-    head = (repository.root / ".git" / branch).read_text().strip()
+def test_the_commit_is_named_and_whether_the_checkout_is_clean(repository: Checkout) -> None:
+    head = command.run(["git", "-C", repository.root, "rev-parse", "HEAD"]).stdout.strip()
     assert provenance.git(repository) == Commit(head, clean=True)
     (repository.root / "file").write_text("two")
     assert provenance.git(repository) == Commit(head, clean=False)

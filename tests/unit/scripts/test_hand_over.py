@@ -1,4 +1,4 @@
-"""scripts/guest/hand-over.sh: nothing is handed over before the boot has come to its end."""
+"""scripts/guest/hand-over.sh: nothing is handed over before the boot has finished."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Program = Callable[[str, str], Path]
 
 
 @pytest.mark.parametrize("state", ["starting", "maintenance", ""])
-def test_a_boot_that_does_not_end_is_refused_with_its_state_and_jobs(
+def test_an_unfinished_boot_is_refused_with_its_state_and_jobs(
     program: Program, tmp_path: Path, state: str
 ) -> None:
     program("systemctl", f'[ "$1" = list-jobs ] && echo "a job" || echo {state}; exit 1')

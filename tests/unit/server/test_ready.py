@@ -1,4 +1,4 @@
-"""Ready is what the guest reports and the host sees; real console excerpts in ready_cases/."""
+"""A server is ready if the guest reports it and the host sees it; excerpts in ready_cases/."""
 
 from __future__ import annotations
 
@@ -31,16 +31,18 @@ def booting(tmp_path: Path, text: str) -> Boot:
     return Boot(tmp_path, 0, lambda: True)
 
 
-def wait(under_way: Boot, port: int | None = None, timeout_s: float = 5) -> str:
+def wait(current: Boot, port: int | None = None, timeout_s: float = 5) -> str:
     reached = ready.mlflow_ready({8000: port}.get)
-    return boot.follow(under_way, "the MLflow server", reached, lambda _: None, timeout_s)
+    return boot.follow(current, "the MLflow server", reached, lambda _: None, timeout_s)
 
 
 def port_of(served: Served) -> int:
     return int(served.address.rpartition(":")[2])
 
 
-def test_ready_is_what_the_guest_reports_and_the_host_sees(tmp_path: Path, served: Served) -> None:
+def test_a_server_is_ready_if_the_guest_reports_it_and_the_host_sees_it(
+    tmp_path: Path, served: Served
+) -> None:
     served.files[ready.MLFLOW_PROBE] = b"{}"
     assert wait(booting(tmp_path, text_of("ready")), port_of(served)) == "http://10.0.2.15:8000"
     assert served.asked == [ready.MLFLOW_PROBE]
@@ -64,7 +66,7 @@ def test_refused_settings_end_the_wait_with_every_fault(tmp_path: Path) -> None:
     assert "server.wokers" in failure.value.evidence
 
 
-def test_the_report_is_read_behind_the_journals_prefix() -> None:
+def test_the_report_is_found_after_the_prefix_of_the_journal() -> None:
     assert signals.ready_url(text_of("ready")) == "http://10.0.2.15:8000"
     assert signals.refused_settings(text_of("refused"))[0].startswith(
         "settings.yaml:3: server.port"

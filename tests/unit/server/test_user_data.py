@@ -1,8 +1,9 @@
-"""A VM's user-data: refused with every fault on its line, or handed on byte for byte."""
+"""A VM's user-data: refused with all faults and their lines, or passed on unchanged."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mlflow_image.errors import Refusal, Refusals
 from mlflow_image.images.find import Image
 from mlflow_image.server import user_data
+from mlflow_image.server.user_data import UserData
 from mlflow_settings import settings, userdata
 
 GOOD = "schema_version: 1\nserver:\n  port: 9000\n"
@@ -29,15 +31,17 @@ def written(tmp_path: Path, name: str, content: bytes | str) -> Path:
     return file
 
 
-def test_user_data_is_handed_on_byte_for_byte(tmp_path: Path, image: Image) -> None:
+def test_user_data_is_passed_on_unchanged(tmp_path: Path, image: Image) -> None:
     raw = userdata.wrap(GOOD) + b"# a comment \t\r\n"
-    prepared = user_data.from_user_data(written(tmp_path, "u.yaml", raw), image)
-    assert prepared.raw == raw
-    assert prepared.guest_port == 9000
-    assert prepared.warnings == ()
+    data = user_data.from_user_data(written(tmp_path, "u.yaml", raw), image)
+    assert data.raw == raw
+    assert data.guest_port == 9000
+    assert data.warnings == ()
 
 
-def test_faults_are_on_the_lines_of_the_user_data(tmp_path: Path, image: Image) -> None:
+def test_faults_are_reported_with_their_lines_in_the_user_data(
+    tmp_path: Path, image: Image
+) -> None:
     raw = userdata.wrap(BAD)
     file = written(tmp_path, "u.yaml", raw)
     with pytest.raises(Refusals) as refusal:
@@ -50,7 +54,7 @@ def test_faults_are_on_the_lines_of_the_user_data(tmp_path: Path, image: Image) 
         assert word in lines[line - 1]
 
 
-def test_how_the_settings_are_written_and_what_they_say_is_refused_at_once(
+def test_faults_of_the_user_data_and_of_the_settings_are_reported_together(
     tmp_path: Path, image: Image
 ) -> None:
     raw = userdata.wrap(BAD).replace(b'    permissions: "0600"\n', b"")
@@ -63,9 +67,9 @@ def test_how_the_settings_are_written_and_what_they_say_is_refused_at_once(
 
 
 def test_a_settings_file_becomes_user_data(tmp_path: Path, image: Image) -> None:
-    prepared = user_data.from_settings(written(tmp_path, "s.yaml", GOOD), image)
-    assert userdata.read(prepared.raw, "made").settings == GOOD
-    assert prepared.guest_port == 9000
+    data = user_data.from_settings(written(tmp_path, "s.yaml", GOOD), image)
+    assert userdata.read(data.raw, "made").settings == GOOD
+    assert data.guest_port == 9000
 
 
 def test_bad_settings_are_refused_with_every_fault(tmp_path: Path, image: Image) -> None:
@@ -83,25 +87,25 @@ def test_the_images_own_schema_decides(tmp_path: Path, image: Image) -> None:
         user_data.from_settings(written(tmp_path, "s.yaml", GOOD), image)
 
 
-def test_user_data_that_is_no_cloud_config_is_refused(tmp_path: Path, image: Image) -> None:
+def test_user_data_that_is_not_cloud_config_is_refused(tmp_path: Path, image: Image) -> None:
     with pytest.raises(Refusals, match="cloud-config"):
         user_data.from_user_data(written(tmp_path, "u", "hello\n"), image)
 
 
-def test_user_data_without_settings_and_unchecked_kinds_are_warned_of(
+def test_user_data_without_settings_or_of_an_unchecked_kind_gets_a_warning(
     tmp_path: Path, image: Image
 ) -> None:
-    silent = user_data.from_user_data(written(tmp_path, "a", "#cloud-config\n{}\n"), image)
+    without = user_data.from_user_data(written(tmp_path, "a", "#cloud-config\n{}\n"), image)
     script = user_data.from_user_data(written(tmp_path, "b", "#!/bin/sh\n"), image)
-    assert "from inside the VM" in silent.warnings[0]
+    assert "from inside the VM" in without.warnings[0]
     assert "not checked" in script.warnings[0]
 
 
 @pytest.mark.parametrize("read", [user_data.from_user_data, user_data.from_settings])
 def test_files_that_cannot_be_read_are_refused(
-    read: type[user_data.UserData], tmp_path: Path, image: Image
+    read: Callable[[Path, Image], UserData], tmp_path: Path, image: Image
 ) -> None:
     with pytest.raises(Refusal, match="nowhere"):
-        read(tmp_path / "nowhere", image)  # type: ignore[arg-type]
+        read(tmp_path / "nowhere", image)
     with pytest.raises(Refusal, match="UTF-8"):
-        read(written(tmp_path, "latin", b"#cloud-config\n\xe9\n"), image)  # type: ignore[arg-type]
+        read(written(tmp_path, "latin", b"#cloud-config\n\xe9\n"), image)

@@ -1,4 +1,4 @@
-"""VMs with a name: claimed once, found again, removed whole; no QEMU runs here."""
+"""VMs with a name: created once, found again, removed completely; QEMU does not run here."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SMALL = Options(memory_mib=512)
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(paths, "HERE", paths.Checkout(tmp_path))
-    monkeypatch.setattr(Machine, "start", lambda self: None)
-    # Their own tests run these programs; here they would take 0.2 s a VM.
-    monkeypatch.setattr(qemu, "check_disk", lambda spec: None)
+    monkeypatch.setattr(Machine, "start", lambda *_: None)
+    # Other tests run these programs; here they would take 0.2 s for each VM.
+    monkeypatch.setattr(qemu, "check_disk", lambda *_: None)
     monkeypatch.setattr(qemu_img, "overlay", lambda *_, **__: None)
-    monkeypatch.setattr(seed, "make_key", lambda directory: "ssh-ed25519 key")
-    monkeypatch.setattr(seed, "write_iso", lambda directory, user_data, meta: None)
+    monkeypatch.setattr(seed, "make_key", lambda *_: "ssh-ed25519 key")
+    monkeypatch.setattr(seed, "write_iso", lambda *_: None)
     return tmp_path / ".mlflow-image"
 
 
@@ -56,14 +56,14 @@ def test_a_name_in_use_is_refused(image: Image) -> None:
     assert "`invoke down --name left`" in refusal.value.remedy
 
 
-def test_a_vm_that_another_command_works_on_is_left_alone(image: Image) -> None:
+def test_a_vm_that_another_command_uses_is_refused(image: Image) -> None:
     with vms.locked("left"), pytest.raises(Refusal, match="another command"):
         vms.create("left", image, UserData(b"x"), SMALL)
     assert vms.find_all() == []
 
 
 @pytest.mark.parametrize("name", ["", "-x", "Left", "a_b", "../up", "x" * 64, "a.b"])
-def test_a_name_that_is_no_host_name_is_refused(name: str) -> None:
+def test_a_name_that_is_not_a_host_name_is_refused(name: str) -> None:
     with pytest.raises(Refusal, match="is not a valid VM name"):
         vms.check_name(name)
 
@@ -80,14 +80,14 @@ def test_a_vm_that_does_not_start_leaves_nothing(
     assert not vms.folder_of("left").exists()
 
 
-def test_removing_twice_is_no_error(image: Image) -> None:
+def test_removing_twice_is_not_an_error(image: Image) -> None:
     vms.create("left", image, UserData(b"x"), SMALL)
     assert vms.remove("left")
     assert not vms.remove("left")
     assert image.disk.exists()
 
 
-def test_a_half_made_vm_is_named_and_can_be_removed() -> None:
+def test_an_incomplete_vm_is_reported_and_can_be_removed() -> None:
     vms.folder_of("half").mkdir(parents=True)
     with pytest.raises(Refusal, match="was interrupted"):
         vms.find("half")
@@ -101,7 +101,7 @@ def test_an_unknown_vm_is_refused_with_the_names_that_exist(image: Image) -> Non
     assert "left" in refusal.value.remedy
 
 
-def test_the_whole_chain_below_a_vm_is_protected(image: Image, tmp_path: Path) -> None:
+def test_the_whole_backing_chain_of_a_vm_is_protected(image: Image, tmp_path: Path) -> None:
     layer = tmp_path / "layer.qcow2"
     create = ["qemu-img", "create", "-q", "-f", "qcow2"]
     subprocess.run([*create, image.disk, "64M"], check=True)
@@ -110,16 +110,16 @@ def test_the_whole_chain_below_a_vm_is_protected(image: Image, tmp_path: Path) -
     assert vms.backing_files() == {layer, image.disk}
 
 
-def test_a_server_that_never_comes_says_how_to_look(
+def test_a_server_that_does_not_get_ready_is_reported_with_commands_to_inspect_it(
     image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(self: Machine, *_: object, **__: object) -> str:
-        raise Failure("the guest's kernel panicked", evidence="the last words")
+        raise Failure("the guest's kernel panicked", evidence="the last lines")
 
     monkeypatch.setattr(ready, "wait", never)
     vm = vms.create("left", image, UserData(b"x"), SMALL)
     with pytest.raises(Failure, match="VM left: the guest's kernel panicked") as failure:
         vms.wait_until_ready(vm, lambda _: None)
-    assert failure.value.evidence == "the last words"
+    assert failure.value.evidence == "the last lines"
     assert "invoke logs --name left" in failure.value.remedy
     assert vms.folder_of("left").exists()

@@ -1,4 +1,4 @@
-"""The build tasks' flags: what is unknown is refused before anything is looked at."""
+"""The flags of the build tasks: unknown and contradictory values are refused."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_flags_that_contradict_each_other_are_refused(
         image.freshness(offline, refresh, no_refresh)
 
 
-def test_the_mirror_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Invoke takes from the environment only what a configuration file names already.
+def test_the_mirror_can_be_set_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Invoke reads a variable only if a configuration file has its key.
     monkeypatch.setenv("INVOKE_APT_MIRROR", "http://mirror.example/ubuntu")
     config = Config(project_location=str(HERE.root))
     config.load_project()
@@ -53,6 +53,6 @@ def test_the_mirror_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("text", ["abc", "-1", "1.5", "", "9" * 10])
-def test_what_is_no_whole_number_is_refused_by_its_flag(text: str) -> None:
+def test_a_value_that_is_not_a_whole_number_is_refused_with_its_flag(text: str) -> None:
     with pytest.raises(Refusal, match="--days"):
         whole_number("days", text)

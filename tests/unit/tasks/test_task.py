@@ -1,4 +1,4 @@
-"""tasks.task: errors end as one message on standard error and an exit code, without a traceback."""
+"""Tasks: an error becomes one message on standard error and an exit code, no traceback."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENDINGS = [
 @pytest.mark.parametrize(
     ("error", "code", "message"), ENDINGS, ids=["refusal", "failure", "ctrl-c", "system"]
 )
-def test_an_error_is_a_message_and_an_exit_code(
+def test_an_error_becomes_a_message_and_an_exit_code(
     error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     @task()
@@ -41,9 +41,9 @@ def test_an_error_is_a_message_and_an_exit_code(
     with pytest.raises(Exit) as caught:
         failing(Context())
     assert caught.value.code == code
-    said = capsys.readouterr()
-    assert said.err.startswith(message)
-    assert said.out == ""
+    printed = capsys.readouterr()
+    assert printed.err.startswith(message)
+    assert printed.out == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -65,20 +65,20 @@ def test_a_terminated_task_cleans_up_as_after_ctrl_c(number: signal.Signals) -> 
     assert signal.getsignal(number) is signal.SIG_DFL
 
 
-def test_a_task_under_nohup_outlives_its_terminal() -> None:
+def test_a_task_under_nohup_survives_the_end_of_its_terminal() -> None:
     @task()
-    def going_on(context: Context) -> str:
+    def continuing(context: Context) -> str:
         os.kill(os.getpid(), signal.SIGHUP)
         return "done"
 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert going_on(Context()) == "done"
+        assert continuing(Context()) == "done"
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_where_sigint_comes_in_ignored_it_stays_so_but_not_for_what_is_started() -> None:
+def test_an_inherited_ignored_sigint_stays_ignored_but_ends_started_programs() -> None:
     code = """
 import os, signal, subprocess
 from mlflow_image.tasks.task import ended_like_ctrl_c
@@ -106,7 +106,7 @@ def test_every_task_and_every_flag_has_help() -> None:
         assert not missing, f"{name}: flags without help: {missing}"
 
 
-def test_the_list_of_tasks_has_one_line_each_as_a_table_of_contents() -> None:
+def test_the_description_of_every_task_fits_into_one_line_of_the_list() -> None:
     for name, found in namespace().tasks.items():
         line = (found.__doc__ or "").splitlines()[0]
         assert len(f"  {name:<14} {line}") <= 79, f"{name}: its line in --list is too long"

@@ -1,4 +1,4 @@
-"""The VM tasks' flags: numbers, sizes and choices are refused in words."""
+"""The flags of the VM tasks: wrong numbers, sizes and choices are refused."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "20", "G", "-1G", "1.5G", "20X"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_a_value_that_is_not_a_size_is_refused(text: str) -> None:
     with pytest.raises(Refusal, match="--disk"):
         vm.size_bytes(text)
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "http", "-1", ""])
-def test_what_is_no_port_is_refused(text: str) -> None:
+def test_a_value_that_is_not_a_port_is_refused(text: str) -> None:
     with pytest.raises(Refusal, match="--port"):
         vm.port_number(text)
 
@@ -42,9 +42,9 @@ def test_an_unknown_firmware_is_refused_with_the_known_ones() -> None:
 
 @pytest.fixture
 def booting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A VM that boots for ever; the names of those that were removed."""
+    """`up` gets a VM that never finishes booting; the names of the VMs that were removed."""
     removed: list[str] = []
-    monkeypatch.setattr(vm.find, "resolve", lambda name: None)
+    monkeypatch.setattr(vm.find, "resolve", lambda *_: None)
     monkeypatch.setattr(vm, "read_data", lambda *_: UserData(b""))
     monkeypatch.setattr(vm.vms, "create", lambda *_: None)
     monkeypatch.setattr(vm.vms, "remove", removed.append)
@@ -54,7 +54,7 @@ def booting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize(
     ("number", "gone"), [(signal.SIGINT, ["x"]), (signal.SIGTERM, ["x"]), (signal.SIGHUP, [])]
 )
-def test_an_interrupted_up_removes_its_vm_and_a_closed_terminal_does_not(
+def test_an_interrupted_up_removes_its_vm_but_a_closed_terminal_does_not(
     booting: list[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals, gone: list[str]
 ) -> None:
     monkeypatch.setattr(vm, "follow", lambda _: os.kill(os.getpid(), number) or time.sleep(10))

@@ -1,4 +1,4 @@
-"""Following a boot: it ends when the goal is reached, at a dead end, or when the time is over."""
+"""Following a boot: it ends when the goal is reached, at a dead end, or after the timeout."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def booting(tmp_path: Path, case: str, alive: bool = True) -> Boot:
     return Boot(tmp_path, 0, lambda: alive)
 
 
-def wait(under_way: Boot, goal: str = "never printed", timeout_s: float = 0.05) -> str:
+def wait(current: Boot, goal: str = "never printed", timeout_s: float = 0.05) -> str:
     def reached(text: str) -> str | None:
         return goal if goal in text else None
 
-    return boot.follow(under_way, "the goal", reached, lambda _: None, timeout_s)
+    return boot.follow(current, "the goal", reached, lambda _: None, timeout_s)
 
 
 def test_the_wait_ends_when_the_goal_is_reached(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_panic_ends_the_wait_with_the_guests_lines(tmp_path: Path) -> None:
     assert "sysrq triggered crash" in failure.value.evidence
 
 
-def test_a_qemu_that_ended_ends_the_wait(tmp_path: Path) -> None:
+def test_the_wait_ends_when_qemu_ends(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="the VM ended"):
         wait(booting(tmp_path, "systemd-bios", alive=False), timeout_s=60)
 

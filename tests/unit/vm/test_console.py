@@ -1,4 +1,4 @@
-"""The serial console: real excerpts of boots in console_cases/, and what is read from them."""
+"""The serial console: what is read from real excerpts of boots, in console_cases/."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_silent_console_means_the_firmware() -> None:
         ("nothing-to-boot", "nothing to boot"),
     ],
 )
-def test_a_dead_end_comes_with_the_guests_own_lines(case: str, what: str) -> None:
+def test_a_dead_end_is_reported_with_the_guests_lines(case: str, what: str) -> None:
     end = console.dead_end(text_of(case))
     assert end is not None
     assert what in end.what
@@ -55,18 +55,18 @@ def test_a_boot_that_continues_is_not_a_dead_end(case: str) -> None:
     assert console.dead_end(text_of(case)) is None
 
 
-def test_escape_sequences_and_carriage_returns_are_taken_out() -> None:
+def test_escape_sequences_and_carriage_returns_are_removed() -> None:
     assert console.clean("\x1b[0;1;31mFAILED\x1b[0m\r\n\x1b[2J\x1b(Bnext\x00") == "FAILED\nnext"
 
 
-def test_reading_begins_at_the_offset_of_the_present_boot(tmp_path: Path) -> None:
+def test_reading_begins_at_the_offset_of_the_current_boot(tmp_path: Path) -> None:
     (tmp_path / "console.log").write_bytes(b"old boot\nnew boot\n")
     assert console.read(tmp_path, 9) == "new boot\n"
     assert console.size_bytes(tmp_path) == 18
     assert console.read(tmp_path / "nowhere") == ""
 
 
-def test_lines_that_come_later_are_followed_and_never_broken(tmp_path: Path) -> None:
+def test_later_lines_are_followed_and_never_split(tmp_path: Path) -> None:
     log = tmp_path / "console.log"
     log.write_text("first\nsec")
     calls = iter([True, False])
@@ -81,7 +81,7 @@ def test_lines_that_come_later_are_followed_and_never_broken(tmp_path: Path) -> 
     assert list(console.lines(tmp_path, go_on)) == ["first", "second", "third"]
 
 
-def test_typing_goes_to_the_guest_until_the_leaving_key() -> None:
+def test_typed_keys_are_sent_to_the_guest_until_the_exit_key() -> None:
     ours, guests = socket.socketpair()
     typed_read, typed_write = os.pipe()
     shown_read, shown_write = os.pipe()

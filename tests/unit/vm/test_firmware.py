@@ -1,4 +1,4 @@
-"""The firmware: its files on this host, its variables, QEMU's switches for it."""
+"""The firmware: its files on this host, its variables, QEMU's arguments for it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def ovmf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return code
 
 
-def test_bios_and_uefi_have_each_the_machine_that_they_reboot_on(ovmf: Path) -> None:
+def test_bios_and_uefi_use_a_machine_type_on_which_they_can_reboot(ovmf: Path) -> None:
     assert "-machine pc" in line("bios")
     for name in ("uefi", "secureboot"):
         assert "-machine q35" in line(name)
 
 
-def test_secure_boot_protects_its_variables_by_smm(ovmf: Path) -> None:
+def test_secure_boot_protects_its_variables_with_smm(ovmf: Path) -> None:
     words = line("secureboot")
     assert "smm=on" in words
     assert "cfi.pflash01,property=secure,value=on" in words
@@ -48,7 +48,9 @@ def test_uefi_variables_are_the_vms_own_qcow2(ovmf: Path, tmp_path: Path) -> Non
     assert info["virtual-size"] == 65536
 
 
-def test_missing_firmware_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_firmware_is_refused_with_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(firmware, "OVMF_FILES", {"uefi": ((Path("/none"), Path("/none")),)})
     with pytest.raises(Refusal) as refusal:
         firmware.ovmf_files("uefi")

@@ -1,4 +1,4 @@
-"""A machine's directory and state, and throwaway machines that leave nothing; no QEMU runs here."""
+"""A machine's directory and state, and throwaway machines; QEMU does not run here."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mlflow_image.vm.state import State
 
 @pytest.fixture
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
-    # Their own tests run these programs; here they would take 0.1 s a machine.
-    monkeypatch.setattr(qemu, "check_disk", lambda spec: None)
-    monkeypatch.setattr(seed, "write_iso", lambda directory, user_data, meta: None)
+    # Other tests run these programs; here they would take 0.1 s for each machine.
+    monkeypatch.setattr(qemu, "check_disk", lambda *_: None)
+    monkeypatch.setattr(seed, "write_iso", lambda *_: None)
     disk = tmp_path / "image.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "64M"], check=True)
     return Spec(disk, memory_mib=512, forwards={8000: 0})
@@ -30,9 +30,9 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
 
 @pytest.fixture
 def no_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """QEMU fails to start, with words of its own."""
+    """QEMU fails to start and prints an error."""
 
-    def fail(argv: list[str], *, cwd: Path, stderr: Path, dies_with_us: bool) -> Process:
+    def fail(*_: object, stderr: Path, **__: object) -> Process:
         stderr.write_text("qemu: no such machine\n")
         return Process(2**22 + 1, "never 0")
 
@@ -46,7 +46,7 @@ def test_a_machines_directory_is_private(spec: Spec, tmp_path: Path) -> None:
     assert not made.running
 
 
-def test_another_process_finds_the_same_machine(spec: Spec, tmp_path: Path) -> None:
+def test_a_saved_machine_is_loaded_unchanged(spec: Spec, tmp_path: Path) -> None:
     made = machine.create(tmp_path / "vm", spec, b"")
     made.state = State(Process(os.getpid(), processes.start_time(os.getpid()) or ""), {22: 1}, 7)
     made.save()
@@ -69,7 +69,7 @@ def test_a_directory_without_a_machine_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_qemu")
-def test_a_qemu_that_does_not_start_is_told_in_its_own_words(spec: Spec, tmp_path: Path) -> None:
+def test_a_qemu_that_does_not_start_is_reported_with_its_output(spec: Spec, tmp_path: Path) -> None:
     made = machine.create(tmp_path / "vm", spec, b"")
     with pytest.raises(Failure, match="did not start") as failure:
         made.start()
@@ -77,12 +77,12 @@ def test_a_qemu_that_does_not_start_is_told_in_its_own_words(spec: Spec, tmp_pat
 
 
 @pytest.mark.usefixtures("no_qemu")
-def test_a_throwaway_machine_leaves_its_logs_and_nothing_else(spec: Spec, tmp_path: Path) -> None:
+def test_a_throwaway_machine_leaves_only_its_logs(spec: Spec, tmp_path: Path) -> None:
     with (
         pytest.raises(Failure, match="did not start"),
         throwaway.booted(spec, b"", logs=tmp_path / "logs"),
     ):
-        raise AssertionError("it cannot have booted")
+        raise AssertionError("the machine must not boot")
     assert list((paths.cache() / "machines").iterdir()) == []
     assert (tmp_path / "logs" / "qemu.log").read_text() == "qemu: no such machine\n"
 
@@ -94,20 +94,20 @@ def test_a_running_machine_is_not_started_again(spec: Spec, tmp_path: Path) -> N
         made.start()
 
 
-def test_an_image_that_is_gone_is_named(spec: Spec, tmp_path: Path) -> None:
+def test_a_missing_image_is_named(spec: Spec, tmp_path: Path) -> None:
     made = machine.create(tmp_path / "vm", spec, b"")
     spec.backing.unlink()
     with pytest.raises(Failure, match=str(spec.backing)):
         made.start()
 
 
-def test_ending_a_machine_that_does_not_run_does_nothing(spec: Spec, tmp_path: Path) -> None:
+def test_ending_a_stopped_machine_does_nothing(spec: Spec, tmp_path: Path) -> None:
     made = machine.create(tmp_path / "vm", spec, b"")
     made.kill()
     assert made.power_off()
 
 
-def test_a_socket_in_a_deep_directory_has_a_short_name(tmp_path: Path) -> None:
+def test_a_socket_in_a_deep_directory_gets_a_short_path(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
     with monitor.short_path(deep, "qmp.sock") as name:
@@ -116,6 +116,6 @@ def test_a_socket_in_a_deep_directory_has_a_short_name(tmp_path: Path) -> None:
     assert (deep / "qmp.sock").read_text() == "reached"
 
 
-def test_a_monitor_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
+def test_a_missing_monitor_is_a_failure(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="did not answer"):
         monitor.execute(tmp_path, "query-status")

@@ -1,4 +1,4 @@
-"""Ports on 127.0.0.1: which are free, who holds the others, what QEMU forwards."""
+"""Ports on 127.0.0.1: which are free, which process uses the others, what QEMU forwards."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_busy_port_is_named_with_its_holder(busy: int) -> None:
+def test_a_busy_port_is_reported_with_its_process(busy: int) -> None:
     why = ports.why_unusable(busy)
     assert why.startswith(f"port {busy} is in use by ")
     assert "pid" in why
@@ -45,13 +45,13 @@ def test_a_free_port_is_usable_and_one_out_of_range_is_not() -> None:
     assert "out of range" in ports.why_unusable(65536)
 
 
-def test_only_forwards_are_read_from_qemu() -> None:
+def test_only_forwarded_ports_are_read_from_qemu() -> None:
     assert ports.forwarded(USERNET) == {22: 39161, 8000: 8123}
 
 
-def test_a_wished_port_comes_before_the_last_one() -> None:
-    wished, last = free_port(), free_port()
-    assert ports.choose({8000: wished}, {8000: last}) == {8000: wished}
+def test_a_requested_port_is_preferred_to_the_last_one() -> None:
+    requested, last = free_port(), free_port()
+    assert ports.choose({8000: requested}, {8000: last}) == {8000: requested}
 
 
 def test_the_last_port_is_kept_only_while_it_is_free(busy: int) -> None:
@@ -59,6 +59,6 @@ def test_the_last_port_is_kept_only_while_it_is_free(busy: int) -> None:
     assert ports.choose({22: 0, 8000: 0}, {22: busy, 8000: last}) == {22: 0, 8000: last}
 
 
-def test_a_wished_port_that_is_busy_is_refused(busy: int) -> None:
+def test_a_requested_port_that_is_busy_is_refused(busy: int) -> None:
     with pytest.raises(Refusal, match=str(busy)):
         ports.choose({8000: busy}, {})

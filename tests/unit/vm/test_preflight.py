@@ -1,4 +1,4 @@
-"""What is refused before a VM exists: all faults at once, with their numbers."""
+"""Checks before a VM is created: all faults are reported at once, with numbers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mlflow_image.vm.qemu import Spec
 
 
 @pytest.fixture(autouse=True)
-def sound_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qemu, "check_disk", lambda spec: None)
+def valid_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu, "check_disk", lambda *_: None)
 
 
 def faults(spec: Spec, place: Path) -> list[str]:
@@ -22,7 +22,7 @@ def faults(spec: Spec, place: Path) -> list[str]:
     return refusal.value.faults
 
 
-def test_a_sound_vm_is_accepted(tmp_path: Path) -> None:
+def test_a_valid_vm_is_accepted(tmp_path: Path) -> None:
     preflight.check(Spec(Path("/image"), memory_mib=512), tmp_path / "not" / "there")
 
 
@@ -42,7 +42,7 @@ def test_too_little_disk_is_refused_with_numbers(
         preflight.check_resources(Spec(Path("/image")), tmp_path)
 
 
-def test_all_faults_come_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     spec = Spec(
         Path("/image"), memory_mib=10, cpus=0, forwards={8000: 70000, 99999: 0}, firmware="coreboot"
     )

@@ -1,4 +1,4 @@
-"""QEMU's command line, and the disks that are refused."""
+"""QEMU's command line, and disks that are refused."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def test_every_forward_is_bound_to_loopback() -> None:
     assert words.count("hostfwd=") == words.count("hostfwd=tcp:127.0.0.1:")
 
 
-def test_only_a_throwaway_vm_may_lose_what_it_wrote() -> None:
+def test_only_a_throwaway_vm_has_an_unsafe_disk_cache() -> None:
     spec = Spec(Path("/image"))
     assert "cache=writeback" in line(spec)
     assert "unsafe" not in line(spec)
     assert "cache=unsafe" in line(replace(spec, throwaway=True))
 
 
-def test_sockets_are_relative_so_that_a_deep_directory_does_not_matter() -> None:
+def test_socket_paths_are_relative_because_their_length_is_limited() -> None:
     words = line(Spec(Path("/image")))
     assert "path=qmp.sock" in words
     assert "path=console.sock" in words
 
 
-def test_a_restricted_network_still_has_its_forwards() -> None:
+def test_a_restricted_network_keeps_its_forwards() -> None:
     words = line(Spec(Path("/image"), restrict_network=True))
     assert "user,id=net,restrict=on,hostfwd=" in words
 
@@ -70,7 +70,7 @@ def test_a_file_that_is_not_an_image_is_refused(tmp_path: Path) -> None:
         qemu.check_disk(Spec(tmp_path / "nowhere"))
 
 
-def test_an_image_that_was_cut_short_is_refused(backing: Path) -> None:
+def test_a_truncated_image_is_refused(backing: Path) -> None:
     subprocess.run(["qemu-io", "-c", "write 0 8M", backing], check=True, capture_output=True)
     qemu.check_disk(Spec(backing))
     with backing.open("r+b") as file:
@@ -79,6 +79,6 @@ def test_an_image_that_was_cut_short_is_refused(backing: Path) -> None:
         qemu.check_disk(Spec(backing))
 
 
-def test_a_vm_forwards_only_the_ports_that_it_was_asked_for() -> None:
+def test_a_vm_forwards_only_the_requested_ports() -> None:
     assert Spec(Path("/image")).forwards == {}
     assert "8000" not in " ".join(qemu.argv(Spec(Path("/image")), TCG, {22: 0}))

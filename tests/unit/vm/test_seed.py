@@ -1,4 +1,4 @@
-"""The seed: the user's bytes untouched, our key in the meta-data, all of it private."""
+"""The seed: unchanged user-data, our key in the meta-data, private files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlflow_image.vm import seed
 USER_DATA = b"#cloud-config\r\npassword: \xc3\xa9 \t\n\n\n"
 
 
-def test_user_data_is_in_the_seed_byte_for_byte(tmp_path: Path) -> None:
+def test_user_data_is_unchanged_in_the_seed(tmp_path: Path) -> None:
     iso = seed.write_iso(tmp_path, USER_DATA, "{}")
     out = tmp_path / "user-data"
     argv = ["xorriso", "-osirrox", "on", "-indev", iso, "-extract", "/user-data", out]
@@ -32,7 +32,7 @@ def test_only_the_owner_may_read_the_seed(tmp_path: Path) -> None:
     assert (tmp_path / "seed" / "user-data").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_vms_key_travels_in_the_meta_data(tmp_path: Path) -> None:
+def test_the_vms_key_is_in_the_meta_data(tmp_path: Path) -> None:
     public = seed.make_key(tmp_path)
     meta = json.loads(seed.meta_data("left", public))
     assert public.startswith("ssh-ed25519 ")
@@ -41,12 +41,12 @@ def test_the_vms_key_travels_in_the_meta_data(tmp_path: Path) -> None:
     assert (tmp_path / seed.KEY_NAME).stat().st_mode & 0o777 == 0o600
 
 
-def test_every_vm_is_an_instance_of_its_own() -> None:
+def test_every_vm_has_its_own_instance_id() -> None:
     one, other = (json.loads(seed.meta_data("x", "k"))["instance-id"] for _ in range(2))
     assert one != other
 
 
-def test_a_host_without_any_iso_tool_is_told_what_to_install(
+def test_a_missing_iso_tool_is_reported_with_the_package_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
