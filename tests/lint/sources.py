@@ -1,4 +1,4 @@
-"""The files that the linters look at: what git knows, or would, without build products."""
+"""The files that the linters check: all that git tracks or would add."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SETTINGS = CHECKOUT / "image_files" / "usr" / "lib" / "mlflow-image"
 
 
 def sources() -> list[Path]:
-    """Every file of the checkout that is there and not ignored; symbolic links left out."""
+    """Every existing file that git does not ignore, except symbolic links."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=CHECKOUT,
@@ -28,12 +28,12 @@ def shell_scripts() -> list[Path]:
 
 
 def python_scripts() -> list[Path]:
-    """Files whose first line names Python; a linter that looks for *.py alone misses them."""
+    """Files whose first line names Python; linters that search for *.py miss them."""
     return [path for path in sources() if interpreter(path).startswith("python")]
 
 
 def interpreter(path: Path) -> str:
-    """The program that a script's first line names, without its folder; else empty."""
+    """The program in a script's first line, without its folder; empty if there is none."""
     with path.open(errors="replace") as file:
         first = file.readline(120)
     words = first.removeprefix("#!").split()

@@ -1,4 +1,4 @@
-"""The linters as tests: style, types, the order of the modules, shell and YAML."""
+"""Linters as tests: style, types, imports between rooms, shell, YAML."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ TOOLS = Path(sys.executable).parent
 
 
 def lint(name: str, *words: str | Path, remedy: str) -> None:
-    """Run a linter of this environment over the checkout; its findings are the message."""
+    """Run a linter of this environment on the checkout; fail with its findings."""
     tool = TOOLS / name
-    assert tool.is_file(), f"{tool} is missing: scripts/invoke makes the environment that has it"
+    assert tool.is_file(), f"{tool} is missing: run scripts/invoke, which installs it"
     run(tool, *words, remedy=remedy)
 
 
@@ -33,41 +33,46 @@ def run(*words: str | Path, remedy: str) -> None:
 
 def test_ruff_finds_nothing() -> None:
     scripts = python_scripts()
-    assert len(scripts) >= 3, "the image's programs have no suffix"
+    assert scripts, "the image's programs have no suffix and must be found by their first line"
     remedy = "`ruff check --fix`, then correct the rest by hand"
     lint("ruff", "check", "--quiet", ".", *scripts, remedy=remedy)
 
 
-def test_everything_is_formatted() -> None:
+def test_ruff_format_changes_nothing() -> None:
     remedy = "`ruff format` the files above"
     lint("ruff", "format", "--check", ".", *python_scripts(), remedy=remedy)
 
 
 @pytest.mark.budget(60)
-def test_types_are_strict() -> None:
+def test_mypy_strict_finds_nothing() -> None:
     packages = [CHECKOUT / "mlflow_image", SETTINGS / "mlflow_settings", SETTINGS / "mlflow_launch"]
-    lint("mypy", "--strict", *packages, remedy="annotate; `type: ignore[code]` only with a reason")
+    lint(
+        "mypy",
+        "--strict",
+        *packages,
+        remedy="add annotations; use `type: ignore[code]` only with a reason",
+    )
 
 
-def test_modules_import_only_what_stands_below_them() -> None:
+def test_rooms_import_only_from_lower_rooms() -> None:
     lint(
         "lint-imports",
         "--no-cache",
-        remedy="import downwards only; a new module gets its place in pyproject.toml, "
+        remedy="import only from lower rooms; add a new room to pyproject.toml, "
         "[tool.importlinter]",
     )
 
 
-def test_shell_scripts_are_clean() -> None:
+def test_shellcheck_finds_nothing() -> None:
     scripts = shell_scripts()
-    assert len(scripts) >= 4, "the guest's steps and scripts/invoke are shell scripts"
+    assert CHECKOUT / "scripts" / "invoke" in scripts
     tool = shutil.which("shellcheck")
-    assert tool, "shellcheck is missing: apt install shellcheck (scripts/invoke does when it may)"
-    remedy = "correct them, or say why beside a `# shellcheck disable=` of one line"
+    assert tool, "shellcheck is missing: apt install shellcheck (scripts/invoke does it as root)"
+    remedy = "correct the scripts, or add `# shellcheck disable=` with the reason to one line"
     run(tool, "--severity=style", *scripts, remedy=remedy)
 
 
-def test_yaml_is_clean() -> None:
+def test_yamllint_finds_nothing() -> None:
     names = [str(path.relative_to(CHECKOUT)) for path in yaml_files()]
     assert {"image.yaml", "invoke.yaml"} <= set(names)
     assert any(name.startswith("cloud-init/") for name in names)

@@ -1,4 +1,4 @@
-"""What no file of the checkout may hold: paths of one machine, addresses of a registry."""
+"""What no file of the checkout may contain: paths of this machine, unknown hosts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.lint.sources import CHECKOUT, sources
 
-#: Folders of the machine that this runs on: the checkout's, and those of its Python.
+#: Folders of this machine: the checkout, and those of its Python.
 MACHINE_PATHS = sorted(
     str(folder)
     for folder in {CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).parent}
@@ -17,13 +17,13 @@ MACHINE_PATHS = sorted(
 )
 MACHINE_PATH = re.compile("|".join(rf"{re.escape(path)}\b" for path in MACHINE_PATHS))
 HOSTS = re.compile(r"https?://(?:[^\s/@\"']+@)?([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)")
-#: Hosts made up for examples and tests, and those of formats and products that are named.
+#: Made-up hosts of examples and tests, and hosts of formats and products.
 KNOWN_HOSTS = re.compile(
     r"(?:.*\.)?(?:example(?:\.(?:com|org|net))?|example\.com\.elsewhere\.org|test|invalid)"
     r"|[0-9.]+|(?:www\.)?w3\.org|json-schema\.org|github\.com|mlflow\.org"
     r"|(?:repo|www)\.anaconda\.com|cloud-images\.ubuntu\.com"
 )
-#: Written by the Go command, from the modules' own names.
+#: Generated files; go.sum contains the names of modules.
 GENERATED = {".sum", ".svg"}
 
 
@@ -36,7 +36,7 @@ def texts() -> list[tuple[Path, str]]:
 
 
 def lines_with(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
-    """(place, what was found) for every match in the checkout."""
+    """(file and line, matched text) for every match in the checkout."""
     return [
         (f"{path}:{text.count(chr(10), 0, match.start()) + 1}", match[match.lastindex or 0])
         for path, text in texts()
@@ -44,7 +44,7 @@ def lines_with(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
     ]
 
 
-def test_the_checkout_is_looked_at_as_a_whole() -> None:
+def test_all_parts_of_the_checkout_are_searched() -> None:
     names = {str(path) for path, _ in texts()}
     assert {
         "README.md",
@@ -54,20 +54,20 @@ def test_the_checkout_is_looked_at_as_a_whole() -> None:
     } <= names
 
 
-def test_a_machine_s_path_would_be_found() -> None:
+def test_a_path_of_this_machine_is_recognised() -> None:
     assert str(CHECKOUT) in MACHINE_PATHS
     assert MACHINE_PATH.search(f"see {CHECKOUT}/README.md")
     assert not MACHINE_PATH.search("/cache/checkout/x")
 
 
-def test_no_file_names_a_path_of_the_machine_that_wrote_it() -> None:
+def test_no_file_contains_a_path_of_this_machine() -> None:
     found = lines_with(MACHINE_PATH)
-    assert not found, "paths of this machine; compute them, or use a made-up folder in tests"
+    assert not found, "compute such paths, or use a made-up folder in tests"
 
 
-def test_no_file_names_a_host_that_nobody_allowed() -> None:
+def test_no_file_contains_an_unknown_host() -> None:
     found = [(place, host) for place, host in lines_with(HOSTS) if not KNOWN_HOSTS.fullmatch(host)]
-    assert not found, "addresses come from the host's own settings; see KNOWN_HOSTS"
+    assert not found, "take addresses from the host's settings, or add the host to KNOWN_HOSTS"
 
 
 def test_listing_the_tasks_imports_neither_mlflow_nor_pandas() -> None:
@@ -75,4 +75,6 @@ def test_listing_the_tasks_imports_neither_mlflow_nor_pandas() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "[]\n", "importing them takes seconds; import them where they are used"
+    assert done.stdout == "[]\n", (
+        "importing them takes seconds; import them in the functions that use them"
+    )

@@ -1,4 +1,4 @@
-"""command: one door to other programs; nothing that went through it outlives an error."""
+"""Other programs: how they are run and reported; none of them outlives an error."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mlflow_image import command
 from mlflow_image.errors import Failure
 from tests.unit.samples import gone
 
-#: Starts a child that would live for a minute, names it, and waits.
+#: Starts a child that sleeps for a minute, prints its pid, and waits.
 WITH_CHILD = "sleep 60 >/dev/null 2>&1 & echo $!; wait"
 
 
 @contextlib.contextmanager
 def ctrl_c(after_s: float = 0) -> Iterator[None]:
-    """The alarm clock interrupts as Ctrl-C does; it is set here, or by the body."""
+    """Raise KeyboardInterrupt as Ctrl-C does; the timer is set here, or by the body."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -41,26 +41,28 @@ def test_run_returns_both_streams_the_exit_code_and_the_time() -> None:
     assert done.seconds > 0
 
 
-def test_run_gives_standard_input_and_adds_to_the_environment() -> None:
+def test_run_passes_standard_input_and_adds_to_the_environment() -> None:
     script = 'cat; echo "$MINE"; test -n "$PATH"'
     done = command.run(["/bin/sh", "-c", script], stdin="typed\n", env={"MINE": "yes"})
     assert done.stdout == "typed\nyes\n"
 
 
-def test_run_works_where_it_is_told_to(tmp_path: Path) -> None:
+def test_run_uses_the_given_working_directory(tmp_path: Path) -> None:
     assert command.run(["pwd"], cwd=tmp_path).stdout == f"{tmp_path}\n"
 
 
-def test_a_failing_program_is_named_with_its_exit_code_and_last_words() -> None:
+def test_a_failing_program_is_named_with_its_exit_code_and_last_output() -> None:
     with pytest.raises(Failure) as caught:
-        command.run(["sh", "-c", "echo no disk >&2; exit 4"], remedy="buy one")
+        command.run(["sh", "-c", "echo no disk >&2; exit 4"], remedy="add a disk")
     assert caught.value.what == "`sh -c 'echo no disk >&2; exit 4'` ended with exit code 4"
     assert caught.value.evidence == "no disk"
-    assert caught.value.remedy == "buy one"
+    assert caught.value.remedy == "add a disk"
 
 
 @pytest.mark.parametrize(("mode", "why"), [(0o755, "Exec format error"), (0o644, "Permission")])
-def test_what_is_no_program_is_said_in_one_line(tmp_path: Path, mode: int, why: str) -> None:
+def test_a_file_that_is_not_a_program_is_reported_in_one_line(
+    tmp_path: Path, mode: int, why: str
+) -> None:
     text = tmp_path / "notes"
     text.write_text("not a program\n")
     text.chmod(mode)
@@ -69,13 +71,13 @@ def test_what_is_no_program_is_said_in_one_line(tmp_path: Path, mode: int, why: 
             start()
 
 
-def test_a_silent_standard_error_leaves_standard_output_as_evidence() -> None:
+def test_standard_output_is_the_evidence_if_standard_error_is_empty() -> None:
     with pytest.raises(Failure) as caught:
         command.run(["sh", "-c", "echo only here; false"])
     assert caught.value.evidence == "only here"
 
 
-def test_a_missing_program_is_one_clear_line_with_a_remedy() -> None:
+def test_a_missing_program_is_reported_in_one_line_with_a_remedy() -> None:
     for call in (
         lambda: command.run(["no-such-program"]),
         lambda: command.stream(["no-such-program"], print),
@@ -91,10 +93,10 @@ def test_a_program_that_takes_too_long_is_ended_and_named() -> None:
         command.run(["sleep", "60"], timeout_s=0.6)
 
 
-def test_ctrl_c_ends_a_program_and_all_that_it_started(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_program_and_its_children(tmp_path: Path) -> None:
     named = tmp_path / "pids"
-    # The program goes at once and its child, which ignores the request, does not: Packer
-    # runs itself once more in such a child, which would go on writing into its folder.
+    # The program ends at once, but its child ignores the signal. Packer has such a child,
+    # which would continue to write into its folder.
     script = f"(trap '' INT; exec sleep 60) & echo $! $$ > {named}; wait"
     with ctrl_c(after_s=0.5), pytest.raises(KeyboardInterrupt):
         command.run(["bash", "-c", script])
@@ -103,21 +105,21 @@ def test_ctrl_c_ends_a_program_and_all_that_it_started(tmp_path: Path) -> None:
     assert all(gone(int(pid)) for pid in pids)
 
 
-def test_a_program_that_speaks_for_itself_does_so_and_its_exit_code_is_told(
+def test_a_program_on_the_terminal_prints_its_output_and_its_exit_code_is_returned(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert command.run_on_terminal(["sh", "-c", "pwd; exit 3"], cwd=tmp_path) == 3
     assert capfd.readouterr().out == f"{tmp_path}\n"
 
 
-def test_ctrl_c_reaches_a_program_that_speaks_for_itself(tmp_path: Path) -> None:
+def test_ctrl_c_reaches_a_program_on_the_terminal(tmp_path: Path) -> None:
     script = f"trap 'echo cleaned > {tmp_path}/cleaned; exit' INT; sleep 60 & wait"
     with ctrl_c(after_s=0.5), pytest.raises(KeyboardInterrupt):
         command.run_on_terminal(["bash", "-c", script])
     assert (tmp_path / "cleaned").read_text() == "cleaned\n"
 
 
-def test_the_log_gets_the_command_its_output_and_its_end(tmp_path: Path) -> None:
+def test_the_log_gets_the_command_its_output_and_its_exit_code(tmp_path: Path) -> None:
     log = tmp_path / "log"
     command.run(["sh", "-c", "echo first"], log=log)
     command.run(["sh", "-c", "echo second; exit 1"], log=log, check=False)
@@ -129,7 +131,7 @@ def test_the_log_gets_the_command_its_output_and_its_end(tmp_path: Path) -> None
     assert lines[5].startswith("[exit 1, ")
 
 
-def test_evidence_is_the_last_lines_each_cut_to_a_length() -> None:
+def test_evidence_is_the_last_lines_with_a_limited_length() -> None:
     text = "\n".join([*(f"line {n}" for n in range(100)), "x" * 10_000])
     lines = command.last_lines(text).splitlines()
     assert len(lines) == command.LAST_LINES
@@ -137,13 +139,13 @@ def test_evidence_is_the_last_lines_each_cut_to_a_length() -> None:
     assert len(lines[-1]) == command.LINE_CHARS
 
 
-def test_a_long_command_line_is_shown_short_with_its_number_of_words() -> None:
+def test_a_long_command_line_is_shortened_and_its_words_are_counted() -> None:
     shown = command.shown(["tool", *("word" for _ in range(99))])
     assert len(shown) < 200
     assert shown.endswith("(100 words)")
 
 
-def test_stream_hands_on_each_line_of_both_streams_and_logs_them(tmp_path: Path) -> None:
+def test_stream_passes_on_each_line_of_both_streams_and_logs_them(tmp_path: Path) -> None:
     lines: list[str] = []
     script = "echo one; echo two >&2; echo three"
     command.stream(["sh", "-c", script], lines.append, log=tmp_path / "log")
@@ -151,7 +153,7 @@ def test_stream_hands_on_each_line_of_both_streams_and_logs_them(tmp_path: Path)
     assert (tmp_path / "log").read_text() == "one\ntwo\nthree\n"
 
 
-def test_a_line_ends_where_any_kind_of_line_does_also_between_two_reads() -> None:
+def test_every_kind_of_line_end_is_recognised_also_between_two_reads() -> None:
     lines: list[str] = []
     script = (
         r"printf 'one\rtwo\r\nthr\303'; sleep 0.3; printf '\251e\r'; sleep 0.3; printf '\nfour'"
@@ -160,7 +162,7 @@ def test_a_line_ends_where_any_kind_of_line_does_also_between_two_reads() -> Non
     assert lines == ["one", "two", "thrée", "four"]
 
 
-def test_a_failing_stream_carries_its_last_lines() -> None:
+def test_a_failing_stream_is_reported_with_its_last_lines() -> None:
     script = "i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo line $i; done; exit 7"
     with pytest.raises(Failure, match="exit code 7") as caught:
         command.stream(["sh", "-c", script], lambda _: None)
@@ -168,7 +170,7 @@ def test_a_failing_stream_carries_its_last_lines() -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_exception_ends_the_program_and_all_that_it_started(error: type[BaseException]) -> None:
+def test_an_exception_ends_the_program_and_its_children(error: type[BaseException]) -> None:
     pids: list[int] = []
 
     def on_line(line: str) -> None:
@@ -191,7 +193,7 @@ def test_a_program_may_clean_up_before_it_ends(tmp_path: Path) -> None:
     assert (tmp_path / "cleaned").read_text() == "cleaned\n"
 
 
-def test_a_program_that_ignores_the_request_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_ignores_the_signal_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "GRACE_S", 0.2)
     pids: list[int] = []
 
@@ -220,13 +222,13 @@ def test_a_second_ctrl_c_ends_everything_at_once() -> None:
     assert all(gone(pid) for pid in pids)
 
 
-def test_a_child_that_outlives_its_program_ends_with_it() -> None:
+def test_a_child_that_a_program_left_running_is_ended() -> None:
     pids: list[str] = []
     command.stream(["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!"], pids.append)
     assert gone(int(pids[0]))
 
 
-def test_a_child_that_holds_the_output_open_keeps_nobody_waiting() -> None:
+def test_a_child_that_keeps_the_output_open_does_not_delay_the_end() -> None:
     pids: list[str] = []
     started = time.monotonic()
     command.stream(["sh", "-c", "sleep 60 & echo $!"], pids.append)
@@ -234,7 +236,7 @@ def test_a_child_that_holds_the_output_open_keeps_nobody_waiting() -> None:
     assert gone(int(pids[0]))
 
 
-def test_a_kept_group_survives_its_program_and_keeps_nobody_waiting() -> None:
+def test_a_kept_group_survives_its_program_and_does_not_delay_the_end() -> None:
     lines: list[str] = []
     started = time.monotonic()
     script = "sleep 60 & echo $!; echo; printf 'no end of line'; exit 3"

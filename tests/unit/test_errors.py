@@ -1,4 +1,4 @@
-"""errors: what a user reads, and the exit code of it."""
+"""Errors: the message that a user reads, and the exit code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from mlflow_image.errors import Failure, Refusal, Refusals
 
 
-def test_a_failure_reads_what_then_evidence_then_remedy() -> None:
+def test_a_failure_shows_what_happened_then_evidence_then_remedy() -> None:
     failure = Failure("the guest panicked", remedy="look at the log", evidence="line 1\nline 2\n")
     assert str(failure) == (
         "the guest panicked\n\n    line 1\n    line 2\n\nWhat to do: look at the log"
@@ -18,7 +18,7 @@ def test_a_failure_without_remedy_and_evidence_is_one_line() -> None:
     assert str(Failure("it broke")) == "it broke"
 
 
-def test_tasks_are_named_as_typed_but_evidence_is_never_reworded(
+def test_tasks_are_named_as_the_user_types_them_but_evidence_is_not_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_IMAGE_INVOKE", "scripts/invoke")
@@ -34,7 +34,7 @@ def test_failed_work_exits_with_1_and_bad_input_with_2() -> None:
     assert Refusals("x", ["y"]).exit_code == 2
 
 
-def test_refusals_show_every_fault_on_a_line_of_its_own() -> None:
+def test_refusals_show_every_fault_on_its_own_line() -> None:
     refusals = Refusals("image.yaml is not valid:", ["first", "second"], remedy="correct it")
     assert str(refusals) == (
         "image.yaml is not valid:\n  - first\n  - second\nWhat to do: correct it"

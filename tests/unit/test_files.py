@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, under names that no two processes share."""
+"""Files are written completely or not at all; no two writers share a temporary name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_is_written_and_nothing_stays_beside_it(tmp_path: Path) -> None:
+def test_a_file_is_written_and_no_temporary_file_is_left(tmp_path: Path) -> None:
     files.write(tmp_path / "record.json", "one")
     files.write(tmp_path / "record.json", b"two")
     assert (tmp_path / "record.json").read_text() == "two"
@@ -41,7 +41,7 @@ def test_a_private_file_is_never_readable_by_others(tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_ordinary_file_has_the_mode_that_the_umask_allows(tmp_path: Path) -> None:
+def test_an_ordinary_file_gets_the_mode_that_the_umask_allows(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         files.write(tmp_path / "x", "x")
@@ -67,7 +67,7 @@ def test_writers_at_the_same_time_do_not_share_a_temporary_name(tmp_path: Path) 
     assert names(tmp_path) == ["latest.json"]
 
 
-def test_a_folder_appears_with_all_that_is_in_it(tmp_path: Path) -> None:
+def test_a_new_folder_appears_with_all_its_contents(tmp_path: Path) -> None:
     with files.new_folder(tmp_path / "dist" / "image") as folder:
         (folder / "logs").mkdir()
         (folder / "logs" / "packer.log").write_text("ok")
@@ -76,7 +76,7 @@ def test_a_folder_appears_with_all_that_is_in_it(tmp_path: Path) -> None:
     assert names(tmp_path / "dist") == ["image"]
 
 
-def test_a_folder_that_was_not_finished_does_not_appear(tmp_path: Path) -> None:
+def test_an_unfinished_folder_does_not_appear(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), files.new_folder(tmp_path / "image") as folder:
         (folder / "disk").touch()
         raise KeyboardInterrupt
@@ -90,6 +90,6 @@ def test_a_link_is_replaced_in_one_step(tmp_path: Path) -> None:
     assert names(tmp_path) == ["latest"]
 
 
-def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
+def test_the_hash_is_the_sha256_of_the_contents(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert files.hash_file(tmp_path / "abc").startswith("ba7816bf8f01cfea")
