@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from mlflow_image import files
 
 #: Seconds that a test may take on 2 cores without KVM, by folder; `budget` overrides it.
 BUDGETS_S = {"unit": 1.0, "lint": 30.0, "image": 10.0, "system": 120.0}
@@ -106,6 +107,4 @@ def write_record(target: Path, results: dict[str, dict[str, object]]) -> None:
         for row in results.values()
         if "verifies" in row
     ]
-    beside = target.with_suffix(f".{os.getpid()}.new")
-    beside.write_text(json.dumps({"at": time.time(), "rows": rows}, indent=1))
-    beside.replace(target)
+    files.write(target, json.dumps({"at": time.time(), "rows": rows}, indent=1))

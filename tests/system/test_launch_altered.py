@@ -1,7 +1,7 @@
 """An MLflow that differs from what the launcher expects is served by its stock command.
 
-The launcher runs as it does in the image, with stand_in_site/ as the environment's packages,
-altered in one place. test_launch_native.py does the same with the real MLflow.
+The launcher runs as it does in the image, with tests/standins/mlflow_site/ as the environment's
+packages, altered in one place. test_launch_native.py does the same with the real MLflow.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-HERE = Path(__file__).resolve().parent
-LAUNCHER = HERE.parents[2] / "image_files/usr/lib/mlflow-image/mlflow-launch"
+CHECKOUT = Path(__file__).resolve().parents[2]
+SITE = CHECKOUT / "tests/standins/mlflow_site"
+LAUNCHER = CHECKOUT / "image_files/usr/lib/mlflow-image/mlflow-launch"
 PATIENCE_S = 20.0
 
 COMMAND_LINE = "sound = command_line\ndef command_line():\n    return {}\n"
@@ -127,7 +128,7 @@ def environment(tmp_path: Path) -> Environment:
     place = tmp_path / "environment"
     venv.create(place, symlinks=True)
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(place)}))
-    shutil.copytree(HERE / "stand_in_site", site, dirs_exist_ok=True)
+    shutil.copytree(SITE, site, dirs_exist_ok=True)
     run = tmp_path / "run"
     run.mkdir()
     with socket.socket() as free:
