@@ -156,7 +156,7 @@ def test_stream_passes_on_each_line_of_both_streams_and_logs_them(tmp_path: Path
 def test_every_kind_of_line_end_is_recognised_also_between_two_reads() -> None:
     lines: list[str] = []
     script = (
-        r"printf 'one\rtwo\r\nthr\303'; sleep 0.3; printf '\251e\r'; sleep 0.3; printf '\nfour'"
+        r"printf 'one\rtwo\r\nthr\303'; sleep 0.1; printf '\251e\r'; sleep 0.1; printf '\nfour'"
     )
     command.stream(["sh", "-c", script], lines.append)
     assert lines == ["one", "two", "thrée", "four"]

@@ -87,13 +87,11 @@ def test_a_download_that_is_always_cut_short_is_reported(
 
 
 @pytest.mark.budget(3)
-def test_an_unreachable_server_is_reported_soon_with_what_to_do(tmp_path: Path) -> None:
-    started = time.monotonic()
+def test_an_unreachable_server_is_reported_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(
         Failure, match=r"127\.0\.0\.1 cannot be reached: Connection refused"
     ) as caught:
-        download("http://127.0.0.1:1/a.deb", tmp_path / "file", "a.deb")
-    assert time.monotonic() - started < 3
+        download("http://127.0.0.1:1/a.deb", tmp_path / "file", "a.deb", retry=AT_ONCE)
     assert "network" in caught.value.remedy
     assert "--offline" in caught.value.remedy
 
