@@ -291,3 +291,52 @@ def test_check_and_apply_together_are_refused() -> None:
     with pytest.raises(SystemExit) as stopped:
         configure.main(["--check", "--apply"])
     assert stopped.value.code == 2
+
+
+def test_an_error_that_nobody_foresaw_keeps_the_last_good_settings(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    check = configure.check
+
+    def fail_for_the_new(text: str, name: str) -> object:
+        if name == "settings.yaml":
+            raise RuntimeError("hush-hush")
+        return check(text, name)
+
+    monkeypatch.setattr(configure, "check", fail_for_the_new)
+    machine.give(OTHER)
+    assert machine.boot() == configure.STAYED
+    assert machine.port == "8001"
+    printed = capsys.readouterr().out
+    assert "could not be checked: RuntimeError in test_configure.py:" in printed
+    assert "hush" not in printed
+
+
+@pytest.mark.parametrize("step", ["check", "render", "decide"])
+def test_any_error_without_good_settings_tells_the_launcher_not_to_wait(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    step: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("hush-hush")
+
+    monkeypatch.setattr(configure, step, fail)
+    machine.give(GOOD)
+    assert machine.boot() != 0
+    assert machine.port is None
+    printed = capsys.readouterr().out
+    assert "the server does not start: " in printed
+    assert "hush" not in printed
+
+
+@pytest.mark.parametrize("value", [r'"\UFFFFFFFF"', r'"\ud800"', "8000.0", "[" * 300 + "]" * 300])
+def test_no_value_disarms_the_last_good_settings(machine: Machine, value: str) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    machine.give(f"schema_version: 1\nserver: {{port: {value}}}\n")
+    assert machine.boot() == configure.STAYED
+    assert machine.port == "8001"

@@ -104,3 +104,64 @@ def test_an_alias_bomb_is_refused_at_the_first_alias() -> None:
 def test_an_invalid_schema_is_an_error_of_the_program() -> None:
     with pytest.raises(ValueError, match="schema"):
         load("name: x\n", "image.yaml").check({"type": "no such type"})
+
+
+@pytest.mark.parametrize("levels", [45, 250, 300, 360, 5000, 30_000])
+@pytest.mark.parametrize("bracket", ["[", "{a: "])
+def test_deep_nesting_is_refused_in_the_same_words_at_every_depth(
+    bracket: str, levels: int
+) -> None:
+    text = f"name: {bracket * levels}"
+    closed = text + {"[": "]", "{a: ": "}"}[bracket] * levels
+    assert "is nested too deeply, more than 40 levels; use fewer levels" in refusal(closed)
+
+
+def test_a_document_of_very_many_values_is_refused_before_they_are_compared() -> None:
+    schema = {"type": "array", "uniqueItems": True}
+    values = ", ".join(f"{{a: {number}}}" for number in range(16_000))
+    (fault,) = load(f"[{values}]", "image.yaml").check(schema)
+    assert str(fault) == "image.yaml:1: has 48001 values and keys, more than 2000; shorten it"
+
+
+def test_of_many_faults_the_first_fifty_are_shown_with_the_number_of_the_rest() -> None:
+    keys = "\n".join(f"key{number}: 1" for number in range(300))
+    with pytest.raises(Faults) as refused:
+        raise Faults(load(f"name: x\n{keys}\n", "image.yaml").check(SCHEMA))
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 51
+    assert lines[-1] == (
+        "image.yaml:52: 250 more faults from here on are not shown; correct these first"
+    )
+
+
+@pytest.mark.parametrize("value", ["8.0", "-1.0", "1.0e3", "true"])
+def test_only_a_whole_number_is_an_integer(value: str) -> None:
+    assert "not a whole number" in faults_of(f"name: x\nsize: {value}\n")[0]
+
+
+def test_the_end_of_a_pattern_is_the_end_of_the_text() -> None:
+    schema = {"type": "string", "pattern": "^[a-z]+$"}
+    assert load('"mlflow"', "x").check(schema) == []
+    assert load('"mlflow\\n"', "x").check(schema)
+
+
+@pytest.mark.parametrize("escape", [r"\UFFFFFFFF", r"\U00110000", r"\U7fffffff", r"\U80000000"])
+@pytest.mark.parametrize("text", ['name: "{}"', '"{}": 1', '["{}"]'])
+def test_an_escape_beyond_unicode_is_a_fault_with_its_line(text: str, escape: str) -> None:
+    found = refusal("# first\n" + text.format(escape))
+    assert found.startswith("image.yaml:2: contains an escape for a character that does not exist")
+
+
+@pytest.mark.parametrize("escape", [r"\ud800", r"\udfff", r"\U0000d800", r"a\udc80b"])
+@pytest.mark.parametrize("text", ['name: "{}"', '"{}": 1', '["{}"]'])
+def test_half_of_a_character_is_a_fault_that_can_be_printed(text: str, escape: str) -> None:
+    found = refusal("# first\n" + text.format(escape))
+    assert "image.yaml:2: " in found and "half of a character" in found
+    found.encode()
+
+
+def test_a_fault_shows_no_character_that_changes_the_terminal() -> None:
+    hostile = "\u001b[2J\u0007\u202e\u2028\u0085"
+    fault = load("name: x\n", f"a{hostile}b").fault(("name",), f"is {hostile}", remedy=hostile)
+    assert str(fault).isprintable()
+    assert "\\x1b[2J\\x07\\u202e\\u2028\\x85" in str(fault)

@@ -150,3 +150,16 @@ def test_user_data_with_errors_is_refused(raw: bytes, words: list[str]) -> None:
 def test_the_settings_written_twice_are_refused() -> None:
     twice = entry("|\n      a: 1") + entry("|\n      a: 1").split(b"write_files:\n")[1]
     assert "second time" in refusal(twice)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/mlflow//settings.yaml", "/etc/./mlflow/settings.yaml", "//etc/mlflow/settings.yaml"],
+)
+def test_the_settings_are_found_under_every_spelling_of_their_path(path: str) -> None:
+    raw = userdata.wrap("schema_version: 1\n").replace(
+        userdata.SETTINGS_PATH.encode(), path.encode()
+    )
+    assert userdata.read(raw, "user-data").settings == "schema_version: 1\n"
+    twice = raw + userdata.wrap("schema_version: 1\n").partition(b"write_files:\n")[2]
+    assert "second time" in refusal(twice)

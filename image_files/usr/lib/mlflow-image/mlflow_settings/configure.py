@@ -11,6 +11,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from mlflow_settings.blocks.server import Server
 from mlflow_settings.document import Fault, Faults
 from mlflow_settings.render import render
 from mlflow_settings.settings import Settings, check
+from mlflow_settings.wording import visible
 
 SETTINGS = Path("etc/mlflow/settings.yaml")
 RUN = Path("run/mlflow")
@@ -72,11 +74,12 @@ def main(argv: Sequence[str]) -> int:
         return FAILED
     try:
         changed, exit_code = configure(root)
-    except OSError as error:
+    except Exception as error:  # whatever it is, the launcher must not wait for settings
+        reason = _reason(error)
         if apply:
-            say(f"the settings could not be applied: {error}")
+            say(f"the settings could not be applied: {reason}")
         else:
-            _refuse_to_start(root, str(error))
+            _refuse_to_start(root, reason)
         return FAILED
     if apply and exit_code == 0:
         # The unit may have failed at boot because of the previous settings.
@@ -137,12 +140,22 @@ def decide(root: Path) -> Verdict:
         return _fall_back(root, tuple(map(str, refused.faults)))
     except OSError as error:
         return _fall_back(root, (f"/{SETTINGS} cannot be read: {error.strerror}",))
+    except Exception as error:
+        return _fall_back(root, (f"/{SETTINGS} could not be checked: {_reason(error)}",))
     return Verdict(settings, (f"/{SETTINGS} is in force",), good_text=text)
 
 
 def say(line: str) -> None:
     """Print one line for the journal and the console; the host reads it there (signals.py)."""
-    print(signals.configure_line(line), flush=True)
+    print(signals.configure_line(visible(line)), flush=True)
+
+
+def _reason(error: Exception) -> str:
+    """An unexpected error in one line. Only the text of an OSError holds no setting's value."""
+    if isinstance(error, OSError):
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno}"
 
 
 def _fall_back(root: Path, faults: tuple[str, ...]) -> Verdict:
@@ -156,6 +169,10 @@ def _fall_back(root: Path, faults: tuple[str, ...]) -> Verdict:
         return Verdict(None, (line,), faults, exit_code=REFUSED)
     except Faults as refused:
         faults = (*faults, *(str(fault) for fault in refused.faults))
+        line = signals.no_server(f"{count} in /{SETTINGS}, and the last good ones are refused too")
+        return Verdict(None, (line,), faults, exit_code=REFUSED)
+    except Exception as error:
+        faults = (*faults, f"{last_good.name} could not be checked: {_reason(error)}")
         line = signals.no_server(f"{count} in /{SETTINGS}, and the last good ones are refused too")
         return Verdict(None, (line,), faults, exit_code=REFUSED)
     line = f"{count} in /{SETTINGS}: the last good settings stay in force"

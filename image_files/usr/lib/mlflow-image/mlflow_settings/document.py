@@ -20,22 +20,31 @@ and the schema's type check reports them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import yaml
 
-from mlflow_settings.wording import Path, dotted, is_secret, reworded
+from mlflow_settings.wording import Path, SeveralLines, dotted, is_secret, reworded, visible
 
 __all__ = ["Document", "Fault", "Faults", "Path", "load"]
 
 Plain: TypeAlias = Any
 
 MAX_BYTES = 256 * 1024
+# Levels of lists and blocks; counted here, because Python's own limit depends on the caller.
+MAX_DEPTH = 40
+# Values and keys of a document that is checked by a schema: `uniqueItems` compares each with each.
+MAX_VALUES = 2000
+# A list of more faults than this ends with their number.
+MAX_FAULTS = 50
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FRACTION = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]+([eE][-+]?[0-9]{1,3})?")
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_IMPOSSIBLE = re.compile(r"\\U(?!000|0010)[0-9A-Fa-f]{8}")
+_END = re.compile(r"(?<!\\)\$")
 _STANDARD_TAG = "tag:yaml.org,2002:"
 _TEXT_TAG = _STANDARD_TAG + "str"
 # The tags that PyYAML assigns to values without an explicit tag.
@@ -63,14 +72,24 @@ class Fault:
     def __str__(self) -> str:
         where = f"{self.name}:{self.line}: "
         what = f"{dotted(self.path)}: {self.message}" if self.path else self.message
-        return where + what + (f"; {self.remedy}" if self.remedy else "")
+        return visible(where + what + (f"; {self.remedy}" if self.remedy else ""))
 
 
 class Faults(Exception):  # noqa: N818 - it holds several faults
-    """A document is refused; `faults` lists every fault in the order of the lines."""
+    """A document is refused; `faults` lists its faults in the order of the lines.
+
+    After MAX_FAULTS faults a last one says how many more there are.
+    """
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = sorted(faults, key=lambda fault: fault.line)
+        every = sorted(faults, key=lambda fault: fault.line)
+        self.faults, rest = every[:MAX_FAULTS], every[MAX_FAULTS:]
+        if rest:
+            message = f"{len(rest)} more faults from here on are not shown"
+            first = rest[0]
+            self.faults.append(
+                Fault(first.name, (), first.line, "", message, "correct these first")
+            )
         super().__init__("\n".join(map(str, self.faults)))
 
 
@@ -102,7 +121,11 @@ class Document:
         # emulated guest.
         import jsonschema
 
-        validator = jsonschema.Draft7Validator(dict(schema))
+        values = _count(self.data)
+        if values > MAX_VALUES:
+            message = f"has {values} values and keys, more than {MAX_VALUES}"
+            return [self.fault((), message, remedy="shorten it")]
+        validator = _validator(jsonschema)(dict(schema))
         try:
             validator.check_schema(schema)
         except jsonschema.SchemaError as refused:
@@ -133,7 +156,10 @@ def load(text: str, name: str) -> Document:
     except yaml.YAMLError as error:
         raise Faults([_syntax_fault(error, text, name)]) from None
     except RecursionError:
-        raise Faults([Fault(name, (), 1, "", "is nested too deeply", "use fewer levels")]) from None
+        raise Faults([_too_deep(name, 1)]) from None
+    except (ValueError, OverflowError):
+        # PyYAML passes the number of an escape to chr() unchecked.
+        raise Faults([_impossible_escape(text, name)]) from None
     if node is None:
         return Document(name, None, {(): 1})
     reader = _Reader(name)
@@ -154,6 +180,8 @@ class _Reader:
 
     def read(self, node: yaml.Node, path: Path) -> Plain:
         self.lines.setdefault(path, node.start_mark.line + 1)
+        if len(path) > MAX_DEPTH:
+            raise Faults([_too_deep(self.name, node.start_mark.line + 1)])
         if id(node) in self._seen:
             self._refuse(node, path, "is an alias (*name)", "write the value out")
             return None
@@ -165,6 +193,7 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)  # noqa: S101 - YAML has only three kinds
+        self._refuse_surrogates(node, path)
         return _scalar(node)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Plain]:
@@ -173,6 +202,7 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._refuse(key_node, path, "has a key that is not text", "write a text key")
                 continue
+            self._refuse_surrogates(key_node, path)
             key = str(key_node.value)
             below: Path = (*path, key)
             if key in data:
@@ -185,13 +215,71 @@ class _Reader:
             data[key] = self.read(value_node, below)
         return data
 
+    def _refuse_surrogates(self, node: yaml.ScalarNode, path: Path) -> None:
+        """Half of a surrogate pair is not a character: it cannot be printed or written."""
+        if _SURROGATE.search(str(node.value)):
+            message = "contains an escape for half of a character (\\ud800 to \\udfff)"
+            self._refuse(node, path, message, "write the character itself, or \\U and 8 digits")
+
     def _refuse(self, node: yaml.Node, path: Path, message: str, remedy: str) -> None:
         line = node.start_mark.line + 1
         self.faults.append(Fault(self.name, path, line, "", message, remedy))
 
 
+def _too_deep(name: str, line: int) -> Fault:
+    message = f"is nested too deeply, more than {MAX_DEPTH} levels"
+    return Fault(name, (), line, "", message, "use fewer levels")
+
+
+def _impossible_escape(text: str, name: str) -> Fault:
+    found = _IMPOSSIBLE.search(text)
+    line = text.count("\n", 0, found.start()) + 1 if found else 1
+    message = "contains an escape for a character that does not exist"
+    return Fault(name, (), line, "", message, "the last character is \\U0010FFFF")
+
+
+def _count(data: Plain) -> int:
+    """How many values and keys there are."""
+    count, waiting = 0, [data]
+    while waiting:
+        found = waiting.pop()
+        count += 1
+        if isinstance(found, dict):
+            count += len(found)
+            waiting += found.values()
+        elif isinstance(found, list):
+            waiting += found
+    return count
+
+
+def _validator(jsonschema: Any) -> Any:
+    """Draft 7 with two readings that JSON Schema leaves to us.
+
+    8000.0 is not an integer: MLflow could not parse it. `$` in a pattern is the end of the text
+    only, as in ECMA 262; Python's `$` also accepts a line break before the end.
+    """
+    base = jsonschema.Draft7Validator
+
+    def is_integer(_: object, value: object) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    def pattern(validator: Any, wanted: str, value: object, _: object) -> Iterator[Any]:
+        if validator.is_type(value, "string") and not re.search(
+            _END.sub(r"\\Z", wanted), str(value)
+        ):
+            yield jsonschema.ValidationError(f"{value!r} does not match {wanted!r}")
+
+    return jsonschema.validators.extend(
+        base,
+        validators={"pattern": pattern},
+        type_checker=base.TYPE_CHECKER.redefine("integer", is_integer),
+    )
+
+
 def _scalar(node: yaml.ScalarNode) -> Plain:
     text = str(node.value)
+    if node.style in ("'", '"') and node.start_mark.line != node.end_mark.line:
+        return SeveralLines(text)
     if node.style is not None or node.tag == _TEXT_TAG:
         return text
     if text in _WORDS:

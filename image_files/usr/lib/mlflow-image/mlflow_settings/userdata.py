@@ -6,6 +6,7 @@ import base64
 import binascii
 import gzip
 import io
+import posixpath
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -110,13 +111,18 @@ def _settings_entry(document: Document, text: str) -> UserData:
     files = (document.data or {}).get("write_files")
     found: UserData | None = None
     for position, entry in enumerate(files if isinstance(files, list) else []):
-        if isinstance(entry, dict) and entry.get("path") == SETTINGS_PATH:
+        if isinstance(entry, dict) and _is_settings_path(entry.get("path")):
             path = ("write_files", position)
             if found is not None:
                 message = f"writes {SETTINGS_PATH} a second time"
                 raise Faults([document.fault(path, message, remedy="keep one")])
             found = _entry(document, entry, position, text)
     return found or UserData()
+
+
+def _is_settings_path(path: object) -> bool:
+    """Whether an entry writes the settings, also when its path is not in its shortest form."""
+    return isinstance(path, str) and "/" + posixpath.normpath(path).lstrip("/") == SETTINGS_PATH
 
 
 def _entry(document: Document, entry: dict[str, Any], position: int, text: str) -> UserData:

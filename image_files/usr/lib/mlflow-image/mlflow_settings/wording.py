@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 Path: TypeAlias = "tuple[str | int, ...]"
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-_CREDENTIALS = re.compile(r"//[^/\s]*@")
+# Up to the last @: a password may contain / and @.
+_CREDENTIALS = re.compile(r"//\S*@")
 _TYPE_NAMES = {
     "object": "a block of keys",
     "array": "a list",
@@ -21,6 +22,12 @@ _TYPE_NAMES = {
     "boolean": "true or false",
     "null": "empty",
 }
+
+
+class SeveralLines(str):
+    """A text that takes several lines of its document: a quote left open takes in what follows."""
+
+    __slots__ = ()
 
 
 class Reason(NamedTuple):
@@ -96,15 +103,35 @@ def reworded(error: Any, schema: Mapping[str, Any]) -> Iterator[Worded]:
 def shown(value: object, limit: int = 60) -> str:
     """A value in YAML's notation, on one line of at most `limit` characters.
 
-    Leaves out the content of lists and blocks, and the credentials in a URL: a value in the
-    wrong place may contain a secret.
+    Leaves out the content of lists, blocks and texts of several lines, and the credentials in a
+    URL: a value in the wrong place may contain a secret.
     """
     if isinstance(value, list):
         return "a list"
     if isinstance(value, dict):
         return "a block of keys"
-    text = _CREDENTIALS.sub("//(...)@", json.dumps(value, ensure_ascii=False))
+    if isinstance(value, SeveralLines) or (isinstance(value, str) and "\n" in value.strip("\n")):
+        return "a text of several lines"
+    text = visible(_CREDENTIALS.sub("//(...)@", json.dumps(value, ensure_ascii=False)))
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def visible(text: str) -> str:
+    """Text from elsewhere on one line of a terminal: each invisible character as its escape.
+
+    Controls, line separators, marks that change the direction of writing, and surrogates.
+    Every foreign text is printed through here. Source: Unicode Standard Annex 44, categories.
+    """
+    return "".join(_escape(character) for character in text)
+
+
+def _escape(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return (
+        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    )
 
 
 def _most_similar(word: str, words: list[str]) -> str:

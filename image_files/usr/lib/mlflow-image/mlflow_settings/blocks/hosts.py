@@ -25,16 +25,20 @@ DEFAULT_ALLOWED_HOSTS = (
 
 _NAME = r"[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?"
 _HOST = re.compile(rf"(?P<name>{_NAME}|\[[0-9A-Fa-f:.]+\])(:(?P<port>\d{{1,5}}))?")
+_SCOPE = re.compile(r"[A-Za-z0-9._-]{1,15}")  # of a network card (linux/if.h)
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<rest>[^/]+)", re.IGNORECASE)
 
 
 def listening_address_fault(text: str) -> Reason | None:
     """Why `text` is not an IP address to listen on, or None."""
     try:
-        ipaddress.ip_address(text)
+        scope = getattr(ipaddress.ip_address(text), "scope_id", None) or ""
     except ValueError:
         remedy = 'write "0.0.0.0" to listen on every address'
         return Reason(f"is {shown(text)}, not an IP address", remedy)
+    if scope and not _SCOPE.fullmatch(scope):
+        remedy = "write the network card's name after %, such as fe80::1%ens3"
+        return Reason(f"is {shown(text)}, an address with an unusual scope", remedy)
     return None
 
 
