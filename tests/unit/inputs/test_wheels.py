@@ -61,6 +61,12 @@ def test_a_lock_line_reads_back_the_same(lock: Callable[[str], Path]) -> None:
         "boto3==1.40.0 --hash=sha256:" + "a" * 64 + "  # boto-1.40.0-py3-none-any.whl, 7 bytes",
         "boto3==1.40.0 --hash=sha256:" + "a" * 64 + "  # boto3-1.40.0-any.whl, 7 bytes",
         "boto3==one --hash=sha256:" + "a" * 64 + "  # boto3-1.40.0-py3-none-any.whl, 7 bytes",
+        "boto3==1.40.0 --hash=sha256:"
+        + "a" * 64
+        + "  # ../../boto3-1.40.0-py3-none-any.whl, 7 bytes",
+        "boto3==1.40.0 --hash=sha256:"
+        + "a" * 64
+        + "  # /etc/boto3-1.40.0-py3-none-any.whl, 7 bytes",
     ],
 )
 def test_a_line_that_does_not_pin_a_wheel_is_refused_with_its_place(
