@@ -151,3 +151,13 @@ def test_an_activated_environment_is_not_taken_for_the_python_that_creates_it(ho
     done = host.run("--list", activated=f"{bin_folder}:")
     assert done.returncode == 0, done.stderr
     assert "creating .venv" not in done.stderr
+
+
+def test_a_checkout_that_is_not_writable_is_refused_with_what_to_do(host: Host) -> None:
+    (host.checkout / ".venv.lock").mkdir()  # not writable as a file, for root too
+    done = host.run("--list")
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: this user cannot write to {host.checkout}, where .venv is created; "
+        "clone the repository into a folder of your own\n"
+    )
