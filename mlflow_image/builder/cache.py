@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from mlflow_image import files
+from mlflow_image import files, progress
 from mlflow_image.builder import layers
 from mlflow_image.builder.place import scratch
 from mlflow_image.host import processes, rootless
@@ -159,10 +159,16 @@ def claimed() -> set[Path]:
     for note in (cache() / "claims").glob("*.json"):
         try:
             known = json.loads(note.read_text())
+            owner = processes.Process(int(note.stem), str(known["started"]))
+            paths = {Path(path) for path in known["paths"]}
         except FileNotFoundError:  # its build has ended
             continue
-        if processes.is_alive(processes.Process(int(note.stem), known["started"])):
-            found |= {Path(path) for path in known["paths"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            progress.warn(f"{note} was damaged and has been removed")
+            note.unlink(missing_ok=True)
+            continue
+        if processes.is_alive(owner):
+            found |= paths
         else:
             note.unlink(missing_ok=True)
     return found

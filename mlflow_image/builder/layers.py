@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlflow_image.files import hash_file
 from mlflow_image.paths import cache
 
 RECORD_NAME = "layer.json"
+#: In a layer's folder: its part of the finished tree.
+TREE_NAME = "tree.tar"
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,40 @@ class Layer:
 
     @property
     def built(self) -> bool:
-        return (self.directory / RECORD_NAME).is_file()
+        """Whether the layer is in the cache, and intact as far as size and time of files show."""
+        return self.directory.is_dir() and not self.damage
 
-    def record(self, seconds: float, phases: list[tuple[str, float]]) -> dict[str, Any]:
-        """What is stored with the layer: the parts of its key, and how long it took."""
+    @property
+    def damage(self) -> str:
+        """What is wrong with the layer's folder in the cache; empty when it is intact or absent."""
+        if not self.directory.is_dir():
+            return ""
+        record = read_record(self.directory)
+        if record is None:
+            return f"{RECORD_NAME} is missing or damaged"
+        for name, known in record.get("files", {}).items():
+            try:
+                found = (self.directory / name).stat()
+            except OSError:
+                return f"{name} is missing"
+            if (found.st_size, found.st_mtime_ns) != (known["bytes"], known["mtime_ns"]):
+                return f"{name} was changed"
+        return ""
+
+    @property
+    def tree_is_altered(self) -> bool:
+        """Whether the tree has other bytes than when it was made; reads all of it."""
+        record = read_record(self.directory) or {}
+        known = record.get("files", {}).get(TREE_NAME, {}).get("sha256")
+        return bool(known) and hash_file(self.directory / TREE_NAME) != known
+
+    def record(
+        self, seconds: float, phases: list[tuple[str, float]], folder: Path | None = None
+    ) -> dict[str, Any]:
+        """What is stored with the layer: its key's parts, its time, what its files were.
+
+        folder: with the layer's files.
+        """
         return {
             "name": self.name,
             "key": self.key,
@@ -43,16 +76,29 @@ class Layer:
             "seconds": round(seconds, 1),
             "phases": [[title, round(s, 1)] for title, s in phases],
             "made_at": time.time(),
+            "files": files_of(folder) if folder else {},
         }
 
 
+def files_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and time of every file of a layer except its record, and the sha256 of the tree."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name != RECORD_NAME):
+        stat = path.stat()
+        found[path.name] = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        if path.name == TREE_NAME:
+            found[path.name]["sha256"] = hash_file(path)
+    return found
+
+
 def read_record(directory: Path) -> dict[str, Any] | None:
-    """The record of a finished layer, or None."""
+    """The record of a finished layer; None when it is missing or damaged."""
     try:
-        loaded: dict[str, Any] = json.loads((directory / RECORD_NAME).read_text())
+        loaded: Any = json.loads((directory / RECORD_NAME).read_text())
     except (OSError, ValueError):
         return None
-    return loaded
+    whole = isinstance(loaded, dict) and {"key", "parts", "seconds", "made_at"} <= loaded.keys()
+    return loaded if whole else None
 
 
 def records(name: str) -> list[dict[str, Any]]:

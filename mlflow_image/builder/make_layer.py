@@ -13,7 +13,7 @@ from mlflow_image.builder import describe, layers
 from mlflow_image.builder.bake import in_vm, on_host, payload, steps
 from mlflow_image.builder.bake.in_vm import How
 from mlflow_image.builder.disk import raw, seal, tree
-from mlflow_image.builder.layers import Layer
+from mlflow_image.builder.layers import TREE_NAME, Layer
 from mlflow_image.builder.place import Place, workplace
 from mlflow_image.errors import Failure
 from mlflow_image.host import qemu_img
@@ -22,8 +22,6 @@ from mlflow_image.inputs import cloud_image, gather
 from mlflow_image.inputs.gather import Inputs
 from mlflow_image.paths import HERE, Checkout
 
-#: In a layer's folder: its part of the finished tree.
-TREE_NAME = "tree.tar"
 #: In the Python layer's folder: the same as a file system, which the next layer mounts at /opt.
 OPT_NAME = "opt.ext4"
 
@@ -72,7 +70,7 @@ def make_layer(job: Job, *, remake: bool = False) -> None:
 def keep(layer: Layer, place: Place) -> None:
     """Move a finished layer into the cache, with its record and its logs."""
     place.step.phase("")
-    record = layer.record(place.step.seconds, place.step.phases)
+    record = layer.record(place.step.seconds, place.step.phases, place.result)
     files.write(place.result / layers.RECORD_NAME, json.dumps(record, indent=1))
     shutil.copytree(place.logs, place.result / "logs")
     files.flush_folder(place.result)

@@ -32,6 +32,8 @@ def decide(stack: Sequence[Layer], rebuild: str = "") -> list[Row]:
         why = () if cached else tuple(layers.reasons(layer))
         if forced and layer.built:
             why = ("requested by --rebuild",)
+        elif layer.damage:
+            why = (f"damaged in the cache: {layer.damage}",)
         expected = None if cached else layers.expected_seconds(layer)
         rows.append(Row(layer, cached, why, expected))
     return rows

@@ -57,6 +57,8 @@ def build_image(definition: Definition, options: Options) -> Image:
     used = {layer.directory / layers.RECORD_NAME for layer in stack} | inputs.files
     with cache.claim(used):
         rows = plan.decide(stack, options.rebuild)
+        if discard_altered(rows):
+            rows = plan.decide(stack, options.rebuild)
         progress.say(plan.table(rows))
         progress.say(plan.outlook(rows))
         stale = [row.layer for row in rows if not row.cached]
@@ -64,6 +66,20 @@ def build_image(definition: Definition, options: Options) -> Image:
             return image
         candidate = make(stack, stale, inputs, options)
         return verify_and_promote(candidate, stack, options)
+
+
+def discard_altered(rows: Sequence[plan.Row]) -> bool:
+    """Discard cached layers whose tree was altered, if stale layers would read it.
+
+    Returns whether there were any.
+    """
+    if all(row.cached for row in rows):
+        return False
+    altered = [row.layer for row in rows if row.cached and row.layer.tree_is_altered]
+    for layer in altered:
+        progress.warn(f"the layer {layer.name} was altered in the cache; it will be made again")
+        (layer.directory / layers.RECORD_NAME).unlink()
+    return bool(altered)
 
 
 def up_to_date(stack: Sequence[Layer], inputs: Inputs, options: Options) -> Image | None:

@@ -125,6 +125,17 @@ def test_the_claim_of_a_killed_build_does_not_count(cache: Path) -> None:
     assert list(claims.iterdir()) == []
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"started": 1, "paths": 2}'])
+def test_a_damaged_claim_is_removed_and_breaks_nothing(cache: Path, text: str) -> None:
+    note = cache / "claims" / "4711.json"
+    note.parent.mkdir(parents=True)
+    note.write_text(text)
+    kept = stack(days=1)
+    bounded.bound([])
+    assert there(kept) == [True] * 3
+    assert not note.exists()
+
+
 def test_a_pid_alone_does_not_keep_a_scratch_folder(cache: Path) -> None:
     """Its number may belong to another program by now: after a reboot pids start again."""
     living, ended = (scratch() / f"base-{name}" for name in ("1", "2"))

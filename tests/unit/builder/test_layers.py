@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -55,6 +57,49 @@ def test_a_layer_with_a_broken_record_is_not_finished(before: list[Layer]) -> No
     (before[0].directory / RECORD_NAME).write_text("{")
     assert layers.read_record(before[0].directory) is None
     assert layers.records("base") == []
+
+
+@pytest.fixture
+def finished() -> Layer:
+    """A layer in the cache, made of a disk and a tree."""
+    layer = Layer("python", "a layer", {"a": "1"})
+    layer.directory.mkdir(parents=True)
+    (layer.directory / "tree.tar").write_text("a tree")
+    (layer.directory / "opt.ext4").write_text("a disk")
+    record = layer.record(60.0, [], layer.directory)
+    (layer.directory / RECORD_NAME).write_text(json.dumps(record))
+    assert layer.built and not layer.damage and not layer.tree_is_altered
+    return layer
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"key": "x"}'])
+def test_a_layer_with_a_damaged_record_is_not_built(finished: Layer, text: str) -> None:
+    (finished.directory / RECORD_NAME).write_text(text)
+    assert not finished.built
+    assert finished.damage == "layer.json is missing or damaged"
+
+
+@pytest.mark.parametrize("name", ["tree.tar", "opt.ext4"])
+def test_a_layer_without_one_of_its_files_is_not_built(finished: Layer, name: str) -> None:
+    (finished.directory / name).unlink()
+    assert not finished.built
+    assert finished.damage == f"{name} is missing"
+
+
+@pytest.mark.parametrize("name", ["tree.tar", "opt.ext4"])
+def test_a_layer_with_a_changed_file_is_not_built(finished: Layer, name: str) -> None:
+    (finished.directory / name).write_text("a TREE")
+    assert not finished.built
+    assert finished.damage == f"{name} was changed"
+
+
+def test_a_tree_that_was_altered_behind_its_time_is_found_by_its_hash(finished: Layer) -> None:
+    tree = finished.directory / "tree.tar"
+    stat = tree.stat()
+    tree.write_text("A tree")
+    os.utime(tree, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert finished.built
+    assert finished.tree_is_altered
 
 
 def test_a_key_does_not_depend_on_the_order_of_its_parts() -> None:

@@ -22,7 +22,7 @@ from mlflow_image.host import qemu_img
 from mlflow_image.inputs import anaconda
 from mlflow_image.inputs.gather import Inputs
 from mlflow_image.paths import Checkout
-from tests.unit.samples import NAMES, PACKER
+from tests.unit.samples import NAMES, PACKER, built
 
 MakeInputs = Callable[..., Inputs]
 Program = Callable[[str, str], Path]
@@ -154,8 +154,7 @@ def test_a_layer_in_the_cache_is_made_again_only_on_request(
 
     monkeypatch.setitem(make_layer.MAKERS, "base", make_base)
     base = job("base")
-    base.layer.directory.mkdir(parents=True)
-    (base.layer.directory / layers.RECORD_NAME).write_text("{}")
+    built([base.layer])
     make_layer.make_layer(base, remake=remake)
     assert made == (["base"] if remake else [])
     assert base.layer.built

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from mlflow_image.builder import keys, plan
-from mlflow_image.builder.layers import Layer
+from mlflow_image.builder.layers import RECORD_NAME, Layer
 from mlflow_image.inputs.gather import Inputs
 from mlflow_image.paths import Checkout
 from tests.unit.samples import NAMES, UNIT, built
@@ -74,3 +74,10 @@ def test_many_reasons_are_cut_to_a_few(
     text = plan.table(plan.decide(keys.of(make_inputs(apt=apt), checkout)))
     assert "apt: package0: (none) -> 1 " in text
     assert "… and 4 more" in text
+
+
+def test_a_damaged_layer_is_made_again_and_the_reason_is_shown(before: list[Layer]) -> None:
+    (before[1].directory / RECORD_NAME).write_text("{")
+    rows = plan.decide(before)
+    assert [row.cached for row in rows] == [True, False, True, True]
+    assert "damaged in the cache: layer.json is missing or damaged" in plan.table(rows)

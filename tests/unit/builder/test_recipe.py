@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mlflow_image.builder import describe, keys, recipe
+from mlflow_image.builder import describe, keys, layers, plan, recipe
 from mlflow_image.builder.recipe import Options
 from mlflow_image.checks import contract
 from mlflow_image.errors import Failure
@@ -65,3 +67,23 @@ def test_only_an_image_that_keeps_its_contract_is_promoted(
     assert not checkout.dist.exists()
     found = manifest.read(tmp_path)
     assert found and found.verification == verification
+
+
+def test_an_altered_tree_is_discarded_before_a_stale_layer_reads_it(
+    make_inputs: MakeInputs, checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack = samples.built(keys.of(make_inputs(), checkout))
+    python = stack[1]
+    tree = python.directory / "tree.tar"
+    tree.write_text("a tree")
+    record = python.record(60.0, [], python.directory)
+    (python.directory / layers.RECORD_NAME).write_text(json.dumps(record))
+    stat = tree.stat()
+    tree.write_text("A tree")
+    os.utime(tree, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    assert not recipe.discard_altered(plan.decide(stack)), "nothing is stale: nothing is read"
+    assert recipe.discard_altered(plan.decide(stack, "sealed"))
+    assert "the layer python was altered in the cache" in capsys.readouterr().err
+    rows = plan.decide(stack, "sealed")
+    assert [row.layer.name for row in rows if not row.cached] == ["python", "sealed"]
