@@ -12,6 +12,7 @@ import os
 import select
 import shlex
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ LINE_CHARS = 400
 GRACE_S = 30
 #: The most that a pipe can hold (pipe(7)), so one read after the program ended gets the rest.
 PIPE_BYTES = 1 << 20
+#: Waits for a line; at the end of its input without one, kills the process group $1.
+GUARD = 'read -r line || kill -s KILL -- "-$1"'
 #: Debian installs sfdisk and mke2fs here, and the PATH of ordinary users lacks these folders.
 os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
 
@@ -111,8 +114,8 @@ def stream(
     """Run a program and call `on_line` with each line of its output (both streams) at once.
 
     Raises Failure with the last lines when the exit code is not 0. After an exception, Ctrl-C
-    included, the program and everything that it started have ended. keep_group: do not end
-    what the program started when it exits by itself.
+    included, and after kill -9 of this process, the program and everything that it started have
+    ended. keep_group: do not end what the program started when it exits by itself.
     """
     words = tuple(str(word) for word in argv)
     tail: list[str] = []
@@ -130,13 +133,14 @@ def stream(
     except OSError as error:
         raise not_started(words[0], error, remedy) from error
     try:
-        for line in lines_of(process):
-            tail = [*tail[-(LAST_LINES - 1) :], line.rstrip()]
-            if log:
-                with log.open("a") as file:
-                    file.write(f"{line}\n")
-            on_line(line.rstrip())
-        code = process.wait()
+        with ending_with_us(process):
+            for line in lines_of(process):
+                tail = [*tail[-(LAST_LINES - 1) :], line.rstrip()]
+                if log:
+                    with log.open("a") as file:
+                        file.write(f"{line}\n")
+                on_line(line.rstrip())
+            code = process.wait()
     except BaseException:
         end(process)
         raise
@@ -189,6 +193,31 @@ def not_started(program: str, error: OSError, remedy: str) -> Failure:
             remedy=remedy or "run `invoke doctor` to see what is missing",
         )
     return Failure(f"{program} could not be started: {error.strerror}")
+
+
+@contextlib.contextmanager
+def ending_with_us(process: subprocess.Popen[str]) -> Iterator[None]:
+    """While the body runs, a kill -9 of this process also kills the program's process group.
+
+    A second process reads from a pipe that only we hold open. PR_SET_PDEATHSIG (prctl(2)) would
+    reach the program alone: Packer's QEMU would stay.
+    """
+    ours, guards = socket.socketpair()
+    with ours, guards:
+        guard = subprocess.Popen(
+            ["sh", "-c", GUARD, "sh", str(process.pid)],
+            stdin=guards.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        guards.close()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                ours.sendall(b"done\n")
+            guard.wait()
 
 
 def end(process: subprocess.Popen[str]) -> None:

@@ -14,7 +14,7 @@ import psutil
 
 from mlflow_image import files, progress
 from mlflow_image.builder import layers
-from mlflow_image.builder.place import scratch
+from mlflow_image.builder.place import KEPT_NAME, scratch
 from mlflow_image.host import processes, rootless
 from mlflow_image.paths import HERE, Checkout, cache
 
@@ -22,6 +22,7 @@ LIMIT_BYTES = 30 * 10**9
 MAX_AGE_S = 60 * 24 * 3600
 DAY_S = 24 * 3600
 LOG_AGE_S = 14 * DAY_S
+VM_ENDS_WITHIN_S = 10
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,17 @@ def with_parents(paths: set[Path]) -> set[Path]:
 def remove_leftovers(checkout: Checkout = HERE) -> None:
     """Remove scratch folders of ended builds, unfinished downloads and images, old logs."""
     for folder in scratch().glob("[!.]*"):
-        if not (processes.has_living_owner(folder) or is_used_by_vm(folder)):
-            rootless.remove(folder)
+        if processes.has_living_owner(folder):
+            continue
+        left = vms_in(folder)
+        if left and (folder / KEPT_NAME).exists():
+            continue  # by --on-error=abort, for inspection
+        for vm in left:
+            progress.say(f"ending the build VM that a killed build left (pid {vm.pid})")
+            with contextlib.suppress(psutil.NoSuchProcess):
+                vm.kill()
+                vm.wait(VM_ENDS_WITHIN_S)
+        rootless.remove(folder)
     remove_older((cache() / "store" / "incoming").glob("*"), DAY_S)
     unfinished = f".*{files.SUFFIX}"
     for folder in (scratch(), checkout.dist):
@@ -125,11 +135,15 @@ def remove_older(paths: Iterable[Path], age_s: float) -> None:
                 rootless.remove(path)
 
 
-def is_used_by_vm(folder: Path) -> bool:
-    """Whether the VM of a failed build, kept by --on-error=abort, still runs in a folder."""
+def vms_in(folder: Path) -> list[psutil.Process]:
+    """The QEMU processes whose command line names files of a scratch folder: its build VM."""
     place = f"{folder}/"
-    running = psutil.process_iter(["cmdline"])
-    return any(place in word for process in running for word in process.info["cmdline"] or ())
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or ("",)
+        if "qemu-system" in words[0] and any(place in word for word in words):
+            found.append(process)
+    return found
 
 
 @contextlib.contextmanager

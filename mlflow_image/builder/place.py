@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow_image import files
 from mlflow_image.host import processes, rootless
 from mlflow_image.paths import HERE, Checkout, cache
 from mlflow_image.progress import Step
+
+#: In a scratch folder that outlives its process on purpose.
+KEPT_NAME = "kept"
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ def workplace(
     try:
         yield place
     except BaseException as error:
-        if not (keep_on_error and isinstance(error, Exception)):
+        if keep_on_error and isinstance(error, Exception):
+            files.write(work / KEPT_NAME, "by --on-error=abort\n")
+        else:
             rootless.remove(work)
         raise
     rootless.remove(work)

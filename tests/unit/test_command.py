@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from mlflow_image import command
 from mlflow_image.errors import Failure
+from mlflow_image.paths import HERE
 from tests.unit.samples import gone
 
 #: Starts a child that sleeps for a minute, prints its pid, and waits.
@@ -248,3 +251,24 @@ def test_a_kept_group_survives_its_program_and_does_not_delay_the_end() -> None:
     child.kill()
     assert lines[1:] == ["", "no end of line"]
     assert caught.value.evidence.endswith("no end of line")
+
+
+def test_a_kill_of_this_process_ends_a_streamed_program_and_what_it_started() -> None:
+    code = (
+        "from mlflow_image import command\n"
+        f"command.stream(['sh', '-c', {WITH_CHILD!r}], lambda pid: print(pid, flush=True))"
+    )
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=HERE.root) as build:
+        assert build.stdout
+        child = int(build.stdout.readline())
+        parent = psutil.Process(child).ppid()
+        build.kill()
+    assert gone(child)
+    assert gone(parent)
+
+
+def test_a_program_that_ended_leaves_no_guard() -> None:
+    before = set(psutil.Process().children())
+    command.stream(["true"], lambda _: None)
+    assert set(psutil.Process().children()) <= before

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,10 @@ import pytest
 from mlflow_image.builder import cache as bounded
 from mlflow_image.builder import layers
 from mlflow_image.builder.layers import Layer
-from mlflow_image.builder.place import scratch
+from mlflow_image.builder.place import KEPT_NAME, scratch
 from mlflow_image.host import processes
 from mlflow_image.paths import Checkout
+from tests.unit.samples import gone
 
 DAY_S = 24 * 3600
 SIZE_BYTES = 1_000_000
@@ -150,19 +153,41 @@ def test_a_pid_alone_does_not_keep_a_scratch_folder(cache: Path) -> None:
     assert [folder.exists() for folder in (living, ended, unowned)] == [True, False, False]
 
 
+@contextlib.contextmanager
+def build_vm(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A stand-in for the QEMU of a build: its name, and a file of the folder in its arguments."""
+    words = ["qemu-system-x86_64", "-c", "read _", f"file={folder}/output/disk.qcow2"]
+    with subprocess.Popen(words, executable="/bin/sh", stdin=subprocess.PIPE) as vm:
+        try:
+            yield vm
+        finally:
+            vm.kill()
+
+
 def test_the_folder_of_a_vm_kept_for_inspection_is_not_removed(cache: Path) -> None:
     kept, other = (scratch() / f"python-{n}" for n in (7, 8))
     for folder in (kept, other):
         folder.mkdir(parents=True)
-    words = ["sh", "-c", "read _", "-drive", f"if=none,file={kept}/output/disk.qcow2"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE) as vm:
-        try:
-            bounded.bound([])
-            assert (kept.exists(), other.exists()) == (True, False)
-        finally:
-            vm.kill()
+    (kept / KEPT_NAME).touch()
+    with build_vm(kept) as vm:
+        bounded.bound([])
+        assert (kept.exists(), other.exists(), vm.poll()) == (True, False, None)
     bounded.bound([])
     assert not kept.exists()
+
+
+def test_the_vm_of_a_killed_build_is_ended_and_named(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = scratch() / "python-7"
+    left.mkdir(parents=True)
+    with build_vm(left) as vm:
+        bounded.bound([])
+        assert gone(vm.pid)
+        assert f"ending the build VM that a killed build left (pid {vm.pid})" in (
+            capsys.readouterr().out
+        )
+    assert not left.exists()
 
 
 def test_an_entry_that_another_command_removes_is_skipped(
