@@ -270,3 +270,33 @@ def test_job_execution_runs_the_stock_command_without_a_warning(
     assert "job execution is on: starting the stock `mlflow server`" in output
     assert "warning" not in output
     assert "STATUS=serving with the stock `mlflow server`: job execution is on" in received[-1]
+
+
+@pytest.mark.budget(5)
+def test_a_port_in_use_is_named_and_mlflow_is_not_blamed(environment: Environment) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", environment.port))
+        other.listen()
+        process = environment.start()
+        output = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode != 0
+    assert f"port {environment.port} is already in use by another program" in output
+    assert "it starts its server without" not in output
+
+
+@pytest.mark.budget(5)
+@pytest.mark.parametrize("error", ["NameError", "TypeError"])
+def test_the_text_of_an_error_in_the_command_is_not_in_the_arguments_either(
+    error: str, environment: Environment, notified: socket.socket
+) -> None:
+    code = f"def start(argv):\n    raise {error}('postgresql://me:pw@db')\n"
+    environment.append("mlflow/server/__init__.py", code)
+    process = environment.start()
+    process.communicate(timeout=PATIENCE_S)
+    received = []
+    notified.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            received.append(notified.recv(4096).decode())
+    assert any(f"differs: {error}" in text for text in received)
+    assert not [text for text in received if "pw@db" in text]

@@ -87,7 +87,7 @@ def serve(given: Mapping[str, str], early: preload.Recorder, *, fresh: bool) -> 
     except (Exception, SystemExit) as error:
         traceback.print_exc()
         # Any other error's text may hold a setting's value; the new process shows its arguments.
-        text = f": {error}" if isinstance(error, (ImportError, AttributeError)) else ""
+        text = f": {error}" if isinstance(error, command.TEXT_HOLDS_NO_VALUE) else ""
         why = f"the launcher stopped at {type(error).__name__}{text}"
         start_over(given, "an error before the server was started", STOCK, why)
     from mlflow_launch import workers

@@ -33,6 +33,8 @@ _STARTS_A_PROCESS = frozenset(
 )
 # What a name or a signature that does not fit raises, if check() did not find it.
 _NAMES_DIFFER = (ImportError, AttributeError, NameError, TypeError)
+# Of these the text names modules and attributes; other texts may hold the value of a setting.
+TEXT_HOLDS_NO_VALUE = (ImportError, AttributeError)
 _LOOK_EVERY_S = 1.0
 _STOPS_WITHIN_S = 10.0
 
@@ -131,8 +133,12 @@ def _wait_for_answer(readable: int, child: int) -> None:
     "spawn"): its port answers, and nothing would ever come through the pipe.
     """
     host, port = os.environ.get("MLFLOW_HOST", ""), os.environ.get("MLFLOW_PORT", "")
+    look = bool(host and port)
+    if look and ready.listens(host, int(port)):
+        say(f"port {port} is already in use by another program")
+        look = False
     while not select.select([readable], [], [], _LOOK_EVERY_S)[0]:
-        if host and port and ready.listens(host, int(port)):
+        if look and ready.listens(host, int(port)):
             _stop_group(child)
             raise DiffersError(f"it starts its server without {mlflow_names.EXEC}")
 
@@ -167,7 +173,8 @@ def _run_command(writable: int) -> NoReturn:
         code = end.code if isinstance(end.code, int) else 1
     except _NAMES_DIFFER as error:
         traceback.print_exc()
-        _answer(writable, differs=f"{type(error).__name__}: {error}")
+        text = f": {error}" if isinstance(error, TEXT_HOLDS_NO_VALUE) else ""
+        _answer(writable, differs=f"{type(error).__name__}{text}")
     except BaseException:
         traceback.print_exc()
     finally:

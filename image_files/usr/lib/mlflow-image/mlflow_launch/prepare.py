@@ -224,7 +224,7 @@ def _belongs(name: str) -> bool:
 
 
 def _replace(target: Path, content: bytes) -> None:
-    beside = target.with_name(f".{target.name}.new")
-    beside.write_bytes(content)
-    beside.chmod(0o644)
-    beside.replace(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
+    temporary.write_bytes(content)
+    temporary.chmod(0o644)
+    temporary.replace(target)

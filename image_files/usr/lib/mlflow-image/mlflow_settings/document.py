@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from mlflow_settings.wording import Path, SeveralLines, dotted, is_secret, reworded, visible
+from mlflow_settings.wording import Path, SeveralLines, dotted, reworded, visible
 
 __all__ = ["Document", "Fault", "Faults", "Path", "load"]
 
@@ -139,10 +139,6 @@ class Document:
                 )
                 found.setdefault((fault.path, fault.message), fault)
         return sorted(found.values(), key=lambda fault: (fault.line, dotted(fault.path)))
-
-    def is_secret(self, path: Path, schema: Mapping[str, Any]) -> bool:
-        """Whether the schema marks the value at `path` as secret."""
-        return is_secret(path, schema)
 
 
 def load(text: str, name: str) -> Document:
