@@ -65,8 +65,10 @@ def bound(
 def all_entries() -> list[Entry]:
     """Every layer and stored file of the cache, and every program that was built into it."""
     kinds = ("layers", "native", "packer")
-    folders = [p for kind in kinds for p in (cache() / kind).glob("*") if p.is_dir()]
-    stored = (cache() / "store" / "sha256").glob("*/*")
+    # Names with a dot are not complete yet. packer/go belongs to a build of Packer.
+    folders = [p for kind in kinds for p in (cache() / kind).glob("[!.]*") if p.is_dir()]
+    folders = [path for path in folders if path != cache() / "packer" / "go"]
+    stored = (cache() / "store" / "sha256").glob("*/[!.]*")
     found = []
     for path in (*folders, *stored):
         with contextlib.suppress(FileNotFoundError):  # another command has removed it
@@ -109,6 +111,9 @@ def remove_leftovers(checkout: Checkout = HERE) -> None:
     for folder in scratch().glob("[!.]*"):
         if processes.has_living_owner(folder):
             continue
+        if not (folder / processes.OWNER_NAME).exists():
+            remove_older([folder], DAY_S)  # an earlier version of this product made it
+            continue
         left = vms_in(folder)
         if left and (folder / KEPT_NAME).exists():
             continue  # by --on-error=abort, for inspection
@@ -120,7 +125,7 @@ def remove_leftovers(checkout: Checkout = HERE) -> None:
         rootless.remove(folder)
     remove_older((cache() / "store" / "incoming").glob("*"), DAY_S)
     unfinished = f".*{files.SUFFIX}"
-    for folder in (scratch(), checkout.dist):
+    for folder in (scratch(), checkout.dist, cache() / "packer", cache() / "native"):
         remove_older(folder.glob(unfinished), DAY_S)
     for folder in (cache() / "store", cache() / "apt"):
         remove_older(folder.rglob(unfinished), DAY_S)

@@ -1,18 +1,16 @@
-"""Makes the description that an image carries, and the manifest of a sealed layer."""
+"""Makes the manifest of a sealed layer, and the candidate for dist/."""
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
-import mlflow_settings
 from mlflow_image import command
 from mlflow_image.builder import layers
+from mlflow_image.builder.bake.about import about, settings_schema
+from mlflow_image.builder.bake.layer import RAW_SUM_NAME
 from mlflow_image.builder.bake.packer import Packer
 from mlflow_image.builder.layers import Layer
 from mlflow_image.host import accelerator
@@ -21,40 +19,14 @@ from mlflow_image.images.find import SCHEMA_NAME
 from mlflow_image.images.manifest import (
     DISK_NAME,
     Candidate,
-    Description,
     Disk,
     ImageId,
     Manifest,
-    Python,
     Verification,
 )
 from mlflow_image.inputs.gather import Inputs
 from mlflow_image.inputs.wheels import lock_file
 from mlflow_image.paths import HERE, Checkout
-
-#: Beside a sealed disk: the sha256 of its bytes before they were compressed.
-RAW_SUM_NAME = "raw.sha256"
-SETTINGS_SCHEMA = Path(mlflow_settings.__file__).with_name("schema.json")
-
-
-def about(inputs: Inputs) -> Description:
-    """What an image contains. All of it follows from the inputs; the layer's key holds it too."""
-    versions = {wheel.name: wheel.version for wheel in inputs.wheels}
-    return Description(
-        definition=inputs.definition.as_data(),
-        os=inputs.definition.os,
-        login=inputs.definition.system.login,
-        kernel=tuple(p.version for p in inputs.apt_packages if p.name.startswith("linux-image")),
-        python=Python(
-            distribution=inputs.distribution,
-            version=inputs.python,
-            reason=inputs.decision.reason,
-            terms=inputs.decision.terms,
-        ),
-        mlflow=versions["mlflow"],
-        packages=versions,
-        settings_schema_version=settings_schema()["properties"]["schema_version"]["const"],
-    )
 
 
 def complete(
@@ -65,7 +37,8 @@ def complete(
     records = {layer.name: layers.read_record(layer.directory) or {} for layer in stack}
     earlier = manifest.read(sealed.directory)
     made = Manifest(
-        **vars(about(inputs)),
+        **vars(about(inputs, checkout)),
+        python_reason=inputs.decision.reason,
         image=image_id(sealed, inputs),
         built_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         git=provenance.git(checkout),
@@ -86,7 +59,9 @@ def complete(
     )
     manifest.write(sealed.directory, made)
     lock = lock_file(inputs.python, checkout)
-    return Candidate(sealed.directory, made, {SCHEMA_NAME: SETTINGS_SCHEMA, lock.name: lock})
+    return Candidate(
+        sealed.directory, made, {SCHEMA_NAME: settings_schema(checkout), lock.name: lock}
+    )
 
 
 def image_id(sealed: Layer, inputs: Inputs) -> ImageId:
@@ -107,7 +82,6 @@ def input_hashes(inputs: Inputs) -> dict[str, dict[str, str]]:
         "wheels": {w.filename: w.sha256 for w in inputs.wheels},
         "tools": {w.filename: w.sha256 for w in inputs.tools},
         "installers": {i.file: i.sha256 for i in (inputs.installer,) if i},
-        "cloud_images": {i.file: i.sha256 for i in (inputs.cloud_image,) if i},
     }
     if inputs.cloud_image:
         found["cloud_image"] = asdict(inputs.cloud_image)
@@ -127,9 +101,3 @@ def built_with(packer: Packer) -> dict[str, str]:
         "mmdebstrap": first_version("mmdebstrap", "--version"),
         "accelerator": accelerator.choose().name,
     }
-
-
-def settings_schema() -> dict[str, Any]:
-    """The JSON Schema of the server settings in this checkout's images."""
-    loaded: dict[str, Any] = json.loads(SETTINGS_SCHEMA.read_text())
-    return loaded

@@ -78,7 +78,7 @@ def version(path: str) -> str:
 def packer_row() -> Row:
     if not shutil.which("packer"):
         go = shutil.which("go")
-        how = f"will be built with {go}" if go else "missing, and so is Go to build it"
+        how = f"will be built with {go}" if go else "not found, nor is Go, which could build it"
         return Row("packer", how, bool(go))
     try:
         return Row("packer", str(packer.find()), True)
@@ -109,14 +109,14 @@ def room() -> list[Row]:
         Row(
             "memory",
             f"{human_bytes(memory_mib << 20)} free, {human_bytes(needed.memory_mib << 20)} needed",
-            memory_mib >= needed.memory_mib,
+            not needed.memory_shortage,
             remedy=requirements.MEMORY_REMEDY,
         ),
         Row(
             "disk",
             f"{human_bytes(disk_mib << 20)} free in {needed.folder}, "
             f"{human_bytes(needed.disk_mib << 20)} needed",
-            disk_mib >= needed.disk_mib,
+            not needed.disk_shortage,
             remedy=requirements.DISK_REMEDY,
         ),
         Row("cache", f"{human_bytes(used)} in {needed.folder}", True),

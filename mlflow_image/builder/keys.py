@@ -1,6 +1,7 @@
 """The layers of a build and their keys: each key holds everything that decides the layer's bytes.
 
-Whatever a layer writes is in its key. Code counts by whole rooms, so that no file is forgotten.
+Whatever a layer writes is in its key. Code counts by whole rooms, so that no file is forgotten;
+a key includes the key of the layer below.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mlflow_image.builder import describe
 from mlflow_image.builder.bake import steps
+from mlflow_image.builder.bake.about import about
 from mlflow_image.builder.disk.tarball import files_of
 from mlflow_image.builder.layers import Layer
 from mlflow_image.files import hash_file
 from mlflow_image.inputs.gather import Inputs
 from mlflow_image.paths import HERE, Checkout
 
+#: The code that makes layers; all of it is in the key of the base, and so in every other.
+ROOMS = ("host", "builder/disk", "builder/bake")
 NAMES = ("base", "python", "image-files", "sealed")
 SHOWN_CHARACTERS = 12
 
@@ -32,8 +35,8 @@ def of(inputs: Inputs, checkout: Checkout = HERE) -> list[Layer]:
             "os": inputs.definition.os,
             "disk_mib": str(inputs.disk_mib),
             **(cloud_image(inputs) if inputs.cloud_image else packages(inputs, checkout)),
-            **code("host", checkout),
-            **code("builder/disk", checkout),
+            **{name: part for room in ROOMS for name, part in code(room, checkout).items()},
+            **tree(checkout.root / "packer"),
         },
     )
     python = Layer(
@@ -45,8 +48,8 @@ def of(inputs: Inputs, checkout: Checkout = HERE) -> list[Layer]:
             "python.version": inputs.python,
             **wheels(inputs),
             **scripts("python", checkout),
-            **called_for(inputs, checkout),
-            **bake(checkout),
+            **anaconda_script(inputs, checkout),
+            **build_vm_seed(inputs, checkout),
         },
     )
     files = Layer(
@@ -54,10 +57,9 @@ def of(inputs: Inputs, checkout: Checkout = HERE) -> list[Layer]:
         "image_files on top of it",
         {
             "parent": python.key,
-            **flat(asdict(describe.about(inputs))),
+            **flat(asdict(about(inputs, checkout))),
             **scripts("image-files", checkout),
             **tree(checkout.image_files),
-            **bake(checkout),
         },
     )
     sealed = Layer(
@@ -66,8 +68,8 @@ def of(inputs: Inputs, checkout: Checkout = HERE) -> list[Layer]:
         {
             "parent": files.key,
             "disk_mib": str(inputs.disk_mib),
+            "boot loaders": boot_loaders(inputs),
             **tree(checkout.build_vm_files, "scripts/guest/"),
-            **code("builder/disk", checkout),
         },
     )
     return [base, python, files, sealed]
@@ -76,13 +78,18 @@ def of(inputs: Inputs, checkout: Checkout = HERE) -> list[Layer]:
 def packages(inputs: Inputs, checkout: Checkout) -> dict[str, str]:
     """A base of apt packages."""
     sources = inputs.packages.sources if inputs.packages else ()
-    system = inputs.definition.system
     return {
-        "boot loaders": " ".join((*system.shim, system.grub_efi, system.efi_vendor)),
+        "boot loaders": boot_loaders(inputs),
         "apt sources": " | ".join(sources),
         **{f"apt: {p.name}": f"{p.version} {shown(p.sha256)}" for p in inputs.apt_packages},
         **tree(checkout.build_vm_files, "scripts/guest/"),
     }
+
+
+def boot_loaders(inputs: Inputs) -> str:
+    """The signed boot loaders that are copied into the EFI partition."""
+    system = inputs.definition.system
+    return " ".join((*system.shim, system.grub_efi, system.efi_vendor))
 
 
 def cloud_image(inputs: Inputs) -> dict[str, str]:
@@ -107,14 +114,14 @@ def scripts(layer: str, checkout: Checkout) -> dict[str, str]:
     paths |= {f"scripts/guest/{name}": path for name, path in called.items()}
     if layer == "python":
         folder = f"image_files/{steps.PREPARE_FOLDER}"
-        prepared = steps.prepare_files(checkout)
-        paths |= {f"{folder}/{name}": path for name, path in prepared.items()}
+        run = steps.prepare_files(checkout)
+        paths |= {f"{folder}/{name}": path for name, path in run.items()}
     if layer == "image-files":
         paths[f"scripts/guest/{checkout.modes_file.name}"] = checkout.modes_file
     return {name: shown(hash_file(path)) for name, path in paths.items()}
 
 
-def called_for(inputs: Inputs, checkout: Checkout) -> dict[str, str]:
+def anaconda_script(inputs: Inputs, checkout: Checkout) -> dict[str, str]:
     """The script that the Python layer's step calls for this distribution only."""
     if not inputs.installer:
         return {}
@@ -122,14 +129,10 @@ def called_for(inputs: Inputs, checkout: Checkout) -> dict[str, str]:
     return {f"scripts/guest/{script.name}": shown(hash_file(script))}
 
 
-def bake(checkout: Checkout) -> dict[str, str]:
-    """What bakes a layer: the code, the Packer template, the user-data of the build VM."""
+def build_vm_seed(inputs: Inputs, checkout: Checkout) -> dict[str, str]:
+    """The user-data of a build VM on a cloud image."""
     seed = checkout.root / "cloud-init" / "build.yaml.j2"
-    return {
-        **code("builder/bake", checkout),
-        **tree(checkout.root / "packer"),
-        f"cloud-init/{seed.name}": shown(hash_file(seed)),
-    }
+    return {f"cloud-init/{seed.name}": shown(hash_file(seed))} if inputs.cloud_image else {}
 
 
 def code(room: str, checkout: Checkout) -> dict[str, str]:

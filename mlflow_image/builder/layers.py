@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlflow_image.builder.bake.layer import TREE_NAME
 from mlflow_image.files import hash_file
 from mlflow_image.paths import cache
 
 RECORD_NAME = "layer.json"
-#: In a layer's folder: its part of the finished tree.
-TREE_NAME = "tree.tar"
 
 
 @dataclass(frozen=True)

@@ -4,50 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mlflow_image import files, progress
-from mlflow_image.builder import describe, layers
-from mlflow_image.builder.bake import in_vm, on_host, payload, steps
-from mlflow_image.builder.bake.in_vm import How
-from mlflow_image.builder.disk import raw, seal, tree
-from mlflow_image.builder.layers import TREE_NAME, Layer
+from mlflow_image.builder import layers
+from mlflow_image.builder.bake import layer as content
+from mlflow_image.builder.bake.layer import Job
+from mlflow_image.builder.layers import Layer
 from mlflow_image.builder.place import Place, workplace
 from mlflow_image.errors import Failure
-from mlflow_image.host import qemu_img
-from mlflow_image.images.manifest import DISK_NAME
-from mlflow_image.inputs import cloud_image, gather
-from mlflow_image.inputs.gather import Inputs
-from mlflow_image.paths import HERE, Checkout
-
-#: In the Python layer's folder: the same as a file system, which the next layer mounts at /opt.
-OPT_NAME = "opt.ext4"
 
 
-@dataclass(frozen=True)
-class Job:
-    """One layer to make. below: the finished layers under it, the base first."""
-
-    layer: Layer
-    below: Sequence[Layer]
-    inputs: Inputs
-    how: How
-    checkout: Checkout = field(default=HERE)
-
-    @property
-    def base_disk(self) -> Path:
-        return self.below[0].directory / DISK_NAME
-
-
-def make_layer(job: Job, *, remake: bool = False) -> None:
+def make_layer(layer: Layer, job: Job, *, remake: bool = False) -> None:
     """Make one layer, unless it is in the cache already.
 
     remake: make it even then, as --rebuild asks for. Raises Failure naming the layer and its
-    logs; the cache then holds no half layer.
+    logs; the cache then holds only complete layers.
     """
-    layer = job.layer
 
     def on_wait() -> None:
         progress.say(f"waiting for another build that is making the layer {layer.name}")
@@ -60,7 +33,7 @@ def make_layer(job: Job, *, remake: bool = False) -> None:
             workplace(layer.name, step, job.checkout, keep_on_error=job.how.keep_on_error) as place,
         ):
             try:
-                MAKERS[layer.name](job, place)
+                content.make(job, place)
             except Failure as failure:
                 name_logs(failure, layer, place.logs)
                 raise
@@ -75,101 +48,11 @@ def keep(layer: Layer, place: Place) -> None:
     shutil.copytree(place.logs, place.result / "logs")
     files.flush_folder(place.result)
     if layer.directory.exists():
+        # The record first: a folder without one is no layer, should we be killed here.
+        (layer.directory / layers.RECORD_NAME).unlink(missing_ok=True)
         shutil.rmtree(layer.directory)
     layer.directory.parent.mkdir(parents=True, exist_ok=True)
     place.result.rename(layer.directory)
-
-
-def make_base(job: Job, place: Place) -> None:
-    """apt packages -> tree -> disk; or the vendor's cloud image unchanged, on a larger disk."""
-    inputs, target = job.inputs, place.result / DISK_NAME
-    if inputs.cloud_image:
-        place.step.phase("checking the cloud image")
-        keyring = gather.image_keyring(inputs, inputs.cloud_image)
-        image = cloud_image.authenticate(inputs.cloud_image, keyring, inputs.store)
-        place.step.phase("making the disk")
-        qemu_img.from_image(image, target, inputs.disk_mib)
-    elif inputs.packages:
-        system = inputs.definition.system
-        place.step.phase("unpacking and configuring apt packages")
-        tar = tree.build(inputs.packages, system, inputs.store, place)
-        place.step.phase("making the disk")
-        tars = [tar, payload.build_vm_files(job.checkout, place.work)]
-        disk = raw.build(tars, system, inputs.disk_mib, place)
-        qemu_img.to_qcow2(disk, target)
-
-
-def make_python(job: Job, place: Place) -> None:
-    """/opt as a tar, and as a file system for the next layer.
-
-    Made in a chroot on this host; in a VM for Anaconda and where the chroot fails.
-    """
-    contents = payload.environment_files(job.inputs, job.checkout, place.work)
-    made = None if job.inputs.installer else on_host.environment(job.inputs, contents, place)
-    tar = (made or make_in_vm(job, place, contents)).replace(place.result / TREE_NAME)
-    place.step.phase("making a file system of /opt")
-    raw.file_system(tar, "opt", place.result / OPT_NAME, place.work)
-
-
-def make_image_files(job: Job, place: Place) -> None:
-    """The base's tree with image_files/ on top of it, and what that needs, as a tar."""
-    document = {**asdict(describe.about(job.inputs)), "layer_key": job.layer.key}
-    about = place.work / "mlflow-image.json"
-    files.write(about, json.dumps(document, indent=1) + "\n")
-    contents = {
-        "image_files.tar": payload.image_files(job.checkout, place.work),
-        about.name: about,
-    }
-    made = make_in_vm(job, place, contents, opt=job.below[1].directory / OPT_NAME)
-    made.replace(place.result / TREE_NAME)
-
-
-def make_in_vm(
-    job: Job, place: Place, contents: Mapping[str, Path], opt: Path | None = None
-) -> Path:
-    """Run a layer's steps in a VM on the base's disk; returns the tar of its result."""
-    inputs = job.inputs
-    return in_vm.run(
-        in_vm.Job(
-            layer=job.layer.name,
-            base_disk=job.base_disk,
-            files={**steps.called_scripts(job.layer.name, job.checkout), **contents},
-            settings={"PYTHON_DISTRIBUTION": inputs.distribution, "PYTHON_VERSION": inputs.python},
-            place=place,
-            how=job.how,
-            opt=opt,
-            of_cloud_image=inputs.cloud_image is not None,
-            checkout=job.checkout,
-        )
-    )
-
-
-def make_sealed(job: Job, place: Place) -> None:
-    """The tree of the layers below, filtered, as the same kind of disk as the base, compressed."""
-    place.step.phase("filtering the tree and making the disk")
-    inputs = job.inputs
-
-    def tree_filter(tree: Path) -> None:
-        seal.tree_filter(tree, job.checkout.build_vm_files)
-
-    disk = raw.build(
-        [made.directory / TREE_NAME for made in job.below[1:]],  # the last one includes the base
-        inputs.definition.system,
-        inputs.disk_mib,
-        place,
-        tree_filter,
-    )
-    place.step.phase("compressing the disk")
-    qemu_img.to_qcow2(disk, place.result / DISK_NAME, compress=True)
-    files.write(place.result / describe.RAW_SUM_NAME, files.hash_file(disk) + "\n")
-
-
-MAKERS: dict[str, Callable[[Job, Place], None]] = {
-    "base": make_base,
-    "python": make_python,
-    "image-files": make_image_files,
-    "sealed": make_sealed,
-}
 
 
 def name_logs(failure: Failure, layer: Layer, logs: Path) -> None:

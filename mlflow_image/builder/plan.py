@@ -20,6 +20,8 @@ class Row:
     cached: bool
     reasons: tuple[str, ...]
     expected_s: float | None
+    #: To be made although it is in the cache.
+    remake: bool = False
 
 
 def decide(stack: Sequence[Layer], rebuild: str = "") -> list[Row]:
@@ -35,7 +37,7 @@ def decide(stack: Sequence[Layer], rebuild: str = "") -> list[Row]:
         elif layer.damage:
             why = (f"damaged in the cache: {layer.damage}",)
         expected = None if cached else layers.expected_seconds(layer)
-        rows.append(Row(layer, cached, why, expected))
+        rows.append(Row(layer, cached, why, expected, forced and layer.built))
     return rows
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from mlflow_image import progress
 from mlflow_image.builder import cache, describe, keys, layers, make_layer, plan, requirements
-from mlflow_image.builder.bake import packer
+from mlflow_image.builder.bake import packer, packer_from_go
 from mlflow_image.builder.bake.in_vm import How
+from mlflow_image.builder.bake.layer import Job
 from mlflow_image.builder.layers import Layer
 from mlflow_image.builder.place import logs_folder
 from mlflow_image.checks import contract
@@ -55,13 +56,14 @@ def build_image(definition: Definition, options: Options) -> Image:
     )
     stack = keys.of(inputs, options.checkout)
     used = {layer.directory / layers.RECORD_NAME for layer in stack} | inputs.files
+    used |= packer_from_go.programs()
     with cache.claim(used):
         rows = plan.decide(stack, options.rebuild)
         if discard_altered(rows):
             rows = plan.decide(stack, options.rebuild)
         progress.say(plan.table(rows))
         progress.say(plan.outlook(rows))
-        stale = [row.layer for row in rows if not row.cached]
+        stale = [row for row in rows if not row.cached]
         if not stale and (image := up_to_date(stack, inputs, options)):
             return image
         candidate = make(stack, stale, inputs, options)
@@ -95,7 +97,7 @@ def up_to_date(stack: Sequence[Layer], inputs: Inputs, options: Options) -> Imag
 
 
 def make(
-    stack: Sequence[Layer], stale: Sequence[Layer], inputs: Inputs, options: Options
+    stack: Sequence[Layer], stale: Sequence[plan.Row], inputs: Inputs, options: Options
 ) -> Candidate:
     """Fetch what is missing, make the stale layers, describe the sealed disk."""
     offline = options.freshness.offline
@@ -104,13 +106,14 @@ def make(
     with_packer = packer.find(options.packer, offline=offline)
     if stale:
         progress.say(f"using {with_packer}")
-        needed = gather.needed_by({layer.name for layer in stale}, inputs, offline=offline)
+        needed = gather.needed_by({row.layer.name for row in stale}, inputs, offline=offline)
         gather.fetch(needed, offline=offline, mirror=options.apt_mirror)
     how = How(with_packer, options.firmware, options.keep_on_error)
-    for layer in stale:
-        below = stack[: stack.index(layer)]
-        job = make_layer.Job(layer, below, inputs, how, options.checkout)
-        make_layer.make_layer(job, remake=layer.built)
+    for row in stale:
+        layer = row.layer
+        below = tuple(one.directory for one in stack[: stack.index(layer)])
+        job = Job(layer.name, layer.key, below, inputs, how, options.checkout)
+        make_layer.make_layer(layer, job, remake=row.remake)
     return describe.complete(stack, inputs, with_packer, options.checkout)
 
 
@@ -121,17 +124,18 @@ def verify_and_promote(candidate: Candidate, stack: Sequence[Layer], options: Op
     """
     logs = logs_folder("verify", options.checkout)
     if options.verify:
-        candidate = verify(candidate, logs)
+        candidate = verify(candidate, logs, options.checkout)
     kept = {layer.name: layer.directory / "logs" for layer in stack}
     image = promote.into_dist(candidate, {**kept, "verify": logs}, options.checkout)
     cache.bound(vms.backing_files(), checkout=options.checkout)
     return image
 
 
-def verify(candidate: Candidate, logs: Path) -> Candidate:
+def verify(candidate: Candidate, logs: Path, checkout: Checkout) -> Candidate:
     """Run the image's contract and record its result; raises Failure when it does not pass."""
     known = candidate.manifest
-    checked = replace(known, verification=contract.run(candidate.disk, logs, known.login))
+    result = contract.run(candidate.disk, logs, known.login, checkout)
+    checked = replace(known, verification=result)
     manifest.write(candidate.directory, checked)
     try:
         contract.require_passed(checked.verification, logs)

@@ -28,15 +28,15 @@ class Requirements:
     disk_mib: int
     folder: Path
 
-    def shortages(self) -> list[str]:
-        """One sentence for each resource of which too little is free."""
-        return resources.shortages(
-            memory_mib=self.memory_mib,
-            disk_mib=self.disk_mib,
-            folder=self.folder,
-            memory_remedy=MEMORY_REMEDY,
-            disk_remedy=DISK_REMEDY,
-        )
+    @property
+    def memory_shortage(self) -> str:
+        """One sentence when too little memory is free; empty otherwise."""
+        return resources.memory_shortage(self.memory_mib, MEMORY_REMEDY)
+
+    @property
+    def disk_shortage(self) -> str:
+        """One sentence when too little disk is free; empty otherwise."""
+        return resources.disk_shortage(self.disk_mib, self.folder, DISK_REMEDY)
 
 
 def of_build(installer: Installer | None = None) -> Requirements:
@@ -51,6 +51,7 @@ def require_host(installer: Installer | None = None) -> None:
     Prints how QEMU runs the guest's processor. Raises Refusal or Refusals.
     """
     rootless.require()
-    if faults := of_build(installer).shortages():
+    needed = of_build(installer)
+    if faults := [fault for fault in (needed.memory_shortage, needed.disk_shortage) if fault]:
         raise Refusals("this host cannot build an image now:", faults)
     progress.say(str(accelerator.choose()))

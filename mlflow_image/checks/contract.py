@@ -8,22 +8,20 @@ import time
 from pathlib import Path
 
 from mlflow_image import command, progress
-from mlflow_image.errors import Failure
+from mlflow_image.errors import Failure, Refusal
 from mlflow_image.images.manifest import Verification
-from mlflow_image.paths import HERE
+from mlflow_image.paths import HERE, Checkout
 from mlflow_image.server import ready
 from mlflow_image.server.user_data import DEFAULT_PORT
 from mlflow_image.vm import machine, throwaway
 from mlflow_image.vm.qemu import Spec
 
-SUITE = HERE.root / "tests" / "image"
-USER_DATA = HERE.root / "cloud-init" / "sqlite.yaml"
 
-
-def run(disk: Path, logs: Path, login: str = "ubuntu") -> Verification:
+def run(disk: Path, logs: Path, login: str = "ubuntu", checkout: Checkout = HERE) -> Verification:
     """Boot the disk with cloud-init/sqlite.yaml and run tests/image; returns the result.
 
-    A VM that does not get ready has failed; its console lines are printed.
+    A VM that does not get ready has failed; its console lines are printed. Raises Refusal
+    when this host cannot start a VM now: that says nothing about the image.
     """
     started = time.monotonic()
     logs.mkdir(parents=True, exist_ok=True)
@@ -33,7 +31,7 @@ def run(disk: Path, logs: Path, login: str = "ubuntu") -> Verification:
             progress.step("verifying: booting the sealed disk") as step,
             throwaway.booted(
                 spec,
-                USER_DATA.read_bytes(),
+                (checkout.root / "cloud-init" / "sqlite.yaml").read_bytes(),
                 until="started",
                 logs=logs,
             ) as vm,
@@ -41,7 +39,9 @@ def run(disk: Path, logs: Path, login: str = "ubuntu") -> Verification:
             ready.wait(vm, lambda at: step.phase_once(f"the guest is at {at}"))
             vm.wait_for_ssh(step.update)
             step.phase("running Testinfra")
-            summary = testinfra(vm, logs, step)
+            summary = testinfra(vm, logs, step, checkout)
+    except Refusal:
+        raise
     except Failure as failure:
         progress.err.print(str(failure), markup=False)
         summary = f"the VM did not get ready: {failure.what}"
@@ -56,10 +56,21 @@ def run(disk: Path, logs: Path, login: str = "ubuntu") -> Verification:
     )
 
 
-def testinfra(vm: machine.Machine, logs: Path, step: progress.Step) -> str:
+def testinfra(
+    vm: machine.Machine, logs: Path, step: progress.Step, checkout: Checkout = HERE
+) -> str:
     """Run the tests over ssh; returns pytest's last line. The full output is in testinfra.log."""
     words: list[str | Path] = [
-        *(sys.executable, "-m", "pytest", SUITE, "-q", "--color=no", "-p", "no:cacheprovider"),
+        *(
+            sys.executable,
+            "-m",
+            "pytest",
+            checkout.root / "tests/image",
+            "-q",
+            "--color=no",
+            "-p",
+            "no:cacheprovider",
+        ),
         f"--hosts=paramiko://{vm.spec.ssh_user}@127.0.0.1:{vm.ssh_port}",
         f"--ssh-identity-file={vm.key_path}",
         f"--ssh-extra-args=-o StrictHostKeyChecking=no -o UserKnownHostsFile={logs}/known_hosts",
@@ -72,7 +83,7 @@ def testinfra(vm: machine.Machine, logs: Path, step: progress.Step) -> str:
             step.update(line)
 
     try:
-        command.stream(words, on_line, cwd=HERE.root, log=logs / "testinfra.log")
+        command.stream(words, on_line, cwd=checkout.root, log=logs / "testinfra.log")
     except Failure as failure:
         if not last:
             raise

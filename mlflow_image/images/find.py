@@ -54,6 +54,8 @@ def resolve(name: str | None = None, checkout: Checkout = HERE) -> Image:
     if os.path.isdir(path):  # noqa: PTH112 - is_dir() raises for a name that is too long
         return in_folder(path.resolve())
     if os.path.isfile(path):  # noqa: PTH113
+        if path.name == DISK_NAME and (path.parent / MANIFEST_NAME).is_file():
+            return in_folder(path.resolve().parent)
         return Image(path.name, path.resolve().parent, path.resolve(), None)
     known = every(checkout)
     found = [folder for image, folder in known.items() if image.matches(name)]

@@ -69,7 +69,6 @@ class Python:
 
     distribution: str
     version: str
-    reason: str
     terms: str
 
 
@@ -123,6 +122,8 @@ class Manifest(Description):
 
     image: ImageId
     built_at: str
+    #: Why this Python distribution was chosen on the host that built the image.
+    python_reason: str
     git: Commit
     built_with: Mapping[str, str]
     keys: Mapping[str, str]
@@ -197,10 +198,23 @@ def parse(document: Any) -> Manifest:
 
 
 def from_version_1(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A manifest of the first version, which had no login: it followed from the system."""
+    """A manifest of the first version, in which some fields came later than others.
+
+    It had no login, which followed from the system, and the reason was a field of python.
+    """
     found = {name: value for name, value in document.items() if name != "layer_key"}
-    login = "debian" if str(found.get("os", "")).startswith("debian") else "ubuntu"
-    return {**found, "manifest_version": VERSION, "login": login}
+    python = dict(found.get("python") or {})
+    reason = str(python.pop("reason", ""))
+    missing = {
+        "login": "debian" if str(found.get("os", "")).startswith("debian") else "ubuntu",
+        "python_reason": reason,
+        "settings_schema_version": 1,
+        **{name: {} for name in ("definition", "packages", "built_with", "keys", "seconds")},
+        "inputs": {},
+        "verification": {"result": "not run"},
+    }
+    python = {"terms": "", **python}
+    return {**missing, **found, "python": python, "manifest_version": VERSION}
 
 
 def schema_faults(document: Any) -> list[str]:

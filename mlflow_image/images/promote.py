@@ -36,11 +36,14 @@ def into_dist(candidate: Candidate, logs: Mapping[str, Path], checkout: Checkout
     logs: name -> folder that is copied into logs/.
     """
     target = checkout.dist / str(candidate.manifest.image)
-    if target.exists():
-        add_verification(target, candidate.manifest.verification)
-    else:
-        with files.new_folder(target) as folder:
-            fill(folder, candidate, logs)
+    if not target.exists():
+        try:
+            with files.new_folder(target) as folder:
+                fill(folder, candidate, logs)
+        except OSError:
+            if not target.exists():  # else another build has promoted the same image
+                raise
+    add_verification(target, candidate.manifest.verification)
     files.link(checkout.dist / LATEST, target.name)
     return in_folder(target)
 

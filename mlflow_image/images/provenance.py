@@ -34,4 +34,5 @@ def git(checkout: Checkout = HERE, apart_from: tuple[str, ...] = ()) -> Commit:
         return UNKNOWN
     places = [".", *(f":(exclude){name}" for name in apart_from)]
     changes = command.run([*in_checkout, "status", "--porcelain", "--", *places], check=False)
-    return Commit(head.stdout.strip(), not changes.stdout.strip())
+    clean = changes.returncode == 0 and not changes.stdout.strip()
+    return Commit(head.stdout.strip(), clean)

@@ -72,7 +72,9 @@ def run(job: Job) -> Path:
     place, work = job.place, job.place.work
     place.step.phase("preparing the build VM")
     public_key = seed.make_key(work)
-    access = payload.access(public_key, work, of_cloud_image=job.of_cloud_image)
+    access = payload.access(
+        public_key, work, of_cloud_image=job.of_cloud_image, checkout=job.checkout
+    )
     output = work / "output"
     disks = Disks(
         main=output / "disk.qcow2",
@@ -96,7 +98,7 @@ def run(job: Job) -> Path:
         ssh_timeout="15m",
         mounts=mounts(disks),
     )
-    packer.run(job.how.packer, build, place, keep_on_error=job.how.keep_on_error)
+    packer.run(job.how.packer, build, place, job.checkout, keep_on_error=job.how.keep_on_error)
     disks.main.unlink(missing_ok=True)
     cut_after_data(disks.handover)
     return disks.handover
@@ -130,7 +132,7 @@ def qemu_args(disks: Disks, place: Place, firmware: str) -> tuple[tuple[str, ...
     network = "user,id=user.0,restrict=on,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"
     words = [
         *accelerator.choose().qemu_args,
-        *("-m", f"{resources.memory_mib()}M", "-smp", str(CPUS), "-display", "none"),
+        *("-m", f"{resources.build_vm_memory_mib()}M", "-smp", str(CPUS), "-display", "none"),
         *firmware_args(firmware, place.work),
         *("-drive", f"if=none,id=main,file={disks.main},format=qcow2,cache=unsafe,discard=unmap"),
         *("-drive", f"if=none,id=payload,file={disks.payload},format=raw,readonly=on"),

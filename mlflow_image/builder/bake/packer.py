@@ -13,6 +13,7 @@ from mlflow_image import command, files
 from mlflow_image.builder.bake.template import PackerBuild, Plugin, image_template
 from mlflow_image.builder.place import Place
 from mlflow_image.errors import Failure, Refusal
+from mlflow_image.paths import HERE, Checkout
 from mlflow_image.progress import Step
 from mlflow_image.vm import console
 
@@ -150,7 +151,14 @@ class Run:
         self.step.phase(phase)
 
 
-def run(packer: Packer, build: PackerBuild, place: Place, *, keep_on_error: bool) -> None:
+def run(
+    packer: Packer,
+    build: PackerBuild,
+    place: Place,
+    checkout: Checkout = HERE,
+    *,
+    keep_on_error: bool,
+) -> None:
     """Render, validate and run one Packer build in the scratch space of `place`.
 
     Raises Failure with the step, the last output, the console's last lines and the paths of
@@ -158,7 +166,7 @@ def run(packer: Packer, build: PackerBuild, place: Place, *, keep_on_error: bool
     """
     work, logs = place.work, place.logs
     template = work / "image.pkr.hcl"
-    files.write(template, image_template(build, packer.plugins))
+    files.write(template, image_template(build, packer.plugins, checkout))
     env = packer.environment(work)
     shutil.copyfile(template, logs / template.name)
     command.run([packer.binary, "validate", template], env=env, cwd=work)

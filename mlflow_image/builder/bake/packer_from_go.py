@@ -100,6 +100,11 @@ def folder_of(recipe: Recipe) -> Path:
     return paths.cache() / "packer" / f"{recipe.packer}-{recipe.key}"
 
 
+def programs() -> set[Path]:
+    """Where the programs of every recipe are, or will be: files for a build to claim."""
+    return {folder_of(recipe) / "packer" for recipe in KNOWN.values()}
+
+
 def require_go() -> None:
     """Raise Refusal unless PATH has a Go that can read the recipes."""
     remedy = (
@@ -117,13 +122,9 @@ def require_go() -> None:
 
 def require_disk(folder: Path) -> None:
     """Raise Refusal when there is too little free disk for a build."""
-    free_mib = resources.free_disk_mib(folder)
-    if free_mib < NEEDED_DISK_MIB:
-        raise Refusal(
-            f"not enough disk to build Packer: {NEEDED_DISK_MIB} MiB are needed in {folder}, "
-            f"{free_mib} MiB are free",
-            remedy="free some space, or set MLFLOW_IMAGE_CACHE to a folder on a larger disk",
-        )
+    remedy = "free some space, or set MLFLOW_IMAGE_CACHE to a folder on a larger disk"
+    if fault := resources.disk_shortage(NEEDED_DISK_MIB, folder, remedy):
+        raise Refusal(f"Packer cannot be built now: {fault}")
 
 
 def build_into(home: Path, recipe: Recipe) -> None:

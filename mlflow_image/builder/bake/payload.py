@@ -11,7 +11,7 @@ from mlflow_image.builder.bake.template import build_seed
 from mlflow_image.builder.disk import tarball
 from mlflow_image.inputs import anaconda
 from mlflow_image.inputs.gather import Inputs
-from mlflow_image.paths import Checkout
+from mlflow_image.paths import HERE, Checkout
 from mlflow_image.vm import seed
 
 
@@ -54,12 +54,14 @@ def build_vm_files(checkout: Checkout, work: Path) -> Path:
     return tarball.write(checkout.build_vm_files, work / "build-vm.tar")
 
 
-def access(public_key: str, work: Path, *, of_cloud_image: bool) -> dict[str, Path]:
+def access(
+    public_key: str, work: Path, *, of_cloud_image: bool, checkout: Checkout = HERE
+) -> dict[str, Path]:
     """Packer's public key, for mlflow-image-build.service or in a seed for cloud-init."""
     content = {"authorized_keys": f"{public_key}\n"}
     if of_cloud_image:
         content = {
-            "user-data": build_seed(public_key),
+            "user-data": build_seed(public_key, checkout),
             "meta-data": "instance-id: build\nlocal-hostname: build\n",
         }
     for name, text in content.items():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import jinja2
 
-from mlflow_image.paths import HERE
+from mlflow_image.paths import HERE, Checkout
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,24 @@ def hcl(value: str | tuple[str, ...] | list[str]) -> str:
     return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
 
 
-def image_template(build: PackerBuild, plugins: tuple[Plugin, ...] = ()) -> str:
+def image_template(
+    build: PackerBuild, plugins: tuple[Plugin, ...] = (), checkout: Checkout = HERE
+) -> str:
     """The text of packer/image.pkr.hcl.j2 for one build VM."""
-    return (
-        environment("packer").get_template("image.pkr.hcl.j2").render(build=build, plugins=plugins)
-    )
+    template = environment(checkout.root / "packer").get_template("image.pkr.hcl.j2")
+    return template.render(build=build, plugins=plugins)
 
 
-def build_seed(public_key: str) -> str:
+def build_seed(public_key: str, checkout: Checkout = HERE) -> str:
     """The user-data of a build VM on a vendor's image, with the key that may log in."""
-    return environment("cloud-init").get_template("build.yaml.j2").render(public_key=public_key)
+    template = environment(checkout.root / "cloud-init").get_template("build.yaml.j2")
+    return template.render(public_key=public_key)
 
 
-def environment(folder: str) -> jinja2.Environment:
+def environment(folder: Path) -> jinja2.Environment:
     """Jinja2 for the templates of a folder: [[ ]] and [% %], because {{ }} is Packer's."""
     made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE.root / folder),
+        loader=jinja2.FileSystemLoader(folder),
         undefined=jinja2.StrictUndefined,
         block_start_string="[%",
         block_end_string="%]",

@@ -141,16 +141,41 @@ def test_a_damaged_claim_is_removed_and_breaks_nothing(cache: Path, text: str) -
 
 def test_a_pid_alone_does_not_keep_a_scratch_folder(cache: Path) -> None:
     """Its number may belong to another program by now: after a reboot pids start again."""
-    living, ended = (scratch() / f"base-{name}" for name in ("1", "2"))
-    for folder in (living, ended):
+    living, gone_build = (scratch() / f"base-{name}" for name in ("1", "2"))
+    for folder in (living, gone_build):
         processes.make_owned_folder(folder)
-    note = ended / processes.OWNER_NAME
+    note = gone_build / processes.OWNER_NAME
     owner = json.loads(note.read_text())
     note.write_text(json.dumps({**owner, "started": "an earlier boot"}))
-    unowned = scratch() / f"base-{os.getpid()}"
-    unowned.mkdir()
     bounded.bound([])
-    assert [folder.exists() for folder in (living, ended, unowned)] == [True, False, False]
+    assert [folder.exists() for folder in (living, gone_build)] == [True, False]
+
+
+def test_a_folder_of_an_earlier_version_is_removed_only_when_it_is_old(cache: Path) -> None:
+    """It names no owner, and its build may still run."""
+    young, old = (scratch() / f"base-{name}" for name in ("4711", "4712"))
+    for folder, days in ((young, 0.5), (old, 1.5)):
+        folder.mkdir(parents=True)
+        aged(folder, days)
+    bounded.bound([])
+    assert (young.exists(), old.exists()) == (True, False)
+
+
+def test_what_is_not_complete_yet_is_no_entry(cache: Path) -> None:
+    """A download, a Packer that is being built: the cache holds them under names with a dot."""
+    for name in ("store/sha256/ab/.ab12.99.new", "packer/.1.11.2.99.new", "packer/go"):
+        (cache / name).mkdir(parents=True)
+    bounded.bound([], limit_bytes=0, max_age_s=0)
+    assert bounded.all_entries() == []
+    assert (cache / "packer" / "go").exists()
+
+
+def ended(folder: Path) -> Path:
+    """A scratch folder whose build has ended."""
+    processes.make_owned_folder(folder)
+    note = folder / processes.OWNER_NAME
+    note.write_text(json.dumps({**json.loads(note.read_text()), "started": "an earlier boot"}))
+    return folder
 
 
 @contextlib.contextmanager
@@ -167,7 +192,7 @@ def build_vm(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_the_folder_of_a_vm_kept_for_inspection_is_not_removed(cache: Path) -> None:
     kept, other = (scratch() / f"python-{n}" for n in (7, 8))
     for folder in (kept, other):
-        folder.mkdir(parents=True)
+        ended(folder)
     (kept / KEPT_NAME).touch()
     with build_vm(kept) as vm:
         bounded.bound([])
@@ -179,8 +204,7 @@ def test_the_folder_of_a_vm_kept_for_inspection_is_not_removed(cache: Path) -> N
 def test_the_vm_of_a_killed_build_is_ended_and_named(
     cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    left = scratch() / "python-7"
-    left.mkdir(parents=True)
+    left = ended(scratch() / "python-7")
     with build_vm(left) as vm:
         bounded.bound([])
         assert gone(vm.pid)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from mlflow_image.builder import describe, keys
+from mlflow_image.builder.bake.about import about
+from mlflow_image.builder.bake.layer import RAW_SUM_NAME
 from mlflow_image.builder.layers import Layer
 from mlflow_image.images import manifest, provenance
 from mlflow_image.images.manifest import Disk, Python, Verification
@@ -42,7 +44,7 @@ def test_other_bytes_of_the_same_inputs_are_another_image(
     stack: list[Layer], wanted: Inputs
 ) -> None:
     before = describe.image_id(stack[-1], wanted)
-    (stack[-1].directory / describe.RAW_SUM_NAME).write_text("e" * 64 + "\n")
+    (stack[-1].directory / RAW_SUM_NAME).write_text("e" * 64 + "\n")
     assert describe.image_id(stack[-1], wanted) == replace(before, build="e" * 12)
 
 
@@ -54,12 +56,13 @@ def test_a_manifest_says_what_the_image_is_and_how_it_was_made(
     assert str(found.image) == "mlflow-ubuntu-22.04-x86_64-ffffffffffff"
     assert found.definition == wanted.definition.as_data()
     assert (found.mlflow, found.login, found.kernel) == ("3.17.2", "ubuntu", ("5.15",))
-    assert found.python == Python("system", "3.10", "asked for", "")
+    assert found.python == Python("system", "3.10", "")
     assert found.keys == {layer.name: layer.key for layer in stack}
     assert found.seconds["base"] == {"total": 60.0, "phases": [["a phase", 60.0]]}
     assert found.disk == Disk("qcow2", 4, 4096, "f" * 64)
     assert set(found.inputs["apt"]) == {"bash=5.1", "linux-image-virtual=5.15"}
     assert found.inputs["wheels"]["mlflow-3.17.2-py3-none-any.whl"] == "b" * 64
+    assert found.python_reason == "asked for"
     assert found.verification == Verification("not run")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found.built_at)
 
@@ -89,20 +92,15 @@ def test_an_earlier_verification_stays(stack: list[Layer], wanted: Inputs) -> No
 def test_the_manifest_repeats_what_the_image_says_about_itself(
     stack: list[Layer], wanted: Inputs
 ) -> None:
-    about = describe.about(wanted)
+    said = about(wanted)
     found = describe.complete(stack, wanted, PACKER).manifest
-    assert vars(about).items() <= vars(found).items()
-    assert about.packages == {"boto3": "1.40.0", "mlflow": "3.17.2"}
+    assert vars(said).items() <= vars(found).items()
+    assert said.packages == {"boto3": "1.40.0", "mlflow": "3.17.2"}
 
 
 def test_an_image_does_not_depend_on_the_commit(stack: list[Layer], wanted: Inputs) -> None:
-    assert "git" not in vars(describe.about(wanted))
+    assert "git" not in vars(about(wanted))
     assert describe.complete(stack, wanted, PACKER).manifest.git == provenance.git()
-
-
-def test_the_settings_schema_is_the_one_that_ships_in_the_image() -> None:
-    schema = describe.settings_schema()
-    assert isinstance(schema["properties"]["schema_version"]["const"], int)
 
 
 def test_an_image_on_a_cloud_image_names_it_instead_of_packages(

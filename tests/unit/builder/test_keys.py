@@ -8,13 +8,15 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from mlflow_image.builder import describe, keys, layers
+from mlflow_image.builder import keys, layers
 from mlflow_image.builder.bake import steps
+from mlflow_image.builder.bake.about import about
 from mlflow_image.builder.layers import Layer
 from mlflow_image.files import hash_file
 from mlflow_image.inputs.cloud_image import CloudImage
 from mlflow_image.inputs.definition import Definition
 from mlflow_image.inputs.gather import Inputs
+from mlflow_image.inputs.operating_systems import OPERATING_SYSTEMS
 from mlflow_image.paths import Checkout
 from tests.unit.samples import NAMES, UNIT, built
 
@@ -216,57 +218,69 @@ def changed_code(checkout: Checkout, name: str) -> Checkout:
 
 
 @pytest.mark.parametrize(
-    ("name", "first_stale"),
+    "name",
     [
-        ("mlflow_image/host/rootless.py", "base"),
-        ("mlflow_image/builder/disk/bootloaders.py", "base"),
-        ("mlflow_image/builder/bake/template.py", "python"),
-        ("mlflow_image/builder/bake/in_vm.py", "python"),
-        ("packer/image.pkr.hcl.j2", "python"),
-        ("cloud-init/build.yaml.j2", "python"),
+        "mlflow_image/host/rootless.py",
+        "mlflow_image/builder/disk/bootloaders.py",
+        "mlflow_image/builder/bake/template.py",
+        "mlflow_image/builder/bake/layer.py",
+        "mlflow_image/builder/bake/about.py",
+        "packer/image.pkr.hcl.j2",
     ],
 )
-def test_every_file_of_a_room_that_makes_a_layer_is_in_its_key(
-    before: list[Layer],
-    make_inputs: MakeInputs,
-    checkout: Checkout,
-    name: str,
-    first_stale: str,
+def test_every_file_of_a_room_that_makes_layers_is_in_the_key(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout, name: str
 ) -> None:
     after = keys.of(make_inputs(), changed_code(checkout, name))
-    assert stale(after) == NAMES[NAMES.index(first_stale) :]
-    assert any(name in reason for reason in layers.reasons(of(first_stale, after)))
+    assert stale(after) == NAMES
+    assert any(name in reason for reason in layers.reasons(of("base", after)))
 
 
-@pytest.mark.parametrize(
-    ("change", "part"),
-    [
-        (lambda inputs: replace(inputs, definition=Definition(name="tracking")), "definition.name"),
-        (
-            lambda inputs: replace(
-                inputs, decision=replace(inputs.decision, reason="the vendor is unreachable")
-            ),
-            "python.reason",
-        ),
-    ],
-)
-def test_the_description_in_the_image_is_in_the_key_of_the_layer_that_writes_it(
-    before: list[Layer],
-    make_inputs: MakeInputs,
-    checkout: Checkout,
-    change: Callable[[Inputs], Inputs],
-    part: str,
+def test_the_user_data_of_a_build_vm_is_in_the_key_on_a_cloud_image_only(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
 ) -> None:
-    after = keys.of(change(make_inputs()), checkout)
+    name = "cloud-init/build.yaml.j2"
+    on_image = built(keys.of(on_cloud_image(make_inputs()), checkout))
+    with (checkout.root / name).open("a") as file:
+        file.write("# changed\n")
+    assert stale(keys.of(make_inputs(), checkout)) == []
+    after = keys.of(on_cloud_image(make_inputs()), checkout)
+    assert stale(after) == NAMES[1:]
+    assert layers.differing(after[1], {"parts": on_image[1].parts}) == [name]
+
+
+def test_other_boot_loaders_make_another_sealed_disk_also_on_a_cloud_image(
+    make_inputs: MakeInputs, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = on_cloud_image(make_inputs())
+    one = keys.of(inputs, checkout)
+    system = replace(inputs.definition.system, grub_efi="usr/lib/another.efi")
+    monkeypatch.setitem(OPERATING_SYSTEMS, system.name, system)
+    two = keys.of(inputs, checkout)
+    assert [a.key == b.key for a, b in zip(one, two, strict=True)] == [True, True, True, False]
+
+
+def test_a_changed_name_makes_the_layer_stale_that_writes_it_into_the_image(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    after = keys.of(replace(make_inputs(), definition=Definition(name="tracking")), checkout)
     assert stale(after) == ["image-files", "sealed"]
     (reason,) = layers.reasons(of("image-files", after))
-    assert reason.startswith(f"{part}: ")
+    assert reason == "definition.name: mlflow -> tracking"
+
+
+def test_the_reason_for_a_python_is_in_no_key_because_hosts_differ_in_it(
+    before: list[Layer], make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    inputs = make_inputs()
+    decision = replace(inputs.decision, reason="the vendor is unreachable")
+    assert stale(keys.of(replace(inputs, decision=decision), checkout)) == []
 
 
 def test_every_value_of_the_description_is_a_part_of_the_key(
     before: list[Layer], make_inputs: MakeInputs
 ) -> None:
     parts = of("image-files", before).parts
-    said = keys.flat(asdict(describe.about(make_inputs())))
+    said = keys.flat(asdict(about(make_inputs())))
     assert said.items() <= parts.items()
     assert not any("git" in name or "commit" in name for name in said)

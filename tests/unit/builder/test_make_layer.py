@@ -1,198 +1,80 @@
-"""Each layer keeps its part of the tree; the sealed disk is made of all parts."""
+"""A layer appears in the cache complete or not at all, with its record and its logs."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mlflow_image.builder import describe, keys, layers, make_layer
-from mlflow_image.builder.bake import in_vm, on_host, payload
+from mlflow_image.builder import keys, layers, make_layer
+from mlflow_image.builder.bake import layer
 from mlflow_image.builder.bake.in_vm import How
-from mlflow_image.builder.disk import raw, tree
+from mlflow_image.builder.bake.layer import Job
+from mlflow_image.builder.disk import tree
 from mlflow_image.builder.layers import Layer
-from mlflow_image.builder.make_layer import Job
 from mlflow_image.builder.place import Place, scratch
 from mlflow_image.errors import Failure
-from mlflow_image.host import qemu_img
-from mlflow_image.inputs import anaconda
 from mlflow_image.inputs.gather import Inputs
 from mlflow_image.paths import Checkout
-from tests.unit.samples import NAMES, PACKER, built
+from tests.unit.samples import PACKER, built
 
 MakeInputs = Callable[..., Inputs]
 Program = Callable[[str, str], Path]
 
 
 @pytest.fixture
-def job(make_inputs: MakeInputs, checkout: Checkout) -> Callable[..., Job]:
-    """The job for a layer, with some inputs changed: job("python", installer=...)."""
-
-    def of(name: str, **changed: Any) -> Job:
-        inputs = replace(make_inputs(), **changed)
-        stack = keys.of(inputs, checkout)
-        number = NAMES.index(name)
-        return Job(stack[number], stack[:number], inputs, How(PACKER), checkout)
-
-    return of
-
-
-@pytest.fixture
-def in_vms(monkeypatch: pytest.MonkeyPatch) -> list[in_vm.Job]:
-    """The jobs that a stand-in for the build VM was given; it hands a file over."""
-    found: list[in_vm.Job] = []
-
-    def run(job: in_vm.Job) -> Path:
-        found.append(job)
-        handover = job.place.work / "handover"
-        handover.write_text(f"{job.layer} made in a VM")
-        return handover
-
-    def file_system(tar: Path, folder: str, target: Path, _: Path) -> None:
-        target.write_text(f"/{folder} of {tar.read_text()}")
-
-    monkeypatch.setattr(in_vm, "run", run)
-    monkeypatch.setattr(raw, "file_system", file_system)
-    monkeypatch.setattr(payload, "environment_files", lambda *_: {"environment.sh": Path("/e")})
-    monkeypatch.setattr(on_host, "environment", lambda *_: None)
-    return found
-
-
-def kept(place: Place) -> dict[str, str]:
-    return {path.name: path.read_text() for path in place.result.iterdir()}
-
-
-def test_opt_is_made_in_a_vm_where_the_chroot_fails(
-    job: Callable[..., Job], place: Place, in_vms: list[in_vm.Job]
-) -> None:
-    python = job("python")
-    make_layer.make_python(python, place)
-    assert kept(place) == {
-        "tree.tar": "python made in a VM",
-        "opt.ext4": "/opt of python made in a VM",
-    }
-    assert in_vms[0].base_disk == python.below[0].directory / "disk.qcow2"
-    assert set(in_vms[0].files) == {"environment.sh", "hand-over.sh"}
-
-
-def test_opt_takes_no_vm_where_the_chroot_works(
-    job: Callable[..., Job],
-    place: Place,
-    in_vms: list[in_vm.Job],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    (place.work / "opt-mlflow.tar").write_text("python made on the host")
-    monkeypatch.setattr(on_host, "environment", lambda *_: place.work / "opt-mlflow.tar")
-    make_layer.make_python(job("python"), place)
-    assert kept(place)["tree.tar"] == "python made on the host"
-    assert not in_vms
-
-
-def test_anaconda_is_always_installed_in_a_vm(
-    job: Callable[..., Job],
-    place: Place,
-    in_vms: list[in_vm.Job],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(on_host, "environment", lambda *_: pytest.fail("the chroot was used"))
-    make_layer.make_python(job("python", installer=anaconda.read_installer()), place)
-    assert [one.layer for one in in_vms] == ["python"]
-
-
-def test_the_last_vm_has_the_base_disk_and_the_python_layer_as_opt(
-    job: Callable[..., Job], place: Place, in_vms: list[in_vm.Job]
-) -> None:
-    files = job("image-files")
-    make_layer.make_image_files(files, place)
-    assert kept(place) == {"tree.tar": "image-files made in a VM"}
-    assert in_vms[0].base_disk == files.below[0].directory / "disk.qcow2"
-    assert in_vms[0].opt == files.below[1].directory / "opt.ext4"
-    assert set(in_vms[0].files) == {"image_files.tar", "mlflow-image.json", "hand-over.sh"}
-
-
-def test_the_image_carries_what_is_in_its_key_and_no_commit(
-    job: Callable[..., Job], place: Place, in_vms: list[in_vm.Job]
-) -> None:
-    files = job("image-files")
-    make_layer.make_image_files(files, place)
-    carried = json.loads(in_vms[0].files["mlflow-image.json"].read_text())
-    assert carried.pop("layer_key") == files.layer.key
-    assert keys.flat(carried).items() <= files.layer.parts.items()
-    assert carried["os"] == describe.about(files.inputs).os
-
-
-def test_the_sealed_disk_is_made_of_what_each_layer_handed_over(
-    job: Callable[..., Job], place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: list[Path] = []
-
-    def build(tars: list[Path], *_: object) -> Path:
-        given.extend(tars)
-        (place.work / "disk.raw").write_bytes(bytes(1 << 20))
-        return place.work / "disk.raw"
-
-    monkeypatch.setattr(raw, "build", build)
-    sealed = job("sealed")
-    make_layer.make_sealed(sealed, place)
-    assert given == [layer.directory / "tree.tar" for layer in sealed.below[1:]]
-    assert qemu_img.info(place.result / "disk.qcow2")["virtual-size"] == 1 << 20
-    assert len((place.result / describe.RAW_SUM_NAME).read_text()) == 65
+def base(make_inputs: MakeInputs, checkout: Checkout) -> tuple[Layer, Job]:
+    inputs = make_inputs()
+    found = keys.of(inputs, checkout)[0]
+    return found, Job("base", found.key, (), inputs, How(PACKER), checkout)
 
 
 @pytest.mark.parametrize("remake", [True, False])
 def test_a_layer_in_the_cache_is_made_again_only_on_request(
-    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, remake: bool
+    base: tuple[Layer, Job], monkeypatch: pytest.MonkeyPatch, remake: bool
 ) -> None:
     made: list[str] = []
 
     def make_base(job: Job, place: Place) -> None:
-        made.append(job.layer.name)
+        made.append(job.layer)
 
-    monkeypatch.setitem(make_layer.MAKERS, "base", make_base)
-    base = job("base")
-    built([base.layer])
-    make_layer.make_layer(base, remake=remake)
+    monkeypatch.setitem(layer.MAKERS, "base", make_base)
+    built([base[0]])
+    make_layer.make_layer(*base, remake=remake)
     assert made == (["base"] if remake else [])
-    assert base.layer.built
+    assert base[0].built
 
 
 def test_a_finished_layer_is_in_the_cache_with_its_record_and_logs(
-    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    base: tuple[Layer, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def make_base(job: Job, place: Place) -> None:
         place.step.phase("the only phase")
         (place.result / "disk.qcow2").write_text("a disk")
         (place.logs / "made.log").write_text("a log")
 
-    monkeypatch.setitem(make_layer.MAKERS, "base", make_base)
-    base = job("base")
-    make_layer.make_layer(base)
-    record = layers.read_record(base.layer.directory)
+    monkeypatch.setitem(layer.MAKERS, "base", make_base)
+    make_layer.make_layer(*base)
+    folder = base[0].directory
+    record = layers.read_record(folder)
     assert record and [title for title, _ in record["phases"]] == ["the only phase"]
-    assert (base.layer.directory / "disk.qcow2").read_text() == "a disk"
-    assert (base.layer.directory / "logs" / "made.log").read_text() == "a log"
+    assert (folder / "disk.qcow2").read_text() == "a disk"
+    assert (folder / "logs" / "made.log").read_text() == "a log"
+    assert base[0].built
     assert list(scratch().iterdir()) == []
 
 
 def test_a_layer_that_fails_is_named_and_its_logs_stay(
-    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, program: Program
+    base: tuple[Layer, Job], monkeypatch: pytest.MonkeyPatch, program: Program
 ) -> None:
     monkeypatch.setattr(tree, "write_repository", lambda *_: None)
     program("mmdebstrap", "echo 'E: a package is broken' >&2; exit 25")
     with pytest.raises(Failure) as caught:
-        make_layer.make_layer(job("base"))
+        make_layer.make_layer(*base)
     failure = caught.value
     assert failure.what.startswith("the layer base could not be made: `")
     assert "E: a package is broken" in failure.evidence
     logs = Path(failure.remedy.removeprefix("full logs: "))
     assert "E: a package is broken" in (logs / "mmdebstrap.log").read_text()
     assert list(scratch().iterdir()) == []
-
-
-def test_layers_below_are_given_in_their_order(job: Callable[..., Job]) -> None:
-    below: list[Layer] = list(job("sealed").below)
-    assert [layer.name for layer in below] == NAMES[:3]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_image.builder import describe, keys, layers, plan, recipe
+from mlflow_image.builder import keys, layers, plan, recipe
+from mlflow_image.builder.bake.about import settings_schema
 from mlflow_image.builder.recipe import Options
 from mlflow_image.checks import contract
 from mlflow_image.errors import Failure
@@ -51,7 +52,7 @@ def test_only_an_image_that_keeps_its_contract_is_promoted(
     result: str,
 ) -> None:
     stack = samples.built(keys.of(make_inputs(), checkout))
-    schema = describe.SETTINGS_SCHEMA
+    schema = settings_schema()
     candidate = Candidate(tmp_path, samples.manifest(), {find.SCHEMA_NAME: schema})
     candidate.disk.write_bytes(b"a disk")
     verification = Verification(result, tests=41, summary="1 failed, 41 passed", seconds=9.0)

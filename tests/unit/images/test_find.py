@@ -112,3 +112,8 @@ def test_the_login_is_in_the_manifest_and_a_bare_disk_has_the_default_one(
     assert find.resolve(str(tmp_path / "my.qcow2")).login == "ubuntu"
     manifest.write(dist / FIRST, replace(samples.manifest(ImageId.parse(FIRST)), login="admin"))
     assert resolve(dist, FIRST).login == "admin"
+
+
+def test_the_disk_of_an_image_means_the_image(dist: Path) -> None:
+    image = resolve(dist, str(dist / SECOND / DISK_NAME))
+    assert image.manifest == samples.manifest(ImageId.parse(SECOND))

@@ -69,8 +69,19 @@ def test_an_invalid_manifest_is_never_written(tmp_path: Path) -> None:
 def test_a_manifest_of_the_first_version_gets_the_login_of_its_system(os: str, login: str) -> None:
     document = samples.manifest(ImageId("mlflow", os, "a" * 12)).document()
     del document["login"]
-    found = manifest.parse({**document, "manifest_version": 1, "layer_key": "b" * 64})
-    assert found.login == login
+    reason = document.pop("python_reason")
+    document["python"]["reason"] = reason
+    first = {**document, "manifest_version": 1, "layer_key": "b" * 64}
+    found = manifest.parse(first)
+    assert (found.login, found.python_reason) == (login, reason)
+
+
+def test_an_early_image_of_the_first_version_lacks_fields_that_came_later() -> None:
+    document = {**samples.manifest().document(), "manifest_version": 1}
+    for name in ("login", "python_reason", "settings_schema_version", "built_with", "keys"):
+        del document[name]
+    del document["python"]["terms"]
+    assert manifest.parse(document).login == "ubuntu"
 
 
 @pytest.mark.parametrize(

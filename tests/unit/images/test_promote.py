@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,3 +155,19 @@ def test_an_image_with_another_name_is_not_found(checkout: Checkout, tmp_path: P
     promote.into_dist(candidate(tmp_path), {}, checkout)
     other = replace(FIRST, name="renamed")
     assert promote.existing(other, must_have_passed=False, checkout=checkout) is None
+
+
+def test_two_builds_may_promote_the_same_image_at_once(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill = promote.fill
+
+    def slow_fill(*arguments: Any) -> None:
+        monkeypatch.setattr(promote, "fill", fill)
+        promote.into_dist(candidate(tmp_path), {}, checkout)  # the other build is faster
+        fill(*arguments)
+
+    monkeypatch.setattr(promote, "fill", slow_fill)
+    image = promote.into_dist(candidate(tmp_path), {}, checkout)
+    assert image.disk.read_bytes() == b"a disk"
+    assert {path.name for path in checkout.dist.iterdir()} == {find.LATEST, str(FIRST)}

@@ -17,6 +17,7 @@ import yaml
 from mlflow_image import command
 from mlflow_image.builder.bake import packer, template
 from mlflow_image.builder.bake.packer import Packer
+from mlflow_image.paths import HERE
 from mlflow_image.vm import seed
 from tests.unit.samples import BUILD
 
@@ -95,7 +96,7 @@ def test_the_file_system_grows_with_its_partition() -> None:
 
 
 def test_an_unknown_name_in_a_template_is_an_error() -> None:
-    unknown = template.environment("packer").from_string("[[ unknown ]]")
+    unknown = template.environment(HERE.root / "packer").from_string("[[ unknown ]]")
     with pytest.raises(jinja2.UndefinedError):
         unknown.render()
 
