@@ -85,7 +85,7 @@ def link(path: Path, target: str) -> None:
 def flush_folder(folder: Path) -> None:
     """Flush every file of a folder to the disk, so that a power cut cannot truncate it."""
     for found in folder.rglob("*"):
-        if found.is_file() and not found.is_symlink():
+        if not found.is_symlink() and (found.is_file() or found.is_dir()):
             _flush(found)
 
 

@@ -102,6 +102,7 @@ class Step:
 @contextmanager
 def step(title: str) -> Iterator[Step]:
     """Show and time slow work: `with step("Unpacking packages") as s: ...`."""
+    current = Step(title)
     try:
         if out.is_terminal:
             with out.status("") as status:
@@ -111,7 +112,6 @@ def step(title: str) -> Iterator[Step]:
                 current.phase("")
         else:
             out.print(f".. {title}", markup=False)
-            current = Step(title)
             with heartbeat(current):
                 yield current
             current.phase("")

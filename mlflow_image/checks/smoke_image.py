@@ -14,12 +14,13 @@ from mlflow_image.checks.smoke.report import Report
 from mlflow_image.errors import Failure
 from mlflow_image.images.find import Image
 from mlflow_image.server import ready
+from mlflow_image.server.user_data import DEFAULT_PORT
 from mlflow_image.vm import throwaway
 from mlflow_image.vm.machine import Machine
 from mlflow_image.vm.qemu import Spec
 from mlflow_settings import userdata
 
-PORT = 8000
+PORT = DEFAULT_PORT
 #: The VM is configured by user-data only, and addressed by a name that only these settings allow.
 SETTINGS = f"schema_version: 1\nserver:\n  port: {PORT}\n  allowed_hosts: [{check.HOST_NAME}]\n"
 #: An emulated CPU answers the first requests slowly, even more so on a busy host.

@@ -37,15 +37,13 @@ def from_image(image: Path, target: Path, disk_mib: int) -> None:
         command.run(["qemu-img", "resize", "-q", "-f", "qcow2", temporary, f"{disk_mib}M"])
 
 
-def overlay(
-    backing: Path, target: Path, *, backing_format: str = "qcow2", size_bytes: int | None = None
-) -> None:
+def overlay(backing: Path, target: Path, *, size_bytes: int | None = None) -> None:
     """Create a qcow2 that holds only the differences from `backing`, named by absolute path.
 
     The backing format is explicit. If QEMU guessed it, a guest on a raw disk could write a
     qcow2 header there that names any file of the host.
     """
-    words: list[str | Path] = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", backing_format]
+    words: list[str | Path] = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2"]
     words += ["-b", backing.resolve(), target]
     command.run([*words, str(size_bytes)] if size_bytes else words)
 

@@ -22,30 +22,26 @@ def free_disk_mib(folder: Path) -> int:
     return int(psutil.disk_usage(str(folder)).free) >> 20
 
 
-def memory_mib() -> int:
+def build_vm_memory_mib() -> int:
     """Memory in MiB for a build VM."""
     least, most = BUILD_VM_MIB
     return max(least, min(most, free_memory_mib() // 3))
 
 
-def shortages(
-    *, memory_mib: int, disk_mib: int, folder: Path, memory_remedy: str, disk_remedy: str
-) -> list[str]:
-    """One message for each resource of which less is free than needed; empty if none.
-
-    folder: where the disk space is needed.
-    """
-    found = []
+def memory_shortage(needed_mib: int, remedy: str) -> str:
+    """One sentence when less memory is free than needed; empty otherwise."""
     free_mib = free_memory_mib()
-    if free_mib < memory_mib:
-        found.append(
-            f"not enough memory: {memory_mib} MiB are needed, {free_mib} MiB are free; "
-            f"{memory_remedy}"
-        )
+    if free_mib >= needed_mib:
+        return ""
+    return f"not enough memory: {needed_mib} MiB are needed, {free_mib} MiB are free; {remedy}"
+
+
+def disk_shortage(needed_mib: int, folder: Path, remedy: str) -> str:
+    """One sentence when less disk is free in `folder` than needed; empty otherwise."""
     free_mib = free_disk_mib(folder)
-    if free_mib < disk_mib:
-        found.append(
-            f"not enough disk: {disk_mib} MiB are needed in {folder}, {free_mib} MiB are free; "
-            f"{disk_remedy}"
-        )
-    return found
+    if free_mib >= needed_mib:
+        return ""
+    return (
+        f"not enough disk: {needed_mib} MiB are needed in {folder}, {free_mib} MiB are free; "
+        f"{remedy}"
+    )

@@ -161,7 +161,10 @@ def choose(
     if has(installer.sha256):
         return "anaconda", f"{installer.name} is in the store"
     if offline:
-        return "system", f"{installer.name} is not in the store, and --offline forbids to fetch it"
+        return (
+            "system",
+            f"{installer.name} is not in the store, and --offline forbids downloading it",
+        )
     if why := why_unavailable(installer.url):
         return "system", f"{installer.name} is not in the store, and {installer.host} {why}"
     return "anaconda", f"{installer.host} offers {installer.file}"

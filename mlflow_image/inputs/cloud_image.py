@@ -126,7 +126,7 @@ def authenticate(image: CloudImage, keyring: Path, store: Store) -> Path:
 def require_listed(image: CloudImage, folder: Path, keyring: Path) -> None:
     """Require that the signed checksums in `folder` list the image with the pinned hash.
 
-    Raises Failure that tells apart: no signature, a bad one, one by another key, an image that
+    The Failure distinguishes: no signature, a bad one, one by another key, an image that
     is not listed, one that is listed with another hash.
     """
     require_signature(image, folder, keyring)

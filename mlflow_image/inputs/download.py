@@ -34,7 +34,7 @@ RETRY = Retry(
     backoff_factor=0.5,
     retry_after_max=60,
     status_forcelist=(429, 500, 502, 503, 504),
-    raise_on_status=False,  # the last response tells the status
+    raise_on_status=False,  # the last response contains the status
 )
 #: How often a file is requested when the connection breaks in the middle of it.
 BODY_ATTEMPTS = 3

@@ -42,7 +42,7 @@ class Store:
             )
         found = hash_file(path)
         if found != sha256:
-            path.unlink()
+            path.unlink(missing_ok=True)
             raise Failure(
                 f"the store's copy of {name} was altered: its sha256 is {found}, not {sha256}",
                 remedy="the copy was removed; run `invoke fetch` to download it again",
@@ -56,7 +56,7 @@ class Store:
             return False
         if hash_file(path) == sha256:
             return True
-        path.unlink()
+        path.unlink(missing_ok=True)
         return False
 
     def add(self, file: Path, sha256: str, name: str) -> Path:

@@ -17,17 +17,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import requests
 from filelock import FileLock
 
 from mlflow_image import command, files
 from mlflow_image.errors import Failure
 from mlflow_image.paths import HERE, cache
+from mlflow_image.server import ready
 from mlflow_settings import render, settings
 from mlflow_settings.blocks.server import Server
 
 LIBRARY = HERE.image_files / "usr" / "lib" / "mlflow-image"
-PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 START_TIMEOUT_S = 180.0
 #: As `pip install mlflow` runs it; the image's wheels add uvloop and httptools.
 STOCK_UVICORN = "--loop asyncio --http h11"
@@ -66,8 +65,10 @@ def launch_files() -> Path:
     key = hashlib.sha256(f"{python} {library}".encode()).hexdigest()[:16]
     place = cache() / "native" / f"share-{key}"
     with FileLock(place.parent / f"share-{key}.lock"):
-        if not (place / "preload.txt").exists():
-            command.run([python, "-s", LIBRARY / "make-empty-database", place])
+        if not place.exists():
+            with files.new_folder(place) as folder:
+                command.run([python, "-s", LIBRARY / "make-empty-database", folder])
+        (place / "preload.txt").touch()  # the cache removes first what was used least recently
     return place
 
 
@@ -160,7 +161,4 @@ def free_port() -> int:
 
 def answers(url: str) -> bool:
     """Whether a request that reads the server's database succeeds."""
-    try:
-        return requests.get(url + PROBE, timeout=5).status_code == 200
-    except requests.RequestException:
-        return False
+    return not ready.probe(url + ready.MLFLOW_PROBE, timeout_s=5)

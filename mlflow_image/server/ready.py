@@ -40,7 +40,7 @@ def mlflow_ready(port_of: Callable[[int], int | None]) -> Callable[[str], str | 
     """A `reached` for `boot.follow`: returns the address at which the guest's server is ready.
 
     The guest must report it, and then the host must see it through the forwarded port
-    (port_of: guest port -> port on 127.0.0.1). There is no look from the host when the server
+    (port_of: guest port -> port on 127.0.0.1). The host does not check when the server
     listens on the guest's loopback only or on a port that is not forwarded. Settings that
     keep the server from starting end the wait at once.
     """

@@ -15,7 +15,7 @@ from mlflow_settings import settings, userdata
 from mlflow_settings.document import Fault, Faults
 
 DEFAULT = HERE.root / "cloud-init" / "sqlite.yaml"
-DEFAULT_PORT = 8000
+DEFAULT_PORT = settings.Settings().server.port
 
 
 @dataclass(frozen=True)

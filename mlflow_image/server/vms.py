@@ -160,10 +160,12 @@ def remove(name: str) -> bool:
         if not directory.exists():
             return False
         try:
-            _delete(machine.load(directory))
+            vm = machine.load(directory)
         except Failure:
             # Its creation was interrupted before anything was started.
             shutil.rmtree(directory)
+        else:
+            _delete(vm)
         return True
 
 

@@ -26,7 +26,7 @@ OVMF_FILES = {
 
 
 def make_variables(directory: Path, firmware: str) -> None:
-    """Create the VM's own copy of the UEFI variables, as a qcow2 so that snapshots include it."""
+    """Create the VM's own copy of the UEFI variables."""
     if firmware != "bios":
         _, variables = ovmf_files(firmware)
         qemu_img.to_qcow2(variables, directory / VARS_NAME)

@@ -1,4 +1,4 @@
-"""One VM: a QEMU process on an overlay disk, with its console, ssh and snapshots.
+"""One VM: a QEMU process on an overlay disk, with its console and ssh.
 
 `throwaway` creates VMs that exist during one check only; `server.vms` keeps VMs with a name.
 """
@@ -26,8 +26,6 @@ BOOT_TIMEOUT_S = 900.0
 POWER_OFF_TIMEOUT_S = 120.0
 #: The power button is pressed again: a guest that is still booting drops the first event.
 PRESS_AGAIN_S = 15.0
-SNAPSHOT_TIMEOUT_S = 600.0
-RESUME_TIMEOUT_S = 120.0
 
 
 def silent(_: str) -> None:
@@ -49,7 +47,6 @@ def create(directory: Path, spec: Spec, user_data: bytes) -> Machine:
         qemu_img.overlay(
             spec.backing,
             directory / qemu.OVERLAY_NAME,
-            backing_format=spec.backing_format,
             size_bytes=spec.disk_bytes,
         )
         firmware.make_variables(directory, spec.firmware)
@@ -103,8 +100,8 @@ class Machine:
         """The current boot, for `boot.follow`."""
         return boot.Boot(self.directory, self.state.console_from, lambda: self.running)
 
-    def start(self, *, snapshot: str | None = None) -> None:
-        """Power on, or resume a snapshot; returns as soon as QEMU runs.
+    def start(self) -> None:
+        """Power on; returns as soon as QEMU runs.
 
         Reuses the ports of the last start that are free. Raises Refusal when a wanted port is
         in use or the VM is already running, and Failure with QEMU's output when it fails.
@@ -121,10 +118,8 @@ class Machine:
             )
         preflight.check_resources(self.spec, self.directory)
         wanted = ports.choose({22: 0, **self.spec.forwards}, last=self.state.ports)
-        words = qemu.argv(self.spec, accelerator.choose(), wanted, snapshot=snapshot)
-        # A resumed guest continues the boot of its snapshot, with the console text of that boot.
-        size = console.size_bytes(self.directory)
-        beginning = self.state.console_from if snapshot else size
+        words = qemu.argv(self.spec, accelerator.choose(), wanted)
+        beginning = console.size_bytes(self.directory)
         process = processes.start_detached(
             words,
             cwd=self.directory,
@@ -135,8 +130,6 @@ class Machine:
         self.save()
         self.state = replace(self.state, ports=self._forwarded_by_qemu(wanted))
         self.save()
-        if snapshot:
-            self._after_resume()
 
     def run(
         self, line: str, *, stdin: str | None = None, check: bool = True, timeout_s: float = 300
@@ -201,16 +194,6 @@ class Machine:
         if self.state.process is not None:
             processes.end(self.state.process)
 
-    def snapshot(self, name: str) -> None:
-        """Save memory, devices and disks of the running VM under a name, inside its overlay."""
-        self._human(f"savevm {name}")
-
-    def revert(self, name: str) -> None:
-        """Revert the running VM to a snapshot; returns when its shell answers again."""
-        self._close_shell()
-        self._human(f"loadvm {name}")
-        self._after_resume()
-
     def copy_logs(self, target: Path) -> None:
         """Copy console.log and qemu.log into a directory."""
         target.mkdir(parents=True, exist_ok=True)
@@ -238,15 +221,6 @@ class Machine:
         if self._shell is not None:
             self._shell.close()
             self._shell = None
-
-    def _human(self, line: str) -> None:
-        if problem := monitor.human(self.directory, line, timeout_s=SNAPSHOT_TIMEOUT_S):
-            raise Failure(f"QEMU refused `{line}`: {problem}")
-
-    def _after_resume(self) -> None:
-        """Set the guest's clock, which still shows the time of the snapshot."""
-        self.wait_for_ssh(timeout_s=RESUME_TIMEOUT_S)
-        self.run("sudo date --utc --set @$(cat)", stdin=f"{time.time():.2f}")
 
     def _forwarded_by_qemu(self, expected: Mapping[int, int]) -> dict[int, int]:
         """Wait for QEMU's monitor and read the forwarded ports; raises Failure with qemu.log."""

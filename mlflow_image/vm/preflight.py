@@ -42,13 +42,11 @@ def check_resources(spec: qemu.Spec, folder: Path) -> None:
 def _resources(memory_mib: int, folder: Path) -> list[str]:
     if memory_mib < LEAST_MEMORY_MIB:
         return [f"{memory_mib} MiB of memory is too little; use at least {LEAST_MEMORY_MIB} MiB"]
-    return resources.shortages(
-        memory_mib=memory_mib + QEMU_OVERHEAD_MIB,
-        disk_mib=LEAST_DISK_MIB,
-        folder=folder,
-        memory_remedy=MEMORY_REMEDY,
-        disk_remedy=DISK_REMEDY,
-    )
+    faults = [
+        resources.memory_shortage(memory_mib + QEMU_OVERHEAD_MIB, MEMORY_REMEDY),
+        resources.disk_shortage(LEAST_DISK_MIB, folder, DISK_REMEDY),
+    ]
+    return [fault for fault in faults if fault]
 
 
 def _processors(count: int) -> list[str]:

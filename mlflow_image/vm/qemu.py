@@ -28,7 +28,6 @@ class Spec:
     """
 
     backing: Path
-    backing_format: str = "qcow2"
     memory_mib: int = 2048
     cpus: int = 2
     disk_bytes: int | None = None
@@ -48,11 +47,9 @@ def check_disk(spec: Spec) -> None:
     if not spec.backing.is_file():
         raise Refusal(f"{spec.backing} is not a file")
     info = qemu_img.info(spec.backing)
-    if info["format"] != spec.backing_format:
-        raise Refusal(
-            f"{spec.backing} is not a {spec.backing_format} disk image; it is {info['format']}"
-        )
-    if spec.backing_format == "qcow2" and (damage := qemu_img.damage(spec.backing)):
+    if info["format"] != "qcow2":
+        raise Refusal(f"{spec.backing} is not a qcow2 disk image; it is {info['format']}")
+    if damage := qemu_img.damage(spec.backing):
         raise Refusal(f"{spec.backing} is a damaged qcow2: {damage}")
     size_bytes = int(info["virtual-size"])
     if spec.disk_bytes is not None and spec.disk_bytes < size_bytes:
@@ -66,8 +63,6 @@ def argv(
     spec: Spec,
     accelerator: Accelerator,
     ports: Mapping[int, int],
-    *,
-    snapshot: str | None = None,
 ) -> list[str]:
     """QEMU's command line; its paths are relative to the VM's directory, QEMU's working directory.
 
@@ -96,7 +91,7 @@ def argv(
     words += ["-serial", "chardev:console"]
     words += ["-chardev", f"socket,id=monitor,{_SERVER},path={monitor.SOCKET_NAME}"]
     words += ["-mon", "chardev=monitor,mode=control"]
-    return [*words, "-loadvm", snapshot] if snapshot else words
+    return words
 
 
 _DISCARD = "discard=unmap"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,14 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from mlflow_image import paths
-from mlflow_image.errors import Failure
+from mlflow_image.host import processes
 from mlflow_image.vm import machine
 from mlflow_image.vm.boot import OnWait
 from mlflow_image.vm.machine import Machine
 from mlflow_image.vm.qemu import Spec
-
-#: No VM takes longer to create, so an older folder without a VM was abandoned.
-CREATION_S = 3600
 
 
 @contextmanager
@@ -42,7 +38,8 @@ def booted(
     machines = paths.cache() / "machines"
     machines.mkdir(parents=True, exist_ok=True)
     _sweep(machines)
-    parent = Path(tempfile.mkdtemp(prefix=spec.hostname + "-", dir=machines))
+    parent = machines / f"{spec.hostname}-{secrets.token_hex(4)}"
+    processes.make_owned_folder(parent)
     vm = None
     try:
         vm = machine.create(parent / "vm", replace(spec, throwaway=True), user_data)
@@ -60,11 +57,8 @@ def booted(
 
 def _sweep(machines: Path) -> None:
     """Remove the folders of throwaway VMs whose process was killed; QEMU ended with it."""
-    for parent in machines.iterdir():
-        try:
-            abandoned = not machine.load(parent / "vm").running
-        except Failure:
-            # Another process may be creating this one.
-            abandoned = time.time() - parent.stat().st_mtime > CREATION_S
-        if abandoned:
+    for parent in machines.glob("[!.]*"):
+        # Without an owner: made by an earlier version, perhaps by a process that still runs.
+        owned = (parent / processes.OWNER_NAME).exists()
+        if owned and not processes.has_living_owner(parent):
             shutil.rmtree(parent, ignore_errors=True)

@@ -20,11 +20,12 @@ from mlflow_image.images.find import Image
 from mlflow_image.progress import Step
 from mlflow_image.server import ready
 from mlflow_image.server.local import answers
+from mlflow_image.server.user_data import DEFAULT_PORT
 from mlflow_image.vm import machine, qemu, throwaway
 from mlflow_image.vm.machine import Machine
 from mlflow_settings import userdata
 
-SETTINGS = "schema_version: 1\nserver:\n  port: 8000\n"
+SETTINGS = f"schema_version: 1\nserver:\n  port: {DEFAULT_PORT}\n"
 LOGIN_TIMEOUT_S = 600.0
 #: Masks MLflow's units and resets the disk to the state before its first boot.
 STRIP = """sudo sh -c '
@@ -56,7 +57,7 @@ def measure(image: Image, rounds: int, step: Step) -> list[Figure]:
             step.update(f"round {number + 1} of {rounds}: power-on to a logged run")
             with booting(image.disk, image) as (vm, started):
                 ready.wait(vm)
-                log_a_run(f"http://127.0.0.1:{vm.forwarded[8000]}")
+                log_a_run(f"http://127.0.0.1:{vm.forwarded[DEFAULT_PORT]}")
                 logged.append(time.monotonic() - started)
                 if number == rounds - 1:
                     step.update("log_batch inside the VM")
@@ -111,7 +112,7 @@ def spec(disk: Path, image: Image) -> qemu.Spec:
     return qemu.Spec(
         backing=disk,
         hostname="bench",
-        forwards={8000: 0},
+        forwards={DEFAULT_PORT: 0},
         ssh_user=image.login,
         restrict_network=True,
     )
@@ -142,7 +143,7 @@ def log_a_run(url: str) -> None:
 
 def rates_inside(vm: Machine) -> tuple[float, float]:
     """The `log_batch` rates of the image's server and of a stock server in the same VM."""
-    url = f"http://127.0.0.1:{vm.forwarded[8000]}"
+    url = f"http://127.0.0.1:{vm.forwarded[DEFAULT_PORT]}"
     ours = calls_a_second(url, calls=60)
     vm.wait_for_ssh()
     vm.run(STOCK)

@@ -23,8 +23,8 @@ def backing(tmp_path: Path) -> Path:
     return disk
 
 
-def line(spec: Spec, **options: str) -> str:
-    return " ".join(qemu.argv(spec, TCG, {22: 0, 8000: 8123}, **options))
+def line(spec: Spec) -> str:
+    return " ".join(qemu.argv(spec, TCG, {22: 0, 8000: 8123}))
 
 
 def test_every_forward_is_bound_to_loopback() -> None:
@@ -50,10 +50,6 @@ def test_socket_paths_are_relative_because_their_length_is_limited() -> None:
 def test_a_restricted_network_keeps_its_forwards() -> None:
     words = line(Spec(Path("/image"), restrict_network=True))
     assert "user,id=net,restrict=on,hostfwd=" in words
-
-
-def test_a_snapshot_is_resumed() -> None:
-    assert line(Spec(Path("/image")), snapshot="ready").endswith("-loadvm ready")
 
 
 def test_a_disk_smaller_than_its_image_is_refused_with_numbers(backing: Path) -> None:
