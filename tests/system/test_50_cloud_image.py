@@ -24,10 +24,11 @@ import yaml
 from mlflow_image import command, progress
 from mlflow_image.builder import keys, layers
 from mlflow_image.builder.bake.in_vm import How
+from mlflow_image.builder.bake.layer import Job
 from mlflow_image.builder.bake.packer import Packer
 from mlflow_image.builder.disk import raw as raw_disk
 from mlflow_image.builder.disk import tree
-from mlflow_image.builder.make_layer import Job, make_layer
+from mlflow_image.builder.make_layer import make_layer
 from mlflow_image.builder.place import Place
 from mlflow_image.files import hash_file
 from mlflow_image.host import qemu_img
@@ -289,7 +290,8 @@ def test_the_base_layer_is_made_from_the_fetched_image_without_a_network(
         gather.fetch(wanted, offline=True)
         stack = keys.of(wanted)
         packer = Packer(Path("packer"), (1, 6, 6), "never started")
-        make_layer(Job(layer=stack[0], below=(), inputs=wanted, how=How(packer)))
+        job = Job(layer="base", key=stack[0].key, below=(), inputs=wanted, how=How(packer))
+        make_layer(stack[0], job)
     finally:
         for file in stand_in.folder.iterdir():
             file.rename(file.with_name(file.name.removesuffix(".gone")))
