@@ -158,7 +158,7 @@ def served_by_the_stock_command(
 ) -> tuple[str, list[str]]:
     """Start the launcher, wait until it is ready, stop it; returns its output and notifications."""
     process = environment.start()
-    received = []
+    received: list[str] = []
     try:
         while not received or not received[-1].startswith("READY=1"):
             received.append(notified.recv(4096).decode())
