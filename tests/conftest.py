@@ -33,9 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
     ):
         config.addinivalue_line("markers", line)
     config.stash[RESULTS] = {}
-    # A background shell ignores SIGINT, and the programs that tests start would inherit that.
+    # A background shell ignores SIGINT, nohup ignores SIGHUP; what tests start would inherit it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 RESULTS = pytest.StashKey[dict[str, dict[str, object]]]()
