@@ -30,14 +30,18 @@ def decide(stack: Sequence[Layer], rebuild: str = "") -> list[Row]:
     forced = False
     for layer in stack:
         forced = forced or layer.name == rebuild
-        cached = layer.built and not forced
-        why = () if cached else tuple(layers.reasons(layer))
-        if forced and layer.built:
+        built = layer.built
+        if built and not forced:
+            rows.append(Row(layer, True, (), None))
+            continue
+        why: tuple[str, ...]
+        if built:
             why = ("requested by --rebuild",)
-        elif layer.damage:
-            why = (f"damaged in the cache: {layer.damage}",)
-        expected = None if cached else layers.expected_seconds(layer)
-        rows.append(Row(layer, cached, why, expected, forced and layer.built))
+        elif damage := layer.damage:
+            why = (f"damaged in the cache: {damage}",)
+        else:
+            why = tuple(layers.reasons(layer))
+        rows.append(Row(layer, False, why, layers.expected_seconds(layer), remake=built))
     return rows
 
 
