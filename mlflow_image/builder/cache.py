@@ -109,10 +109,9 @@ def with_parents(paths: set[Path]) -> set[Path]:
 def remove_leftovers(checkout: Checkout = HERE) -> None:
     """Remove scratch folders of ended builds, unfinished downloads and images, old logs."""
     for folder in scratch().glob("[!.]*"):
-        if processes.has_living_owner(folder):
-            continue
-        if not (folder / processes.OWNER_NAME).exists():
-            remove_older([folder], DAY_S)  # an earlier version of this product made it
+        if not processes.was_abandoned(folder):
+            if not processes.has_living_owner(folder):  # it names none
+                remove_older([folder], DAY_S)
             continue
         left = vms_in(folder)
         if left and (folder / KEPT_NAME).exists():

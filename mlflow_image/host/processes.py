@@ -104,6 +104,14 @@ def has_living_owner(folder: Path) -> bool:
     return is_alive(owner)
 
 
+def was_abandoned(folder: Path) -> bool:
+    """Whether the process that created the folder has ended; False if it names no owner.
+
+    A folder without an owner comes from an earlier version, whose process may still run.
+    """
+    return (folder / OWNER_NAME).exists() and not has_living_owner(folder)
+
+
 def wait_for_end(process: Process, timeout_s: float) -> bool:
     """Wait at most `timeout_s` for a process to end; returns whether it did."""
     deadline = time.monotonic() + timeout_s

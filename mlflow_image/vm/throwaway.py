@@ -58,7 +58,5 @@ def booted(
 def _sweep(machines: Path) -> None:
     """Remove the folders of throwaway VMs whose process was killed; QEMU ended with it."""
     for parent in machines.glob("[!.]*"):
-        # Without an owner: made by an earlier version, perhaps by a process that still runs.
-        owned = (parent / processes.OWNER_NAME).exists()
-        if owned and not processes.has_living_owner(parent):
+        if processes.was_abandoned(parent):
             shutil.rmtree(parent, ignore_errors=True)

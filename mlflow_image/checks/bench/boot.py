@@ -85,7 +85,7 @@ def measure(image: Image, rounds: int, step: Step) -> list[Figure]:
 def stripped(image: Image, step: Step) -> Iterator[Path]:
     """A copy of the image's disk with MLflow's units masked."""
     step.update("preparing a disk without MLflow's units")
-    # Not in the folder of the throwaway VMs: stopped VMs are removed from there.
+    # Not a throwaway VM: its disk is used after it has shut down.
     folder = paths.cache() / "work" / f"bench-{secrets.token_hex(8)}"
     processes.make_owned_folder(folder)
     vm = machine.create(folder / "vm", spec(image.disk, image), b"#cloud-config\n{}\n")
