@@ -28,6 +28,7 @@ server:
   port: 9000
   workers: 1
   allowed_hosts: [mlflow.example.com]
+  allow_unknown_variables: true
   extra_environment:
     TEAM_TOKEN: {CANARY}
 """

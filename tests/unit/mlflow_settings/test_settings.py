@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlflow_settings import render, settings
-from mlflow_settings.blocks import hosts
+from mlflow_settings.blocks import environment, hosts
 from mlflow_settings.blocks.server import Server
 from mlflow_settings.document import Faults
 
@@ -61,15 +63,24 @@ def test_the_keys_of_a_newer_image_are_accepted() -> None:
 
 
 def test_secrets_are_not_in_the_repr() -> None:
-    text = "schema_version: 1\nserver: {extra_environment: {A: hush}}\n"
+    text = "schema_version: 1\nserver: {extra_environment: {OPENAI_API_KEY: hush}}\n"
     checked = settings.check(text, "x")
-    assert checked.server.extra_environment == {"A": "hush"}
+    assert checked.server.extra_environment == {"OPENAI_API_KEY": "hush"}
     assert "hush" not in repr(checked) + repr(render.render(checked))
 
 
 def test_extra_variables_never_override_a_setting() -> None:
     checked = settings.Settings(server=Server(extra_environment={"MLFLOW_PORT": "1"}))
     assert render.environment(checked)["MLFLOW_PORT"] == "8000"
+
+
+def test_every_known_variable_of_mlflow_exists_in_the_installed_one() -> None:
+    found = importlib.util.find_spec("mlflow")
+    assert found
+    assert found.submodule_search_locations
+    source = Path(found.submodule_search_locations[0], "environment_variables.py").read_text()
+    own = [name for name in environment.KNOWN if name.startswith("MLFLOW_")]
+    assert [name for name in own if f"\n{name} = " not in source] == []
 
 
 def test_a_listed_name_adds_to_the_defaults_and_allows_its_own_pages() -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_settings import files, signals
-from mlflow_settings.blocks.server import Server
+from mlflow_settings.blocks.server import Server, unknown_variables
 from mlflow_settings.document import Fault, Faults
 from mlflow_settings.render import render
 from mlflow_settings.settings import Settings, check
@@ -142,7 +142,8 @@ def decide(root: Path) -> Verdict:
         return _fall_back(root, (f"/{SETTINGS} cannot be read: {error.strerror}",))
     except Exception as error:
         return _fall_back(root, (f"/{SETTINGS} could not be checked: {_reason(error)}",))
-    return Verdict(settings, (f"/{SETTINGS} is in force",), good_text=text)
+    lines = (*_unknown_variables(settings), f"/{SETTINGS} is in force")
+    return Verdict(settings, lines, good_text=text)
 
 
 def say(line: str) -> None:
@@ -156,6 +157,13 @@ def _reason(error: Exception) -> str:
         return str(error)
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno}"
+
+
+def _unknown_variables(settings: Settings) -> tuple[str, ...]:
+    names = unknown_variables({"extra_environment": dict(settings.server.extra_environment)})
+    if not names:
+        return ()
+    return (f"allow_unknown_variables: the server also gets {', '.join(names)}",)
 
 
 def _fall_back(root: Path, faults: tuple[str, ...]) -> Verdict:

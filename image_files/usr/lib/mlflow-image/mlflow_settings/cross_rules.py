@@ -8,9 +8,9 @@ from typing import TypeAlias
 from mlflow_settings.blocks.artifact_store import local_directory
 from mlflow_settings.blocks.backend_store import database_file
 from mlflow_settings.blocks.block import Given
-from mlflow_settings.blocks.environment import owned_fault
+from mlflow_settings.blocks.environment import owned_fault, unknown_fault, variable_fault
 from mlflow_settings.blocks.paths import overlap
-from mlflow_settings.blocks.server import extra_variables
+from mlflow_settings.blocks.server import extra_variables, unknown_variables
 from mlflow_settings.wording import Worded, shown
 
 #: Every block of a document as it was written, by name; a missing block is empty.
@@ -20,6 +20,7 @@ Blocks: TypeAlias = Mapping[str, Given]
 def faults(blocks: Blocks, owned: Mapping[str, str]) -> Iterator[Worded]:
     """Every broken rule between blocks. owned: the variables of all blocks, as in Block.OWNED."""
     yield from _owned_variables(blocks, owned)
+    yield from _unknown_variables(blocks, owned)
     yield from _database_among_artifacts(blocks)
 
 
@@ -27,6 +28,17 @@ def _owned_variables(blocks: Blocks, owned: Mapping[str, str]) -> Iterator[Worde
     for name in extra_variables(blocks["server"]):
         if name in owned:
             reason = owned_fault(owned[name])
+            path = ("server", "extra_environment", name)
+            yield Worded(path, reason.message, "", reason.remedy)
+
+
+def _unknown_variables(blocks: Blocks, owned: Mapping[str, str]) -> Iterator[Worded]:
+    server = blocks["server"]
+    if server.get("allow_unknown_variables") is True:
+        return
+    for name in unknown_variables(server):
+        if name not in owned and not variable_fault(name, ""):
+            reason = unknown_fault(name)
             path = ("server", "extra_environment", name)
             yield Worded(path, reason.message, "", reason.remedy)
 

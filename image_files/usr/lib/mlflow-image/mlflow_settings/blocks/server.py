@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from mlflow_settings.blocks import hosts
 from mlflow_settings.blocks.block import Block, Given, text_faults
-from mlflow_settings.blocks.environment import variable_fault
+from mlflow_settings.blocks.environment import is_known, variable_fault
 from mlflow_settings.wording import Worded
 
 
@@ -22,6 +22,7 @@ class Server(Block):
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     job_execution: bool = False
+    allow_unknown_variables: bool = False
     # A secret: repr=False keeps it out of tracebacks and logs.
     extra_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -73,3 +74,8 @@ def extra_variables(given: Given) -> Mapping[str, object]:
     """extra_environment as it was written; empty when it is not a block of keys."""
     variables = given.get("extra_environment")
     return variables if isinstance(variables, dict) else {}
+
+
+def unknown_variables(given: Given) -> list[str]:
+    """The names in extra_environment that MLflow does not document, sorted."""
+    return sorted(name for name in extra_variables(given) if not is_known(name))
