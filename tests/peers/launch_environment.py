@@ -133,11 +133,13 @@ def launcher_environment(given: dict[str, str]) -> dict[str, str]:
 
 def host_differences() -> dict[str, object]:
     """How MLflow's default list of allowed hosts differs from ours, which replaces it."""
-    from mlflow.server.security_utils import get_default_allowed_hosts
+    from mlflow.server.security_utils import get_default_allowed_hosts, get_private_ip_patterns
 
     from mlflow_settings.blocks import hosts
 
-    theirs, ours = set(get_default_allowed_hosts()), set(hosts.DEFAULT_ALLOWED_HOSTS)
+    # Ours has no patterns for private addresses: mlflow_launch/guards/doors.py compares addresses.
+    theirs = set(get_default_allowed_hosts()) - set(get_private_ip_patterns())
+    ours = set(hosts.DEFAULT_ALLOWED_HOSTS)
     if theirs == ours:
         return {}
     return {"allowed hosts": {"MLflow": sorted(theirs - ours), "ours": sorted(ours - theirs)}}

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from mlflow_launch import mlflow_names, ready
+from mlflow_launch.guards import apply
 from mlflow_launch.log import say
 from mlflow_launch.mlflow_names import DiffersError
 
@@ -110,10 +111,11 @@ def import_server() -> Any:
 
 
 def application() -> Any:
-    """Import MLflow's ASGI application, with the shorter ways of lean.py."""
+    """Import MLflow's ASGI application, with the guards and the shorter ways of lean.py."""
     import_server()
     module = importlib.import_module(mlflow_names.APPLICATION_MODULE)
     app: Any = getattr(module, mlflow_names.APPLICATION_NAME)
+    apply.to_imported()
     lean: Any = importlib.import_module("mlflow_launch.lean")
     lean.shorten(app)
     say("application imported")

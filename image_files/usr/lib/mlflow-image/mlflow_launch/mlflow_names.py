@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,35 @@ ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
 ARTIFACT_DESTINATION = "_MLFLOW_SERVER_ARTIFACT_DESTINATION"
 SERVE_ARTIFACTS = "_MLFLOW_SERVER_SERVE_ARTIFACTS"
 
+#: Where MLflow stores local artifacts, opens locations, takes them from clients, and checks the
+#: Host header and the origin of a request: what the guards change.
+LOCAL_ARTIFACTS = "mlflow.store.artifact.local_artifact_repo"
+LOCAL_REPOSITORY = "LocalArtifactRepository"
+REPOSITORIES = "mlflow.store.artifact.artifact_repository_registry"
+REPOSITORY_REGISTRY = "ArtifactRepositoryRegistry"
+HANDLERS = "mlflow.server.handlers"
+VALIDATE_LOCATION = "_validate_storage_location_uri"
+SECURITY = ("mlflow.server.fastapi_security", "mlflow.server.security")  # for either part
+HOST_CHECK = "is_allowed_host_header"
+ORIGIN_CHECK = "is_api_endpoint"
+EXEMPT_CHECK = "is_health_endpoint"
+#: For each module that a guard changes: the functions, and how MLflow calls them.
+_GUARDED: Mapping[str, Mapping[str, tuple[object, ...]]] = {
+    LOCAL_ARTIFACTS: {
+        f"{LOCAL_REPOSITORY}._publish_staged_artifact": (None, "staged", "target", None),
+        f"{LOCAL_REPOSITORY}._get_or_create_artifact_dir": (None, "folder"),
+        f"{LOCAL_REPOSITORY}.log_artifacts": (None, "folder", "path"),
+        f"{LOCAL_REPOSITORY}.get_local_path": (None, "path"),
+        f"{LOCAL_REPOSITORY}._download_file": (None, "path", "target"),
+    },
+    REPOSITORIES: {f"{REPOSITORY_REGISTRY}.get_artifact_repository": (None, "uri")},
+    HANDLERS: {VALIDATE_LOCATION: ("uri", "field")},
+    **{
+        part: {HOST_CHECK: ([], "host"), ORIGIN_CHECK: ("path",), EXEMPT_CHECK: ("path",)}
+        for part in SECURITY
+    },
+}
+
 
 class DiffersError(Exception):
     """The installed MLflow does not fit this launcher; str() is a sentence that says where."""
@@ -116,6 +145,19 @@ def _bridge(application: Any) -> Iterator[str]:
         yield f"its Flask part is not mounted as one {BRIDGE}"
     elif not hasattr(importlib.import_module("starlette.middleware.wsgi"), "build_environ"):
         yield "starlette.middleware.wsgi has no build_environ"
+
+
+def guard_differs(name: str, module: Any) -> str:
+    """What in a module of MLflow does not fit the guard that changes it; "" when all fits."""
+    for dotted, arguments in _GUARDED[name].items():
+        function = module
+        for part in dotted.split("."):
+            function = getattr(function, part, None)
+        if function is None:
+            return f"{name} has no {dotted}"
+        if not _takes(function, *arguments):
+            return f"{name}.{dotted} takes other arguments"
+    return ""
 
 
 def bridges(application: Any) -> list[Any]:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from mlflow_launch import notify, ready
@@ -33,7 +34,11 @@ def run(reason: str, *, differs: bool) -> int:
         say(f"{reason}: {start}")
     notify.status(f"{start}: {reason}")
     # uvicorn chooses uvloop by itself when it is installed (the 40 ms stall: workers.py).
-    server = subprocess.Popen([sys.executable, "-I", "-m", "mlflow", "server"])
+    # The command itself runs isolated; the processes that it starts are given the guards.
+    server = subprocess.Popen(
+        [sys.executable, "-I", "-m", "mlflow", "server"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).with_name("stock_site"))},
+    )
     stopped = threading.Event()
 
     def forward(number: int, _frame: object) -> None:

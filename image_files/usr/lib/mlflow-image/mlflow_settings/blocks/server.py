@@ -48,14 +48,14 @@ class Server(Block):
 
     def environment(self, addresses: Sequence[str]) -> Mapping[str, str]:
         """Everything but extra_environment, which must not override another block."""
+        own_names = [*self.allowed_hosts, *map(hosts.in_url, addresses)]
         variables = {
             "MLFLOW_HOST": self.host,
             "MLFLOW_PORT": str(self.port),
             "MLFLOW_WORKERS": str(self.workers),
-            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts.host_entries(self.allowed_hosts)),
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts.host_entries(own_names)),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": str(self.job_execution).lower(),
         }
-        own_names = [*self.allowed_hosts, *map(hosts.in_url, addresses)]
         if origins := hosts.origin_entries(own_names, self.allowed_origins, self.port):
             variables["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(origins)
         return variables
