@@ -173,9 +173,11 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
 from mlflow.store.artifact import local_artifact_repo
-from mlflow_launch.guards import artifacts
+from mlflow_launch.guards import artifacts, commit
 
 artifacts.mend(local_artifact_repo)
+commit._is_ext4 = lambda _: sys.argv[2] == "True"
+write_out = commit._write_out
 root = Path(tempfile.mkdtemp()).resolve()
 given = root / "given" / "deep"
 given.mkdir(parents=True)
@@ -191,6 +193,11 @@ def recorded_replace(staged, target):
     replace(staged, target)
     calls.append(("renamed", os.path.realpath(staged), os.path.realpath(target)))
 
+def recorded_write_out(descriptor):
+    write_out(descriptor)
+    calls.append(("written out", os.path.realpath(f"/proc/self/fd/{descriptor}")))
+
+commit._write_out = recorded_write_out
 os.fsync, Path.replace = recorded_sync, recorded_replace
 repository = local_artifact_repo.LocalArtifactRepository(str(root / "store"))
 done = {}
@@ -208,9 +215,10 @@ print(json.dumps(done))
 
 
 @pytest.mark.budget(60)
-def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_answer() -> None:
+@pytest.mark.parametrize("ext4", [True, False])
+def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_answer(ext4: bool) -> None:
     done = subprocess.run(
-        [local.environment() / "bin" / "python", "-c", RECORD, local.LIBRARY],
+        [local.environment() / "bin" / "python", "-c", RECORD, local.LIBRARY, str(ext4)],
         capture_output=True,
         text=True,
         check=True,
@@ -220,8 +228,12 @@ def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_answer() 
         (renamed,) = (call for call in calls[way] if call[0] == "renamed")
         place = calls[way].index(renamed)
         assert renamed[2] == f"{folder}/model.bin"
-        assert ["synced", renamed[1]] in calls[way][:place]
-        assert ["synced", folder] in calls[way][place:]
+        if ext4:  # one commit for the file and its name
+            assert ["written out", renamed[1]] in calls[way][:place]
+            assert ["synced", renamed[2]] in calls[way][place:]
+        else:
+            assert ["synced", renamed[1]] in calls[way][:place]
+            assert ["synced", folder] in calls[way][place:]
     # The parents of new folders, too.
     assert ["synced", "."] in calls["file"]
     assert ["synced", "store/one"] in calls["file"]

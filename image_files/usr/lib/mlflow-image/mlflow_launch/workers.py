@@ -29,6 +29,9 @@ LONGEST_DELAY_S = 10.0
 HEALTHY_S = 60
 # After so many failed starts in a row the launcher ends, and systemd starts a new one.
 MOST_FAILED_STARTS = 5
+# MLflow writes uploads in these threads. Python's default is 4 and the number of processors, but a
+# thread that waits for the disk needs none, and all that wait share one commit (guards/commit.py).
+FILE_THREADS = 32
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP}
 _PR_SET_PDEATHSIG = 1
 
@@ -130,7 +133,16 @@ class Crew:
 
 
 def _serve(application: Any, command: ServerCommand, listener: socket.socket) -> None:
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
     import uvicorn
+
+    class Server(uvicorn.Server):
+        async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+            threads = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
+            asyncio.get_running_loop().set_default_executor(threads)
+            await super().serve(sockets)
 
     gc.enable()
     config = uvicorn.Config(
@@ -143,7 +155,7 @@ def _serve(application: Any, command: ServerCommand, listener: socket.socket) ->
         lifespan="on",
         timeout_graceful_shutdown=GRACE_S,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config).run(sockets=[listener])
 
 
 def _fork(work: Callable[[], None]) -> int:

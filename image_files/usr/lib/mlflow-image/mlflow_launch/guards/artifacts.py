@@ -2,9 +2,8 @@
 
 MLflow writes an artifact beside its place and renames it, without an fsync: after a power cut it
 may be gone or empty. Here the file, its folder and the parents of new folders are on the disk
-before the call returns (fsync(2); ext4's delayed allocation makes an empty file otherwise). All
-of this runs in the worker threads that MLflow uses for files, never on the event loop; the
-journal of the file system commits what arrives together in one go.
+before the call returns (commit.py). All of this runs in the worker threads that MLflow uses for
+files, never on the event loop.
 
 Each file carries its length as an extended attribute, so that a file whose bytes were lost is an
 error and not an empty answer.
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_launch import mlflow_names
+from mlflow_launch.guards import commit
 
 LENGTH = "user.mlflow_image.length"
 
@@ -36,15 +36,14 @@ def mend(module: Any) -> None:
     ) -> None:
         if finalize is not None:
             finalize(staged)
-        sync_file(Path(staged))
-        Path(staged).replace(target)
-        sync_directory(Path(target).parent)
+        note_length(Path(staged))
+        commit.publish(Path(staged), Path(target))
 
     def get_or_create(self: Any, artifact_path: str | None = None) -> Any:
         missing = list(_missing(Path(self.artifact_dir, artifact_path or "")))
         made = make_directory(self, artifact_path)
         for directory in missing:
-            sync_directory(directory.parent)
+            commit.sync_directory(directory.parent)
         return made
 
     def log_artifacts(self: Any, local_dir: str, artifact_path: str | None = None) -> Any:
@@ -53,8 +52,9 @@ def mend(module: Any) -> None:
         for folder, _, names in os.walk(local_dir):
             here = target / Path(folder).relative_to(local_dir)
             for name in names:
-                sync_file(here / name)
-            sync_directory(here)
+                note_length(here / name)
+                commit.sync_file(here / name)
+            commit.sync_directory(here)
         return copied
 
     def get_local_path(self: Any, artifact_path: str) -> Any:
@@ -74,24 +74,10 @@ def mend(module: Any) -> None:
     kind._download_file = download_file
 
 
-def sync_file(path: Path) -> None:
-    """Write a file's length beside it, and wait until both are on the disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without extended attributes
-            os.setxattr(descriptor, LENGTH, str(os.fstat(descriptor).st_size).encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_directory(path: Path) -> None:
-    """Wait until a directory's entries are on the disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def note_length(path: Path) -> None:
+    """Write a file's length beside it, where the file system has extended attributes."""
+    with contextlib.suppress(OSError):
+        os.setxattr(path, LENGTH, str(path.stat().st_size).encode())
 
 
 def lost_bytes(path: Path) -> int:
