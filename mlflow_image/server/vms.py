@@ -25,7 +25,7 @@ from mlflow_image.vm.machine import Machine
 from mlflow_image.vm.qemu import Spec
 
 DEFAULT_NAME = "mlflow"
-UNITS = ("mlflow-configure", "mlflow-tracking", "mlflow-ready")
+UNITS = ("mlflow-configure", "mlflow-tracking")
 RECORD_NAME = "vm.json"
 #: A label of a host name (RFC 1123), because the name is also the guest's host name.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")

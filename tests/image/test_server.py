@@ -30,7 +30,7 @@ def test_the_launcher_knows_this_mlflow(root: Any) -> None:
 
 
 def test_the_services_are_enabled_and_active(host: Host) -> None:
-    for name in ("mlflow-configure", "mlflow-tracking", "mlflow-ready"):
+    for name in ("mlflow-configure", "mlflow-tracking"):
         service = host.service(name)
         assert service.is_enabled, name
         assert service.is_running, name

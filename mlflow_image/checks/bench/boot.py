@@ -29,7 +29,7 @@ SETTINGS = f"schema_version: 1\nserver:\n  port: {DEFAULT_PORT}\n"
 LOGIN_TIMEOUT_S = 600.0
 #: Masks MLflow's units and resets the disk to the state before its first boot.
 STRIP = """sudo sh -c '
-systemctl mask mlflow-configure.service mlflow-tracking.service mlflow-ready.service
+systemctl mask mlflow-configure.service mlflow-tracking.service
 cloud-init clean --logs --seed --machine-id
 rm -f /etc/ssh/ssh_host_*
 sync'"""

@@ -15,7 +15,7 @@ from mlflow_image.host import rootless
 from mlflow_image.paths import HERE, cache
 from mlflow_image.progress import Step
 
-CHANGED = Path("image_files/usr/lib/systemd/system/mlflow-ready.service")
+CHANGED = Path("image_files/usr/lib/systemd/system/mlflow-configure.service")
 NOT_COPIED = (".git", ".venv", "dist", ".mlflow-image", "__pycache__")
 
 

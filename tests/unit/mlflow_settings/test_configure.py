@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_settings import configure
+from mlflow_settings import configure, render
+from mlflow_settings.blocks.server import Server
+from mlflow_settings.settings import Settings
 
 PROGRAM = Path(__file__).parents[3] / "image_files/usr/bin/mlflow-configure"
+IS_READY = PROGRAM.parents[1] / "lib/mlflow-image/server-is-ready"
 GOOD = "schema_version: 1\nserver: {port: 8001}\n"
 OTHER = "schema_version: 1\nserver: {port: 8002}\n"
 BAD = "schema_version: 1\nserver: {prot: 8001}\nmore: hush-hush\n"
@@ -25,7 +28,13 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for folder in ("etc/mlflow", "run", "var/lib/mlflow", "opt/mlflow/share/mlflow-image"):
+        for folder in (
+            "etc/mlflow",
+            "run",
+            "dev",
+            "var/lib/mlflow",
+            "opt/mlflow/share/mlflow-image",
+        ):
             (root / folder).mkdir(parents=True)
         (root / configure.EMPTY_DATABASE).write_bytes(b"migrated and empty")
 
@@ -41,6 +50,12 @@ class Machine:
             if path.is_file():
                 path.unlink()
         return configure.main(["--root", str(self.root)])
+
+    def become_ready(self) -> str:
+        """What systemd runs once the server answers; returns what it prints."""
+        return subprocess.run(
+            ["sh", IS_READY, self.root], capture_output=True, text=True, check=True
+        ).stdout
 
     @property
     def port(self) -> str | None:
@@ -61,16 +76,21 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_good_settings_are_applied_and_remembered(machine: Machine) -> None:
+def test_good_settings_are_applied_and_remembered_once_the_server_is_ready(
+    machine: Machine,
+) -> None:
     machine.give(GOOD)
     assert machine.boot() == 0
     assert machine.port == "8001"
+    assert not (machine.root / "var/lib/mlflow-image/last-good.yaml").exists()
+    assert machine.become_ready() == "mlflow-ready http://127.0.0.1:8001\n"
     assert (machine.root / "var/lib/mlflow-image/last-good.yaml").read_text() == GOOD
 
 
 def test_other_users_cannot_read_the_rendered_and_remembered_files(machine: Machine) -> None:
     machine.give(GOOD)
     machine.boot()
+    machine.become_ready()
     modes = {
         path: stat.S_IMODE((machine.root / path).stat().st_mode)
         for path in (
@@ -88,6 +108,7 @@ def test_bad_settings_leave_the_last_good_ones_in_force(
 ) -> None:
     machine.give(GOOD)
     machine.boot()
+    machine.become_ready()
     machine.give(BAD)
     capsys.readouterr()
     assert machine.boot() == configure.STAYED
@@ -200,6 +221,7 @@ def test_the_operator_can_choose_an_empty_database(machine: Machine) -> None:
 def test_the_same_settings_again_change_nothing(machine: Machine) -> None:
     machine.give(GOOD)
     machine.boot()
+    machine.become_ready()
     watched = [
         machine.root / path
         for path in ("run/mlflow/server.json", "var/lib/mlflow-image/last-good.yaml")
@@ -240,7 +262,7 @@ def test_a_failure_to_apply_keeps_the_settings_of_the_running_server(
     machine.give(GOOD)
     machine.boot()
     machine.give(OTHER)
-    monkeypatch.setattr("mlflow_settings.files.write_if_changed", full)
+    monkeypatch.setattr("mlflow_settings.files.ensure_directory", full)
     assert configure.main(["--root", str(machine.root), "--apply"]) == configure.FAILED
     assert machine.port == "8001"
     line = capsys.readouterr().out.splitlines()[-1]
@@ -340,3 +362,111 @@ def test_no_value_disarms_the_last_good_settings(machine: Machine, value: str) -
     machine.give(f"schema_version: 1\nserver: {{port: {value}}}\n")
     assert machine.boot() == configure.STAYED
     assert machine.port == "8001"
+
+
+def test_settings_that_were_never_proven_do_not_replace_those_that_were(machine: Machine) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    machine.become_ready()
+    machine.give(OTHER)
+    machine.boot()  # and the server does not become ready
+    machine.give(BAD)
+    assert machine.boot() == configure.STAYED
+    assert machine.port == "8001"
+    machine.become_ready()
+    assert (machine.root / "var/lib/mlflow-image/last-good.yaml").read_text() == GOOD
+
+
+def test_an_empty_settings_file_counts_as_damaged(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    machine.become_ready()
+    machine.give("")
+    assert machine.boot() == configure.STAYED
+    assert machine.port == "8001"
+    assert "settings.yaml:1: is empty" in capsys.readouterr().out
+
+
+def test_settings_with_which_the_server_does_not_come_up_are_taken_back(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(configure.applying, "reset_configure", lambda: None)
+    monkeypatch.setattr(configure.applying, "restart", lambda _: machine.port == "8001")
+    machine.give(GOOD)
+    machine.boot()
+    machine.become_ready()
+    machine.give(OTHER)
+    apply = ["--root", str(machine.root), "--apply"]
+    assert configure.main(apply) == configure.STAYED
+    assert machine.port == "8001"
+    printed = capsys.readouterr().out
+    assert "the server did not become ready" in printed
+    assert "the last good settings stay in force" in printed
+    # A reboot does not try them again; the operator can.
+    assert machine.boot() == configure.STAYED
+    assert machine.port == "8001"
+    assert "the server did not start with these settings" in capsys.readouterr().out
+    monkeypatch.setattr(configure.applying, "restart", lambda _: True)
+    assert configure.main(apply) == 0
+    assert machine.port == "8002"
+    machine.become_ready()
+    assert machine.boot() == 0
+    assert machine.port == "8002"
+
+
+def test_apply_starts_a_server_that_has_stopped(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(configure.applying, "reset_configure", lambda: None)
+    monkeypatch.setattr(configure.applying, "ensure_running", lambda _: asked.append(1) or True)
+    machine.give(GOOD)
+    machine.boot()
+    assert configure.main(["--root", str(machine.root), "--apply"]) == 0
+    assert asked
+
+
+def test_a_full_disk_keeps_no_server_from_starting(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    machine.become_ready()
+    write = configure.files.write_if_changed
+
+    def full_disk(path: Path, *rest: object, **named: object) -> object:
+        if "var" in path.parts:
+            raise OSError(28, "No space left on device")
+        return write(path, *rest, **named)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr("mlflow_settings.files.write_if_changed", full_disk)
+    machine.give(OTHER)
+    assert machine.boot() == 0
+    assert machine.port == "8002"
+    assert "tried.yaml could not be written: No space left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("block", "path"),
+    [("backend_store: {sqlite: ", "file/x.db"), ("artifact_store: {local: ", "file/deep/x")],
+)
+def test_a_path_below_a_file_is_a_fault(
+    machine: Machine, block: str, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    (machine.root / "var/lib/mlflow/file").write_text("")
+    machine.give(f"schema_version: 1\n{block}/var/lib/mlflow/{path}}}\n")
+    assert machine.boot() == configure.STAYED
+    assert machine.port == "8001"
+    expected = "cannot be created: /var/lib/mlflow/file is not a directory"
+    assert expected in capsys.readouterr().out
+
+
+def test_only_an_address_that_is_listened_on_is_announced() -> None:
+    assert render.url(Settings(), ("2001:db8::7",)) == "http://127.0.0.1:8000"
+    every = Settings(server=Server(host="::"))
+    assert render.url(every, ("10.0.2.15", "2001:db8::7")) == "http://[2001:db8::7]:8000"
+    assert render.url(every, ("10.0.2.15",)) == "http://10.0.2.15:8000"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import shlex
 import subprocess
 from pathlib import Path
 
@@ -11,9 +11,8 @@ import pytest
 
 from mlflow_settings import configure, signals
 
-READY_UNIT = (
-    Path(__file__).parents[3] / "image_files/usr/lib/systemd/system/mlflow-ready.service"
-).read_text()
+IMAGE_FILES = Path(__file__).parents[3] / "image_files"
+LIBRARY = IMAGE_FILES / "usr/lib/mlflow-image"
 URL = "http://10.0.2.15:8000"
 
 
@@ -22,13 +21,27 @@ def on_the_console(line: str) -> str:
     return f"[   41.0] systemd[1]: before\n[   42.12] python3[611]: {line}\n[   43.0] after\n"
 
 
-def printed_by_the_ready_unit(url_file: Path) -> str:
-    command = re.findall(r"^ExecStart=(.*)$", READY_UNIT, re.MULTILINE)[0]
-    _, *arguments, file = shlex.split(command)
-    assert file == "/run/mlflow/url"
-    return subprocess.run(
-        ["sed", *arguments, str(url_file)], capture_output=True, text=True, check=True
-    ).stdout
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folders that the scripts of mlflow-tracking.service use."""
+    for folder in ("run/mlflow", "run/mlflow-tracking", "dev", "var/lib/mlflow"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "dev/console").touch()
+    return tmp_path
+
+
+def ended(root: Path, exit_status: str, reason: str = "") -> str:
+    """What the console shows after the server's process has ended."""
+    if reason:
+        (root / "run/mlflow-tracking/reason").write_text(reason)
+    result = "success" if exit_status == "0" else "exit-code"
+    (root / "dev/console").write_text("")
+    subprocess.run(
+        ["sh", LIBRARY / "server-has-ended", root],
+        env={**os.environ, "SERVICE_RESULT": result, "EXIT_STATUS": exit_status},
+        check=True,
+    )
+    return (root / "dev/console").read_text()
 
 
 def test_the_ready_line_is_found_in_the_console_text() -> None:
@@ -41,16 +54,54 @@ def test_the_last_ready_line_counts() -> None:
     assert signals.ready_url(text) == URL
 
 
-def test_the_ready_unit_prints_the_ready_line(tmp_path: Path) -> None:
-    url_file = tmp_path / "url"
-    url_file.write_text(f"{URL}\n")
-    assert printed_by_the_ready_unit(url_file) == f"{signals.ready_line(URL)}\n"
+def test_a_server_that_is_ready_is_announced_on_the_console(root: Path) -> None:
+    (root / "run/mlflow/url").write_text(f"{URL}\n")
+    done = subprocess.run(
+        ["sh", LIBRARY / "server-is-ready", root], capture_output=True, check=True
+    )
+    assert done.stderr == b""
+    assert (root / "dev/console").read_text() == f"{signals.ready_line(URL)}\n"
 
 
-@pytest.mark.parametrize("unit", ["mlflow-ready.service", "mlflow-configure.service"])
-def test_the_units_that_print_signals_print_on_the_console(unit: str) -> None:
-    folder = Path(__file__).parents[3] / "image_files/usr/lib/systemd/system"
-    assert "StandardOutput=journal+console" in (folder / unit).read_text()
+def test_the_first_boot_is_marked_as_durable_after_its_files(root: Path) -> None:
+    (root / "run/mlflow/url").write_text(f"{URL}\n")
+    instance = root / "var/lib/cloud/instance"
+    instance.mkdir(parents=True)
+    subprocess.run(["sh", LIBRARY / "server-is-ready", root], capture_output=True, check=True)
+    assert (instance / "mlflow-image-durable").exists()
+
+
+def test_failed_starts_are_reported_with_growing_pauses(root: Path) -> None:
+    lines = [ended(root, "1", "IntegrityError: UNIQUE\x1b[2J constraint\n") for _ in range(9)]
+    pauses = [int(re.findall(r"the next start is in (\d+) s", line)[0]) for line in lines]
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    expected = "mlflow-tracking: the server has ended: IntegrityError: UNIQUE[2J constraint;"
+    assert lines[0].startswith(expected)
+    # It will be tried again, so the host goes on waiting.
+    assert signals.refused_settings(on_the_console(lines[0])) == []
+
+
+def test_a_stop_or_a_ready_server_resets_the_pause(root: Path) -> None:
+    ended(root, "1")
+    ended(root, "1")
+    assert ended(root, "0") == ""
+    assert "in 5 s" in ended(root, "1")
+    (root / "run/mlflow/url").write_text(URL)
+    subprocess.run(["sh", LIBRARY / "server-is-ready", root], capture_output=True, check=True)
+    assert "in 5 s" in ended(root, "1")
+
+
+def test_a_reason_without_restart_ends_the_hosts_wait(root: Path) -> None:
+    line = ended(root, "78", "the database is of another MLflow")
+    assert signals.refused_settings(on_the_console(line)) == [
+        "the server does not start: the database is of another MLflow"
+    ]
+    assert ended(root, "78") == ""  # mlflow-configure has reported refused settings itself
+
+
+def test_the_unit_that_prints_signals_prints_on_the_console() -> None:
+    unit = IMAGE_FILES / "usr/lib/systemd/system/mlflow-configure.service"
+    assert "StandardOutput=journal+console" in unit.read_text()
 
 
 def test_refused_settings_are_found_line_by_line(

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mlflow_launch import bundle, handover, notify, preload
+from mlflow_launch import bundle, failures, handover, notify, preload, schema_revision
 from mlflow_launch.log import say
 
 PRELOAD_LIST = Path("/opt/mlflow/share/mlflow-image/preload.txt")
@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
     given = dict(os.environ)
     # Threads do not survive the fork of the workers; OpenBLAS starts its own while imported.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    failures.ensure_temporary_directory()
     run = Path(os.environ.get("MLFLOW_IMAGE_RUN", handover.RUN))
     listed = Path(os.environ.get("MLFLOW_IMAGE_PRELOAD", PRELOAD_LIST))
     if STOCK not in argv:
@@ -48,16 +49,22 @@ def main(argv: list[str]) -> int:
         if not argv:
             notify.status("importing modules while the machine boots")
             sound = preload.preload(listed)
+            failures.wait_before_start()
         notify.status("waiting for mlflow-configure")
         launch = handover.wait(run)
         if isinstance(launch, handover.Refused):
             return refused(launch)
+        if code := unusable(launch, listed):
+            return code
         if STOCK in argv:
             from mlflow_launch import stock
 
             os.environ.update(launch.environment)
             reason = JOB_EXECUTION if launch.stock_command else argv[-1]
-            return stock.run(reason, differs=not launch.stock_command)
+            code = stock.run(reason, differs=not launch.stock_command)
+            if code:
+                failures.note(f"`mlflow server` ended with exit code {code}", os.environ)
+            return code
         if launch.stock_command:
             start_over(given, JOB_EXECUTION, STOCK, JOB_EXECUTION)
         fresh = WITHOUT_PRELOAD in argv
@@ -65,13 +72,14 @@ def main(argv: list[str]) -> int:
         if not fresh and (late or not sound):
             without_preload(given, late)
         os.environ.update(launch.environment)
-        return serve(given, early, fresh=fresh)
+        return serve(given, early, run, fresh=fresh)
 
 
-def serve(given: Mapping[str, str], early: preload.Recorder, *, fresh: bool) -> int:
+def serve(given: Mapping[str, str], early: preload.Recorder, run: Path, *, fresh: bool) -> int:
     """Check through MLflow's own command, import the application, and run the workers.
 
-    given: the environment that a process which starts over begins with.
+    given: the environment that a process which starts over begins with. run: the directory of
+    mlflow-configure's files.
     """
     from mlflow_launch import command, mlflow_names, rehearsal
 
@@ -80,7 +88,7 @@ def serve(given: Mapping[str, str], early: preload.Recorder, *, fresh: bool) -> 
         early.stop()
         rehearsal.rehearse(application)
     except command.CommandRefusedError as error:
-        say(f"not serving: {error}")
+        failures.note(str(error), os.environ)
         return 1
     except mlflow_names.DiffersError as error:
         start_over(given, "this MLflow differs", STOCK, str(error))
@@ -92,7 +100,14 @@ def serve(given: Mapping[str, str], early: preload.Recorder, *, fresh: bool) -> 
         start_over(given, "an error before the server was started", STOCK, why)
     from mlflow_launch import workers
 
-    return workers.run(application, found)
+    try:
+        code = workers.run(application, found, run)
+    except OSError as error:  # the port is taken, or the address is not this machine's
+        failures.note(f"{found.host} port {found.port}: {error.strerror}", os.environ)
+        return 1
+    if code:
+        failures.note("its workers ended soon after they had started", os.environ)
+    return code
 
 
 def decided(given: Mapping[str, str], early: preload.Recorder, *, fresh: bool) -> tuple[Any, Any]:
@@ -120,6 +135,22 @@ def decided(given: Mapping[str, str], early: preload.Recorder, *, fresh: bool) -
         without_preload(given, late)
     os.environ.update(found.environment)
     return found, application
+
+
+def unusable(launch: handover.Launch, listed: Path) -> int:
+    """The exit code when the machine does not fit these settings (yet), else 0."""
+    if launch.state_has_moved():
+        failures.note(
+            f"the disk of {handover.STATE} was mounted after the server had begun to start",
+            launch.environment,
+        )
+        return 1
+    uri = launch.environment.get("MLFLOW_BACKEND_STORE_URI", "")
+    if reason := schema_revision.difference(uri, listed.with_name("empty.sqlite")):
+        failures.note(reason, launch.environment)
+        notify.status("the database does not fit this MLflow")
+        return handover.EX_CONFIG
+    return 0
 
 
 def refused(launch: handover.Refused) -> int:

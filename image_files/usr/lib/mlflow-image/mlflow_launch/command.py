@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import logging
 import os
 import select
 import signal
@@ -52,7 +53,14 @@ class ServerCommand:
 
 
 class CommandRefusedError(Exception):
-    """MLflow's command ended with an error before it would have served; its own output says why."""
+    """MLflow's command ended with an error before it would have served; str() says why.
+
+    exit_code: of the launcher.
+    """
+
+    def __init__(self, reason: str, exit_code: int = 1) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
 
 
 def started() -> Callable[[], ServerCommand]:
@@ -77,6 +85,8 @@ def started() -> Callable[[], ServerCommand]:
         answer = json.loads(line)
         if "differs" in answer:
             raise DiffersError(answer["differs"])
+        if "refused" in answer:
+            raise CommandRefusedError(answer["refused"])
         return parsed(answer["argv"], answer["environment"])
 
     return finish
@@ -160,12 +170,14 @@ def _stop_group(leader: int) -> None:
 def _run_command(writable: int) -> NoReturn:
     """The child's whole life."""
     code = 1
+    last = LastError()
     try:
         os.setpgid(0, 0)
         before = dict(os.environ)
         for sentence in mlflow_names.check().command:
             _answer(writable, differs=sentence)
         _intercept(writable, before)
+        logging.getLogger("mlflow").addHandler(last)
         cli: Any = getattr(importlib.import_module(mlflow_names.CLI), mlflow_names.CLI_GROUP)
         cli(["server"], standalone_mode=True)
         _answer(writable, differs="`mlflow server` ends without starting a server")
@@ -173,16 +185,36 @@ def _run_command(writable: int) -> NoReturn:
         if not end.code:
             _answer(writable, differs="`mlflow server` ends without starting a server")
         code = end.code if isinstance(end.code, int) else 1
+        if last.text:
+            _answer(writable, refused=last.text)
     except _NAMES_DIFFER as error:
         traceback.print_exc()
         text = f": {error}" if isinstance(error, TEXT_HOLDS_NO_VALUE) else ""
         _answer(writable, differs=f"{type(error).__name__}{text}")
-    except BaseException:
+    except Exception as error:
         traceback.print_exc()
+        _answer(writable, refused=_one_line(error))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+class LastError(logging.Handler):
+    """Keeps the last error that MLflow logged: its command ends with an exit code alone."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the exception of a record, or its message."""
+        error = record.exc_info[1] if record.exc_info else record.msg
+        self.text = _one_line(error) if isinstance(error, BaseException) else record.getMessage()
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _intercept(writable: int, before: Mapping[str, str]) -> None:

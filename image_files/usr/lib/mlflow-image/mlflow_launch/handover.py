@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 RUN = Path("/run/mlflow")
+STATE = Path("/var/lib/mlflow")
 FORMAT = 1
 # From sysexits.h; the unit does not restart after it.
 EX_CONFIG = 78
@@ -21,10 +22,25 @@ class Launch:
     """How to start. environment: variables for the server; some hold secrets.
 
     stock_command: run MLflow's own command with its helper processes (job execution).
+    state_device: the device number of the file system at STATE; None: not compared.
     """
 
     environment: Mapping[str, str] = field(repr=False)
     stock_command: bool
+    state_device: int | None = None
+
+    def state_has_moved(self) -> bool:
+        """Whether another disk is at STATE than the one that mlflow-configure saw.
+
+        The unit's view of the file systems may be older than a mount: what it wrote there would be
+        hidden below the mount, and lost to the next start.
+        """
+        if self.state_device is None:
+            return False
+        try:
+            return STATE.stat().st_dev != self.state_device
+        except OSError:
+            return True
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,7 @@ def read(path: Path) -> Launch | Refused:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         environment, stock_command = data["environment"], data["stock_command"]
+        state_device = data.get("state_device")
     except (ValueError, KeyError, TypeError):
         return Refused((f"{path} is damaged: run mlflow-configure --apply",))
     strings = isinstance(environment, dict) and all(
@@ -57,4 +74,4 @@ def read(path: Path) -> Launch | Refused:
     )
     if data.get("format") != FORMAT or not strings or not isinstance(stock_command, bool):
         return Refused((f"{path} has an unknown format: run mlflow-configure --apply",))
-    return Launch(environment, stock_command)
+    return Launch(environment, stock_command, state_device)

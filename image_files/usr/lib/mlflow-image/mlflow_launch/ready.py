@@ -9,8 +9,10 @@ import http.client
 import ipaddress
 import socket
 import time
+from pathlib import Path
+from urllib.parse import urlsplit
 
-from mlflow_launch.log import say
+from mlflow_launch.log import say, warn
 
 PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 _TRY_EVERY_S = 0.1
@@ -20,19 +22,29 @@ _SAY_EVERY_S = 30.0
 def wait(host: str, port: int) -> None:
     """Return once the probe succeeds; log the reason from time to time while it does not."""
     logged_s = time.monotonic()
-    while reason := failure(host, port):
+    while reason := failure(_reachable(host), port):
         if time.monotonic() - logged_s > _SAY_EVERY_S:
             say(f"not ready yet: {reason}")
             logged_s = time.monotonic()
         time.sleep(_TRY_EVERY_S)
 
 
-def failure(host: str, port: int) -> str:
-    """Why one probe did not succeed; "" when it did."""
-    connection = http.client.HTTPConnection(_reachable(host), port, timeout=30)
+def ask_announced(run: Path) -> None:
+    """Ask the address that people are told; a warning says so when it does not answer."""
     try:
-        # localhost is always among the allowed hosts; a public address is not.
-        connection.request("GET", PROBE, headers={"Host": "localhost"})
+        url = urlsplit((run / "url").read_text(encoding="utf-8").strip())
+    except (OSError, ValueError):
+        return
+    if url.hostname and (reason := failure(url.hostname, url.port or 80, url.netloc)):
+        warn(f"the announced address {url.geturl()} does not answer: {reason}")
+
+
+def failure(host: str, port: int, name: str = "localhost") -> str:
+    """Why one probe did not succeed; "" when it did. name: the Host header."""
+    connection = http.client.HTTPConnection(host, port, timeout=30)
+    try:
+        # localhost is always among the allowed hosts.
+        connection.request("GET", PROBE, headers={"Host": name})
         answer = connection.getresponse()
         answer.read()
         return "" if answer.status == 200 else f"the server answered {answer.status}"

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mlflow_launch import notify, ready
@@ -36,8 +37,11 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP}
 _PR_SET_PDEATHSIG = 1
 
 
-def run(application: Any, command: ServerCommand) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code."""
+def run(application: Any, command: ServerCommand, directory: Path) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code.
+
+    directory: of mlflow-configure's files.
+    """
     listener = listening_socket(command.host, command.port)
     # The collector never touches the objects that exist now, so their memory stays shared with the
     # workers. No collection before: it would take half a second natively, to free 5000 objects.
@@ -45,7 +49,12 @@ def run(application: Any, command: ServerCommand) -> int:
     # Crew.run() waits for them with sigtimedwait, so that no handler interrupts other code.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     crew = Crew(lambda: _serve(application, command, listener), command.workers)
-    return crew.run(lambda: ready.wait(command.host, command.port))
+
+    def wait_until_ready() -> None:
+        ready.wait(command.host, command.port)
+        ready.ask_announced(directory)
+
+    return crew.run(wait_until_ready)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -1,34 +1,33 @@
 """mlflow-configure: checks the settings file and renders it into /run/mlflow.
 
 Invalid settings never replace valid ones. Runs as root at every boot, and when an operator runs
-`mlflow-configure --apply`. Its state in /var/lib/mlflow-image is readable by root only: the last
-good document as it was written (never the rendered files), and the paths of known databases.
+`mlflow-configure --apply`. What it remembers (memory.py) is readable by root only: the last good
+document as it was written (never the rendered files), and the paths of known databases.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow_settings import apply as applying
 from mlflow_settings import files, signals
 from mlflow_settings.blocks.server import Server, unknown_variables
 from mlflow_settings.document import Fault, Faults
+from mlflow_settings.memory import STATE, Memory
 from mlflow_settings.render import render
 from mlflow_settings.settings import Settings, check
 from mlflow_settings.wording import visible
 
 SETTINGS = Path("etc/mlflow/settings.yaml")
 RUN = Path("run/mlflow")
-STATE = Path("var/lib/mlflow-image")
+SERVER_STATE = Path("var/lib/mlflow")
 EMPTY_DATABASE = Path("opt/mlflow/share/mlflow-image/empty.sqlite")
-SYSTEMCTL = "/usr/bin/systemctl"
-SERVER_UNITS = ("mlflow-tracking.service", "mlflow-ready.service")
 
 # Exit codes. STAYED: the settings are refused and the last good ones stay in force; the unit
 # counts that as a success, because the server runs. REFUSED: there are no good settings either.
@@ -73,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         say("only root can apply settings: use sudo; --check FILE needs no privileges")
         return FAILED
     try:
-        changed, exit_code = configure(root)
+        changed, exit_code = configure(root, again=apply)
     except Exception as error:  # whatever it is, the launcher must not wait for settings
         reason = _reason(error)
         if apply:
@@ -82,14 +81,24 @@ def main(argv: Sequence[str]) -> int:
             _refuse_to_start(root, reason)
         return FAILED
     if apply and exit_code == 0:
-        # The unit may have failed at boot because of the previous settings.
-        subprocess.call([SYSTEMCTL, "reset-failed", "--quiet", "mlflow-configure.service"])
-    if apply and changed and exit_code == 0:
-        say("the settings have changed: restarting the server")
-        # mlflow-ready too: it has not run if the settings were refused at boot.
-        return subprocess.call([SYSTEMCTL, "restart", *SERVER_UNITS])
-    if apply and exit_code == 0:
-        say("nothing has changed: the server keeps running")
+        return put_in_force(root, changed)
+    return exit_code
+
+
+def put_in_force(root: Path, changed: bool) -> int:
+    """Restart the server where its settings changed; go back to the last good ones if it fails."""
+    applying.reset_configure()
+    if applying.restart(say) if changed else applying.ensure_running(say):
+        return 0
+    say("the server did not become ready: `journalctl --unit mlflow-tracking` says why")
+    memory, text = Memory(root), _text_or_none(root / SETTINGS)
+    if not changed or text is None or not (memory.folder / "last-good.yaml").exists():
+        return FAILED
+    memory.note_failed(text)
+    _, exit_code = configure(root)
+    if not applying.restart(say):
+        say("the server did not become ready with the last good settings either")
+        return FAILED
     return exit_code
 
 
@@ -108,14 +117,18 @@ def check_file(path: Path) -> int:
     return 0
 
 
-def configure(root: Path) -> tuple[bool, int]:
+def configure(root: Path, *, again: bool = False) -> tuple[bool, int]:
     """Decide which settings apply below `root`, and write them.
 
-    Returns (whether anything changed, exit code). Raises OSError.
+    again: also try a document with which the server did not come up before. Returns (whether
+    anything changed, exit code). Raises OSError.
     """
+    files.give_to_service(root / SERVER_STATE)
     files.ensure_directory(root / STATE, 0o700)
     files.ensure_directory(root / RUN, 0o750, files.SERVICE_USER)
     with files.locked(root / STATE / "lock"):
+        if again:
+            Memory(root).forget_failed()
         verdict = decide(root)
         for fault in verdict.faults:
             say(fault)
@@ -127,13 +140,13 @@ def configure(root: Path) -> tuple[bool, int]:
 
 def decide(root: Path) -> Verdict:
     """Which settings apply: those of the settings file, the last good ones, or none."""
-    last_good = root / STATE / "last-good.yaml"
+    memory = Memory(root)
     try:
         text = _read(root / SETTINGS)
         settings = check(text, SETTINGS.name)
-        _refuse_lost_database(root, settings, SETTINGS.name)
+        _refuse_unusable_database(root, settings, SETTINGS.name)
     except FileNotFoundError:
-        if not last_good.exists():
+        if not memory.good.exists():
             return Verdict(Settings(server=Server(host="127.0.0.1")), NO_USER_DATA)
         return _fall_back(root, (f"/{SETTINGS} is missing; write it again",))
     except Faults as refused:
@@ -142,6 +155,9 @@ def decide(root: Path) -> Verdict:
         return _fall_back(root, (f"/{SETTINGS} cannot be read: {error.strerror}",))
     except Exception as error:
         return _fall_back(root, (f"/{SETTINGS} could not be checked: {_reason(error)}",))
+    if memory.has_failed(text) and memory.good.exists():
+        fault = f"/{SETTINGS}: the server did not start with these settings when they were applied"
+        return _fall_back(root, (f"{fault}; correct them, then run mlflow-configure --apply",))
     lines = (*_unknown_variables(settings), f"/{SETTINGS} is in force")
     return Verdict(settings, lines, good_text=text)
 
@@ -168,10 +184,10 @@ def _unknown_variables(settings: Settings) -> tuple[str, ...]:
 
 def _fall_back(root: Path, faults: tuple[str, ...]) -> Verdict:
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    last_good = root / STATE / "last-good.yaml"
+    last_good = Memory(root).good
     try:
         settings = check(_read(last_good), last_good.name)
-        _refuse_lost_database(root, settings, last_good.name)
+        _refuse_unusable_database(root, settings, last_good.name)
     except FileNotFoundError:
         line = signals.no_server(f"{count} in /{SETTINGS}, and no earlier good settings exist")
         return Verdict(None, (line,), faults, exit_code=REFUSED)
@@ -202,23 +218,30 @@ def _apply(root: Path, verdict: Verdict) -> bool:
         reasons = "\n".join((*verdict.faults, *verdict.lines)) + "\n"
         return files.write_if_changed(run / "refused", reasons, 0o640, files.SERVICE_USER)
     (run / "refused").unlink(missing_ok=True)
+    memory = Memory(root)
     _ensure_database(root, verdict.settings)
-    if verdict.good_text is not None:
-        last_good = root / STATE / "last-good.yaml"
-        files.write_if_changed(last_good, verdict.good_text, 0o600, durable=True)
+    if verdict.good_text is None:
+        if memory.good.name != "tried.yaml":
+            memory.forget_tried()
+    elif problem := memory.try_out(verdict.good_text):
+        say(problem)
     addresses = files.own_addresses() if root == Path("/") else ()
+    host = verdict.settings.server.host
+    if addresses and host == "0.0.0.0" and all(":" in one for one in addresses):  # noqa: S104
+        say('this machine has IPv6 addresses only, but the server listens on IPv4: set host: "::"')
+    device = (root / SERVER_STATE).stat().st_dev
     changed = False
     # server.json is written last, because the launcher waits for it.
-    for rendered in reversed(render(verdict.settings, addresses)):
+    for rendered in reversed(render(verdict.settings, addresses, device)):
         target = root / rendered.path.lstrip("/")
         changed |= files.write_if_changed(target, rendered.content, rendered.mode, rendered.group)
     return changed
 
 
-def _refuse_lost_database(root: Path, settings: Settings, name: str) -> None:
-    """Refuse settings whose known database is missing: a new one would look like data loss."""
+def _refuse_unusable_database(root: Path, settings: Settings, name: str) -> None:
+    """Refuse settings whose database is missing, and paths below something that is no folder."""
     path = settings.backend_store.sqlite
-    if path in _known_databases(root) and not (root / path.lstrip("/")).exists():
+    if path in Memory(root).databases and not (root / path.lstrip("/")).exists():
         raise Faults(
             [
                 Fault(
@@ -226,12 +249,20 @@ def _refuse_lost_database(root: Path, settings: Settings, name: str) -> None:
                     ("backend_store", "sqlite"),
                     1,
                     path,
+                    # A new database would look like data loss.
                     f"the database {path} existed before and is missing",
                     "restore it (is its disk mounted?), or remove its line from "
                     f"/{STATE}/databases to start with an empty one",
                 )
             ]
         )
+    for where, wanted in (
+        (("backend_store", "sqlite"), str(Path(path).parent)),
+        (("artifact_store", "local"), settings.artifact_store.local),
+    ):
+        if blocking := files.not_a_directory(root, wanted):
+            message = f"cannot be created: {blocking} is not a directory"
+            raise Faults([Fault(name, where, 1, wanted, message, "choose another path")])
 
 
 def _ensure_database(root: Path, settings: Settings) -> None:
@@ -242,17 +273,15 @@ def _ensure_database(root: Path, settings: Settings) -> None:
     if not database.exists() and template.exists():
         files.copy_new(template, database)
         say(f"created the empty database {path}")
-    known = _known_databases(root)
-    if database.exists() and path not in known:
-        content = "".join(f"{one}\n" for one in sorted({*known, path}))
-        files.write_if_changed(root / STATE / "databases", content, 0o600, durable=True)
+    if database.exists() and (problem := Memory(root).add_database(path)):
+        say(problem)
 
 
-def _known_databases(root: Path) -> frozenset[str]:
+def _text_or_none(path: Path) -> str | None:
     try:
-        return frozenset((root / STATE / "databases").read_text(encoding="utf-8").splitlines())
-    except FileNotFoundError:
-        return frozenset()
+        return _read(path)
+    except (OSError, Faults):
+        return None
 
 
 def _read(path: Path) -> str:

@@ -62,6 +62,27 @@ def ensure_directory(path: Path, mode: int, group: str = "root") -> None:
     path.chmod(mode)
 
 
+def give_to_service(path: Path) -> None:
+    """Give a directory that belongs to root to the service: the top of a new disk, say.
+
+    cloud-init makes and mounts a disk after systemd-tmpfiles has set the owner below it.
+    """
+    user = _service_user()
+    with contextlib.suppress(FileNotFoundError):
+        if user and os.geteuid() == 0 and path.stat().st_uid == 0:
+            os.chown(path, user.pw_uid, user.pw_gid)
+            path.chmod(0o750)
+
+
+def not_a_directory(root: Path, path: str) -> str:
+    """The part of an absolute path that exists below root and is no directory, or ""."""
+    for part in (Path(path), *Path(path).parents):
+        found = root / str(part).lstrip("/")
+        if found.exists():
+            return "" if found.is_dir() else str(part)
+    return ""
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock: only one mlflow-configure runs at a time."""
@@ -109,6 +130,7 @@ def own_addresses() -> tuple[str, ...]:
     """The machine's own IP addresses: that of the default route first, IPv4 before IPv6."""
     towards = {family: _address_towards(family, elsewhere) for family, elsewhere in _ELSEWHERE}
     found = [towards[socket.AF_INET], *_interface_addresses(), towards[socket.AF_INET6]]
+    found += _global_ipv6_addresses()
     return tuple(dict.fromkeys(filter(None, found)))
 
 
@@ -129,6 +151,18 @@ def _interface_addresses() -> list[str]:
                 answer = fcntl.ioctl(asking.fileno(), _SIOCGIFADDR, request)
                 found.append(socket.inet_ntoa(answer[20:24]))
     return [address for address in found if not address.startswith("127.")]
+
+
+def _global_ipv6_addresses() -> list[str]:
+    """The global IPv6 addresses of every interface; see proc(5), /proc/net/if_inet6."""
+    try:
+        lines = Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []
+    fields = [line.split() for line in lines]
+    # The fourth field is the scope: 00 is global, 20 the link, 10 the machine.
+    found = [socket.inet_ntop(socket.AF_INET6, bytes.fromhex(f[0])) for f in fields if f[3] == "00"]
+    return sorted(found)
 
 
 def _as_service_user(work: Callable[[], None]) -> None:

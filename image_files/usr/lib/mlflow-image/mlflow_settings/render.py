@@ -35,16 +35,20 @@ class RenderedFile:
     group: str = "mlflow"
 
 
-def render(settings: Settings, addresses: Sequence[str] = ()) -> list[RenderedFile]:
+def render(
+    settings: Settings, addresses: Sequence[str] = (), state_device: int | None = None
+) -> list[RenderedFile]:
     """The files for these settings.
 
     addresses: the machine's own IP addresses, most useful first. The web page works under each
-    of them, and the first one is in the URL that people see.
+    of them, and the first one that the server listens on is in the URL that people see.
+    state_device: the device number of the file system at /var/lib/mlflow; the launcher compares it.
     """
     launch = {
         "format": FORMAT,
         "environment": dict(sorted(environment(settings, addresses).items())),
         "stock_command": settings.server.job_execution,
+        "state_device": state_device,
     }
     return [
         RenderedFile("/run/mlflow/server.json", json.dumps(launch, indent=2) + "\n", 0o640),
@@ -61,8 +65,14 @@ def environment(settings: Settings, addresses: Sequence[str] = ()) -> Mapping[st
 
 
 def url(settings: Settings, addresses: Sequence[str] = ()) -> str:
-    """The URL for people: the listening address, or the machine's first address for 0.0.0.0."""
+    """The URL for people: the listening address, or the machine's first one of that kind.
+
+    0.0.0.0 means every IPv4 address, :: every address (ipv6(7), IPV6_V6ONLY).
+    """
     host = settings.server.host
-    if ipaddress.ip_address(host).is_unspecified:
-        host = addresses[0] if addresses else "127.0.0.1"
+    listening = ipaddress.ip_address(host)
+    if listening.is_unspecified:
+        reached = [one for one in addresses if listening.version == 6 or ":" not in one]
+        reached.sort(key=lambda one: (":" in one) != (listening.version == 6))
+        host = reached[0] if reached else "127.0.0.1"
     return f"http://{in_url(host)}:{settings.server.port}"

@@ -9,11 +9,12 @@ import re
 NO_SERVER = "the server does not start"
 # The journal puts a time, a unit name and a process id before each line.
 READY = re.compile(r"\bmlflow-ready (https?://\S+)")
-CONFIGURE = re.compile(r"^.*?\bmlflow-configure: (.*)$", re.MULTILINE)
+# From mlflow-configure, and from server-has-ended.
+REPORT = re.compile(r"^.*?\bmlflow-(?:configure|tracking): (.*)$", re.MULTILINE)
 
 
 def ready_line(url: str) -> str:
-    """The line for a server that answers at `url`; mlflow-ready.service prints it."""
+    """The line for a server that answers at `url`; the script server-is-ready prints it."""
     return f"mlflow-ready {url}"
 
 
@@ -34,9 +35,9 @@ def ready_url(text: str) -> str | None:
 
 
 def refused_settings(text: str) -> list[str]:
-    """mlflow-configure's messages if the server does not start because of them, else [].
+    """The guest's messages if the server does not start and does not try again, else [].
 
     Refused settings do not stop the server when earlier good ones stay in force.
     """
-    lines = list(dict.fromkeys(CONFIGURE.findall(text)))
+    lines = [line.rstrip("\r") for line in dict.fromkeys(REPORT.findall(text))]
     return lines if any(line.startswith(NO_SERVER) for line in lines) else []
