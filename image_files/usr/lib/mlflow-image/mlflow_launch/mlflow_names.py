@@ -148,6 +148,15 @@ def _bridge(application: Any) -> Iterator[str]:
         yield "starlette.middleware.wsgi has no build_environ"
 
 
+def version() -> str:
+    """The installed MLflow's version, for messages."""
+    metadata: Any = importlib.import_module("importlib.metadata")
+    try:
+        return str(metadata.version("mlflow"))
+    except metadata.PackageNotFoundError:
+        return "of an unknown version"
+
+
 def guard_differs(name: str, module: Any) -> str:
     """What in a module of MLflow does not fit the guard that changes it; "" when all fits."""
     for dotted, arguments in _GUARDED[name].items():

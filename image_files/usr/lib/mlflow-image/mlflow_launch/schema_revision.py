@@ -34,7 +34,7 @@ def difference(uri: str, template: Path) -> str:
     known, newest = _migrations()
     if not newest or found == newest:  # MLflow was replaced after the image was built
         return ""
-    version = str(getattr(importlib.import_module("mlflow"), "__version__", "unknown"))
+    version = mlflow_names.version()
     if found in known:
         return (
             f"{path} has the schema {found} of an older MLflow, and MLflow {version} needs "

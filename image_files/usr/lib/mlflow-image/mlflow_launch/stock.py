@@ -7,16 +7,14 @@ expects. Slower to start, and its workers answer slower; readiness is reported a
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
-from mlflow_launch import notify, ready
+from mlflow_launch import mlflow_names, notify, ready
 from mlflow_launch.log import say, warn
 
 
@@ -28,7 +26,7 @@ def run(reason: str, *, differs: bool) -> int:
     """
     start = "starting the stock `mlflow server`"
     if differs:
-        reason = f"this MLflow ({_version()}) differs: {reason}"
+        reason = f"this MLflow ({mlflow_names.version()}) differs: {reason}"
         warn(f"{reason}; {start}, which starts slower")
     else:
         say(f"{reason}: {start}")
@@ -57,11 +55,3 @@ def _report_ready(reason: str) -> None:
     ready.wait(os.environ["MLFLOW_HOST"], int(os.environ["MLFLOW_PORT"]))
     say("ready: a call through the database has succeeded")
     notify.ready(f"serving with the stock `mlflow server`: {reason}")
-
-
-def _version() -> str:
-    metadata: Any = importlib.import_module("importlib.metadata")
-    try:
-        return str(metadata.version("mlflow"))
-    except metadata.PackageNotFoundError:
-        return "unknown version"
