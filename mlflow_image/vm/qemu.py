@@ -25,6 +25,8 @@ class Spec:
     disk_bytes: size of the VM's disk; None takes the backing disk's size.
     forwards: guest port -> wanted port on 127.0.0.1 (0: any free one); 22 is always forwarded.
     throwaway: data need not survive: no fsync reaches the host, and QEMU ends with this process.
+    power_cuts: of a throwaway VM: its fsyncs do reach the host, so that killing QEMU leaves what
+    a power cut leaves of the guest's data.
     """
 
     backing: Path
@@ -37,6 +39,7 @@ class Spec:
     ssh_user: str = "ubuntu"
     restrict_network: bool = False
     throwaway: bool = False
+    power_cuts: bool = False
 
 
 def check_disk(spec: Spec) -> None:
@@ -69,7 +72,7 @@ def argv(
     Relative, because the path of a Unix socket has at most 107 bytes. ports: guest port
     -> port on 127.0.0.1, where 0 lets the kernel choose (`info usernet` then shows which).
     """
-    cache = "unsafe" if spec.throwaway else "writeback"
+    cache = "unsafe" if spec.throwaway and not spec.power_cuts else "writeback"
     network = "user,id=net" + (",restrict=on" if spec.restrict_network else "")
     for guest, host in sorted(ports.items()):
         network += f",hostfwd=tcp:127.0.0.1:{host}-:{guest}"
