@@ -226,6 +226,74 @@ def launched(python: Path, folder: Path) -> Iterator[tuple[str, Callable[[], str
         yield url, (folder / "server.log").read_text
 
 
+def refused_start(folder: Path, change: str) -> tuple[int, str]:
+    """Start the launcher on a changed new database; returns its exit code and its reason."""
+    share = local.launch_files()
+    shutil.copyfile(share / "empty.sqlite", folder / "mlflow.db")
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        database.executescript(change)
+    document = {
+        "format": render.FORMAT,
+        "environment": {
+            **render.environment(settings.Settings(server=Server(port=local.free_port()))),
+            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
+            "MLFLOW_ARTIFACTS_DESTINATION": f"{folder}/artifacts",
+        },
+        "stock_command": False,
+    }
+    (folder / "server.json").write_text(json.dumps(document))
+    places = {
+        "MLFLOW_IMAGE_RUN": str(folder),
+        "MLFLOW_IMAGE_PRELOAD": str(share / "preload.txt"),
+        "RUNTIME_DIRECTORY": str(folder),
+    }
+    words = [local.environment() / "bin" / "python", "-I", local.LIBRARY / "mlflow-launch"]
+    done = subprocess.run(
+        words,
+        env={**os.environ, **places},
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        timeout=90,
+    )
+    return done.returncode, (folder / "reason").read_text()
+
+
+@pytest.mark.budget(60)
+def test_a_database_of_an_older_mlflow_is_refused_with_the_command_to_upgrade_it(
+    tmp_path: Path,
+) -> None:
+    older = "UPDATE alembic_version SET version_num = '7f2a7d5fae7d'"
+    code, reason = refused_start(tmp_path, older)
+    assert code == 78
+    assert "has the schema 7f2a7d5fae7d of an older MLflow, and MLflow 3." in reason
+    assert f"mlflow db upgrade sqlite:///{tmp_path}/mlflow.db`" in reason
+
+
+@pytest.mark.budget(60)
+def test_a_database_of_a_newer_mlflow_is_refused_without_touching_it(tmp_path: Path) -> None:
+    newer = "UPDATE alembic_version SET version_num = 'ffffffffffff'"
+    code, reason = refused_start(tmp_path, newer)
+    assert code == 78
+    assert "a newer MLflow has written it" in reason
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        found = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    assert found == ("ffffffffffff",)
+
+
+@pytest.mark.budget(60)
+def test_the_reason_why_mlflow_does_not_start_is_left_for_the_console(tmp_path: Path) -> None:
+    # The Default experiment deleted, garbage-collected and made again under another id.
+    again = (
+        "INSERT INTO experiments (experiment_id, name, lifecycle_stage, workspace) "
+        "VALUES (7, 'Default', 'active', 'default')"
+    )
+    code, reason = refused_start(tmp_path, again)
+    assert code == 1
+    assert "UNIQUE constraint failed" in reason
+    assert "INSERT" not in reason
+
+
 @pytest.mark.full
 @pytest.mark.budget(300)
 @pytest.mark.verifies("job execution: the stock command, its runner and consumers (natively)")
