@@ -9,6 +9,10 @@ from mlflow_settings.blocks.block import Given
 from mlflow_settings.wording import Reason, shown
 
 STATE_DIRECTORY = "/var/lib/mlflow"
+# A name has at most 255 bytes (ext4, XFS); SQLite appends up to 12 to that of a database, mkstemp(3)
+# some to that of an artifact. A path has at most 4096, of which artifacts need the most.
+MAX_NAME = 200
+MAX_PATH = 1000
 
 _CHARACTERS = re.compile(r"[A-Za-z0-9._/-]+")
 
@@ -24,6 +28,9 @@ def state_path_fault(path: str) -> Reason | None:
     if not normalized.startswith(STATE_DIRECTORY + "/"):
         message = f"is {shown(path)}, where the server cannot write"
         return Reason(message, f"choose a path below {STATE_DIRECTORY}")
+    if len(path) > MAX_PATH or any(len(part) > MAX_NAME for part in path.split("/")):
+        limits = f"a path has at most {MAX_PATH} characters, a name in it {MAX_NAME}"
+        return Reason(f"is {shown(path)}, which is too long", limits)
     if normalized != path:
         return Reason(f"is {shown(path)}, not a normalized path", f"write {normalized}")
     return None
