@@ -137,7 +137,7 @@ def test_a_power_cut_in_the_first_boot_leaves_a_machine_that_comes_up(
             vm.wait_for_ssh(timeout_s=300)
             sound = vm.run(
                 "sudo -n true && sudo test -s /etc/mlflow/settings.yaml && "
-                "sudo ssh-keygen -y -P '' -f /etc/ssh/ssh_host_ed25519_key > /dev/null && echo sound"
+                "sudo ssh-keygen -y -P '' -f /etc/ssh/ssh_host_ed25519_key >/dev/null && echo sound"
             )
             assert sound.stdout == "sound\n", (
                 f"cut after {after_s:.0f} s: {vm.console_text[-3000:]}"

@@ -247,7 +247,7 @@ def refused_start(folder: Path, change: str) -> tuple[int, str]:
         "MLFLOW_IMAGE_PRELOAD": str(share / "preload.txt"),
         "RUNTIME_DIRECTORY": str(folder),
     }
-    words = [local.environment() / "bin" / "python", "-I", local.LIBRARY / "mlflow-launch"]
+    python, program = local.environment() / "bin" / "python", local.LIBRARY / "mlflow-launch"
     done = subprocess.run(
         words,
         env={**os.environ, **places},
