@@ -249,7 +249,7 @@ def refused_start(folder: Path, change: str) -> tuple[int, str]:
     }
     python, program = local.environment() / "bin" / "python", local.LIBRARY / "mlflow-launch"
     done = subprocess.run(
-        words,
+        [python, "-I", program],
         env={**os.environ, **places},
         cwd=folder,
         check=False,
