@@ -9,8 +9,8 @@ from mlflow_settings.blocks.block import Given
 from mlflow_settings.wording import Reason, shown
 
 STATE_DIRECTORY = "/var/lib/mlflow"
-# A name has at most 255 bytes (ext4, XFS); SQLite appends up to 12 to that of a database. A path has
-# at most 4096 bytes: artifacts need the most.
+# A name has at most 255 bytes (ext4, XFS); SQLite appends up to 12 to that of a database. A path
+# has at most 4096 bytes, of which artifacts need the most.
 MAX_NAME = 200
 MAX_PATH = 1000
 
