@@ -87,8 +87,13 @@ def stock(folder: Path, workers: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def ours(folder: Path, workers: int, *, job_execution: bool = False) -> Iterator[str]:
-    """Run the image's launcher with the image's settings; yields its URL once it answers."""
+def ours(
+    folder: Path, workers: int, *, job_execution: bool = False, library: Path = LIBRARY
+) -> Iterator[str]:
+    """Run the image's launcher with the image's settings; yields its URL once it answers.
+
+    library: another copy of the launcher, changed for a measurement.
+    """
     share = launch_files()
     files.write(folder / "mlflow.db", (share / "empty.sqlite").read_bytes())
     port = free_port()
@@ -105,7 +110,7 @@ def ours(folder: Path, workers: int, *, job_execution: bool = False) -> Iterator
         "stock_command": job_execution,
     }
     files.write(folder / "server.json", json.dumps(document))
-    words = [str(environment() / "bin" / "python"), "-I", str(LIBRARY / "mlflow-launch")]
+    words = [str(environment() / "bin" / "python"), "-I", str(library / "mlflow-launch")]
     places = {
         "MLFLOW_IMAGE_RUN": str(folder),
         "MLFLOW_IMAGE_PRELOAD": str(share / "preload.txt"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 
 from mlflow_image import progress
-from mlflow_image.checks.bench import boot, build, figure, rate
+from mlflow_image.checks.bench import boot, build, figure, rate, uploads
 from mlflow_image.checks.bench.figure import Figure
 from mlflow_image.checks.record import add_rows, current_commit
 from mlflow_image.errors import Refusal
@@ -14,13 +14,13 @@ from mlflow_image.images.find import Image
 from mlflow_image.inputs import definition
 from mlflow_image.tasks.task import refuse_unknown, task, whole_number
 
-PARTS = ("rate", "boot", "build")
+PARTS = ("rate", "uploads", "boot", "build")
 
 
 @task(
     name="bench",
     help={
-        "only": "one of rate, boot, build; default: all three, about 30 minutes without KVM",
+        "only": "one of rate, uploads, boot, build; default: all, about 35 minutes without KVM",
         "image": "the image to boot: id, folder or disk file; default: the newest image",
         "packages": "the package set to build: full or server",
         "rounds": "how often to repeat each boot",
@@ -37,7 +37,7 @@ def measure(
     record: bool = False,
     json: bool = False,
 ) -> None:
-    """Measure call rates, boot times and build times.
+    """Measure call and upload rates, boot times and build times.
 
     Each figure is compared with its goal.
     Ratios compare values of the same run, because the load of a machine varies.
@@ -66,6 +66,9 @@ def measured(wanted: list[str], booted: Image | None, rounds: int, packages: str
     if "rate" in wanted:
         with progress.step("one client's log_batch rate") as step:
             figures += rate.measure(step)
+    if "uploads" in wanted:
+        with progress.step("durable uploads") as step:
+            figures += uploads.measure(step)
     if booted:
         with progress.step("power-on to the first logged run") as step:
             figures += boot.measure(booted, rounds, step)

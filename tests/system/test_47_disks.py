@@ -51,8 +51,8 @@ def vm(image: Path) -> Iterator[Machine]:
 
 def wait_for_line(vm: Machine, text: str, timeout_s: float = 400) -> None:
     deadline = time.monotonic() + timeout_s
-    while text not in vm.current_boot.text():
-        assert time.monotonic() < deadline, vm.current_boot.text()[-4000:]
+    while text not in vm.current_boot.text:
+        assert time.monotonic() < deadline, vm.current_boot.text[-4000:]
         time.sleep(1)
 
 
@@ -75,10 +75,10 @@ def test_a_full_disk_is_named_and_the_server_comes_up_by_itself_afterwards(vm: M
     vm.run(FILL, check=False)
     vm.reboot(timeout_s=600)
     deadline = time.monotonic() + 400
-    while "mlflow-ready" not in vm.current_boot.text():
-        if "mlflow-tracking: the server has ended: " in vm.current_boot.text():
+    while "mlflow-ready" not in vm.current_boot.text:
+        if "mlflow-tracking: the server has ended: " in vm.current_boot.text:
             break
-        assert time.monotonic() < deadline, vm.current_boot.text()[-4000:]
+        assert time.monotonic() < deadline, vm.current_boot.text[-4000:]
         time.sleep(1)
     vm.run("sudo rm /filler /var/lib/mlflow/filler")
     wait_for_line(vm, "mlflow-ready http")
