@@ -115,3 +115,44 @@ def test_settings_are_readable_by_root_only(root: Any) -> None:
 
 def test_no_secret_is_in_the_arguments_or_unit_of_the_server(root: Any) -> None:
     assert root("systemctl show -p ExecStart --value mlflow-tracking.service").count("sqlite") == 0
+
+
+def test_the_server_cannot_ask_the_metadata_services_of_clouds(root: Any) -> None:
+    denied = root("systemctl show -P IPAddressDeny mlflow-tracking.service").split()
+    assert {"169.254.0.0/16", "fd00:ec2::254/128", "fe80::a9fe:a9fe/128"} <= set(denied)
+
+
+def test_the_settings_of_a_ready_server_are_the_last_good_ones(root: Any) -> None:
+    root("cmp /etc/mlflow/settings.yaml /var/lib/mlflow-image/last-good.yaml")
+    assert root("ls /var/lib/mlflow-image").split().count("tried.yaml") == 0
+
+
+def test_the_first_boot_is_on_the_disk_when_the_server_is_ready(root: Any) -> None:
+    root("test -e /var/lib/cloud/instance/mlflow-image-durable")
+
+
+def test_uploads_go_through_the_guards_of_the_image(host: Host, root: Any) -> None:
+    put = (
+        "import urllib.request as u;"
+        'r = u.Request("http://localhost:8000/api/2.0/mlflow-artifacts/artifacts/contract/x",'
+        'data=b"xyz", method="PUT"); print(u.urlopen(r).status)'
+    )
+    assert host.check_output(f"python3 -c '{put}'") == "200"
+    read = 'import os; print(os.getxattr("{}", "user.mlflow_image.length").decode())'
+    place = "/var/lib/mlflow/artifacts/contract/x"
+    assert root(f"python3 -c '{read.format(place)}'") == "3"
+
+
+def test_mlflow_is_on_the_path_of_the_login_user(host: Host) -> None:
+    assert host.check_output("command -v mlflow") == "/usr/local/bin/mlflow"
+
+
+def test_interrupted_uploads_are_swept_and_others_stay(root: Any) -> None:
+    folder = "/var/lib/mlflow/artifacts"
+    root(f"cd {folder} && sudo -u mlflow touch .artifact.uploading.new ordinary")
+    root(f"cd {folder} && sudo -u mlflow touch -d '2 days ago' .artifact.uploading.old ordinary")
+    root("systemctl start mlflow-sweep.service")
+    left = root(f"ls -A {folder}").split()
+    assert ".artifact.uploading.old" not in left
+    assert {".artifact.uploading.new", "ordinary"} <= set(left)
+    assert root("systemctl is-enabled mlflow-sweep.timer") == "enabled"
