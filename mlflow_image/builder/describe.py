@@ -9,13 +9,14 @@ from dataclasses import asdict
 
 from mlflow_image import command
 from mlflow_image.builder import layers
+from mlflow_image.builder.bake import cloud_init
 from mlflow_image.builder.bake.about import about, settings_schema
-from mlflow_image.builder.bake.layer import RAW_SUM_NAME
+from mlflow_image.builder.bake.layer import RAW_SUM_NAME, TREE_NAME
 from mlflow_image.builder.bake.packer import Packer
 from mlflow_image.builder.layers import Layer
 from mlflow_image.host import accelerator
 from mlflow_image.images import manifest, provenance
-from mlflow_image.images.find import SCHEMA_NAME
+from mlflow_image.images.find import CLOUD_INIT_NAME, SCHEMA_NAME
 from mlflow_image.images.manifest import (
     DISK_NAME,
     Candidate,
@@ -59,9 +60,10 @@ def complete(
     )
     manifest.write(sealed.directory, made)
     lock = lock_file(inputs.python, checkout)
-    return Candidate(
-        sealed.directory, made, {SCHEMA_NAME: settings_schema(checkout), lock.name: lock}
-    )
+    archive = sealed.directory / CLOUD_INIT_NAME
+    cloud_init.archive(stack[-2].directory / TREE_NAME, archive)
+    documents = {SCHEMA_NAME: settings_schema(checkout), CLOUD_INIT_NAME: archive}
+    return Candidate(sealed.directory, made, {**documents, lock.name: lock})
 
 
 def image_id(sealed: Layer, inputs: Inputs) -> ImageId:

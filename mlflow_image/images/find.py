@@ -13,6 +13,8 @@ from mlflow_image.paths import HERE, Checkout, typed_path
 
 LATEST = "latest"
 SCHEMA_NAME = "settings-schema.json"
+#: The code of the image's cloud-init, with the names of its users and groups.
+CLOUD_INIT_NAME = "cloud-init.zip"
 #: Of a bare disk file, about which nothing else is known.
 DEFAULT_LOGIN = "ubuntu"
 
@@ -30,6 +32,12 @@ class Image:
     def manifest(self) -> Manifest | None:
         """What is known of the image; None for a bare disk. Raises Refusal for a broken file."""
         return manifest.read(self.directory) if self.schema else None
+
+    @property
+    def cloud_init(self) -> Path | None:
+        """The archive with its cloud-init; None for a bare disk and for an older image."""
+        file = self.directory / CLOUD_INIT_NAME
+        return file if self.schema and file.is_file() else None
 
     @property
     def login(self) -> str:

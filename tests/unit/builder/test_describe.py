@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tarfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ def stack(wanted: Inputs, checkout: Checkout, program: Program) -> list[Layer]:
     program("mmdebstrap", "exit 1")
     finished = built(keys.of(wanted, checkout), seconds=60.0)
     (finished[-1].directory / "disk.qcow2").write_bytes(b"disk")
+    tarfile.open(finished[-2].directory / "tree.tar", "w").close()
     (finished[-1].directory / "raw.sha256").write_text("f" * 64 + "\n")
     return finished
 
@@ -79,7 +81,7 @@ def test_a_manifest_is_written_with_the_sealed_disk(stack: list[Layer], wanted: 
     candidate = describe.complete(stack, wanted, PACKER)
     assert candidate.disk == stack[-1].directory / "disk.qcow2"
     assert manifest.read(stack[-1].directory) == candidate.manifest
-    assert {"settings-schema.json", "image-3.10.txt"} == set(candidate.documents)
+    assert {"settings-schema.json", "image-3.10.txt", "cloud-init.zip"} == set(candidate.documents)
 
 
 def test_an_earlier_verification_stays(stack: list[Layer], wanted: Inputs) -> None:
