@@ -11,6 +11,7 @@ from typing import Any
 from mlflow_image.errors import Refusal, Refusals
 from mlflow_image.images.find import Image
 from mlflow_image.paths import HERE
+from mlflow_image.server import cloud_init, verdict
 from mlflow_settings import settings, userdata
 from mlflow_settings.document import Fault, Faults
 
@@ -20,33 +21,45 @@ DEFAULT_PORT = settings.Settings().server.port
 
 @dataclass(frozen=True)
 class UserData:
-    """What the guest gets, the port on which its server will listen, and warnings for the user."""
+    """What the guest gets, the port on which its server will listen, and warnings for the user.
+
+    settings: the text that must arrive as /etc/mlflow/settings.yaml; None when it is not known.
+    """
 
     raw: bytes
     guest_port: int = DEFAULT_PORT
     warnings: tuple[str, ...] = ()
+    settings: str | None = None
 
 
-def from_user_data(file: Path, image: Image) -> UserData:
-    """User-data, unchanged; the settings in it are checked with the image's schema.
+def from_user_data(file: Path, image: Image, hostname: str = "mlflow") -> UserData:
+    """User-data, unchanged; what the image's cloud-init makes of it is checked, with its schema.
 
-    Raises Refusals with every error, and Refusal when the file cannot be read.
+    hostname: of the VM, which templates may use. Raises Refusals with every error, and Refusal
+    when the file cannot be read.
     """
     raw = _read(file)
+    archive = cloud_init.archive_of(image)
+    if archive is None:
+        reason = "there is no image with its cloud-init in dist/"
+        return UserData(raw, warnings=(f"{file} was not checked: {reason}",))
+    found = verdict.judge(raw, cloud_init.read(raw, archive, hostname), file.name)
+    warnings = [f"{file.name}: {warning}" for warning in found.warnings]
+    if found.unchecked and not found.faults:
+        warnings.append(f"the settings in {file} were not checked: {found.unchecked}")
+        return UserData(raw, warnings=tuple(warnings))
+    if found.text is None and not found.faults:
+        warnings.append(
+            f"{file} does not write {userdata.SETTINGS_PATH}: "
+            "the server will only be reachable from inside the VM"
+        )
+        return UserData(raw, warnings=tuple(warnings))
     try:
-        found = userdata.read(raw, file.name)
-        if found.unchecked:
-            return UserData(raw, warnings=(f"{file} was not checked: {found.unchecked}",))
-        if found.settings is None:
-            warning = (
-                f"{file} does not write {userdata.SETTINGS_PATH}: "
-                "the server will only be reachable from inside the VM"
-            )
-            return UserData(raw, warnings=(warning,))
-        checked = _check_inside(found, file.name, _schema(image))
+        checked = _check_inside(found, _schema(image))
     except Faults as refused:
         raise _refusals(file, refused.faults) from refused
-    return UserData(raw, checked.server.port)
+    certain = found.text if found.certain else None
+    return UserData(raw, checked.server.port, tuple(warnings), certain)
 
 
 def from_settings(file: Path, image: Image) -> UserData:
@@ -59,23 +72,20 @@ def from_settings(file: Path, image: Image) -> UserData:
         raise Refusal(f"{file} is not UTF-8 text: {error.reason}") from error
     except Faults as refused:
         raise _refusals(file, refused.faults) from refused
-    return UserData(userdata.wrap(text), checked.server.port)
+    return UserData(userdata.wrap(text), checked.server.port, settings=text)
 
 
-def _check_inside(
-    found: userdata.UserData, name: str, schema: Mapping[str, Any] | None
-) -> settings.Settings:
+def _check_inside(found: verdict.Found, schema: Mapping[str, Any] | None) -> settings.Settings:
     """Check the settings inside user-data; the line numbers of faults are the user-data's.
 
-    Raises Faults, also with the faults in how the user-data writes the settings.
+    Raises Faults, also with the faults that keep the settings from arriving.
     """
-    offset = found.line_offset
-    inside = name if offset is not None else f"{userdata.SETTINGS_PATH} in {name}"
-    faults = list(found.faults)
+    faults, checked = list(found.faults), settings.Settings()
     try:
-        checked = settings.check(found.settings or "", inside, schema)
+        if found.text is not None:
+            checked = settings.check(found.text, found.name, schema)
     except Faults as refused:
-        faults += [replace(fault, line=fault.line + (offset or 0)) for fault in refused.faults]
+        faults += [replace(fault, line=fault.line + found.offset) for fault in refused.faults]
     if faults:
         raise Faults(faults)
     return checked

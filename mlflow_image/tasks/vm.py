@@ -14,7 +14,7 @@ from mlflow_image.errors import Refusal
 from mlflow_image.host import accelerator
 from mlflow_image.images import find
 from mlflow_image.paths import typed_path
-from mlflow_image.server import ready, user_data, vms
+from mlflow_image.server import arrival, ready, user_data, vms
 from mlflow_image.server.vms import DEFAULT_NAME, Options, Vm
 from mlflow_image.tasks.task import TerminalClosed, task, whole_number
 from mlflow_image.vm import console, firmware
@@ -50,7 +50,7 @@ def up(
 ) -> None:
     """Boot a VM from an image and wait until its server is ready."""
     chosen = find.resolve(image or None)
-    data = read_data(user_data, settings, chosen)
+    data = read_data(user_data, settings, chosen, name)
     options = Options(
         memory_mib=whole_number("memory", memory),
         cpus=whole_number("cpus", cpus),
@@ -63,7 +63,7 @@ def up(
         for warning in data.warnings:
             progress.warn(warning)
         progress.say(str(accelerator.choose()))
-        follow(vm)
+        follow(vm, data.settings)
     except TerminalClosed:
         raise
     except KeyboardInterrupt:
@@ -156,10 +156,15 @@ def down(context: Context, name: str = DEFAULT_NAME) -> None:
     progress.say(f"VM {name} was removed" if removed else f"there is no VM named {name}")
 
 
-def follow(vm: Vm) -> None:
-    """Wait until a VM's server is ready, show the progress, print how to use it."""
+def follow(vm: Vm, settings: str | None = None) -> None:
+    """Wait until a VM's server is ready, show the progress, print how to use it.
+
+    settings: the text that must have arrived; raises Failure when it has not.
+    """
     with progress.step(f"waiting for VM {vm.name}") as step:
         inside = vms.wait_until_ready(vm, lambda at: step.update(f"the guest is at {at}"))
+    if settings is not None:
+        arrival.require_same(vm, settings)
     if ready.is_guest_loopback(inside):
         progress.warn(
             f"the server of VM {vm.name} is only reachable from inside the VM, at {inside}"
@@ -182,13 +187,14 @@ def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def read_data(file: str, settings: str, image: find.Image) -> user_data.UserData:
+def read_data(file: str, settings: str, image: find.Image, hostname: str) -> user_data.UserData:
     """The VM's user-data from either flag; raises Refusal when both are given."""
     if file and settings:
         raise Refusal("--user-data and --settings exclude each other", remedy="use one of them")
     if settings:
         return user_data.from_settings(typed_path(settings), image)
-    return user_data.from_user_data(typed_path(file) if file else user_data.DEFAULT, image)
+    path = typed_path(file) if file else user_data.DEFAULT
+    return user_data.from_user_data(path, image, hostname)
 
 
 def running(name: str) -> Vm:

@@ -51,8 +51,7 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
     def booted(spec: Any, user_data: bytes, **options: Any) -> Iterator[Guest]:
         assert spec.backing == IMAGE.disk
         assert options["until"] == "started"
-        found = userdata.read(user_data, "user-data")
-        assert found.settings == smoke_image.SETTINGS
+        assert userdata.unwrap(user_data) == smoke_image.SETTINGS
         yield it
         it.done.append("deleted")
 

@@ -1,28 +1,65 @@
-"""A VM's user-data: refused with all faults and their lines, or passed on unchanged."""
+"""A VM's user-data: refused with all faults and their lines, or passed on unchanged.
+
+What cloud-init itself makes of user-data is in tests/system/test_20_user_data.py; here a reading
+is given.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mlflow_image.errors import Refusal, Refusals
+from mlflow_image.errors import Failure, Refusal, Refusals
 from mlflow_image.images.find import Image
-from mlflow_image.server import user_data
+from mlflow_image.server import cloud_init, user_data
+from mlflow_image.server.cloud_init import Entry, Part, Reading, Write
 from mlflow_image.server.user_data import UserData
 from mlflow_settings import settings, userdata
 
 GOOD = "schema_version: 1\nserver:\n  port: 9000\n"
 BAD = "schema_version: 1\nserver:\n  port: 99999\n  wokers: 2\n"
+Give = Callable[[Reading], None]
+
+
+def reading(text: str) -> Reading:
+    """What cloud-init makes of `userdata.wrap(text)`."""
+    return Reading(
+        parts=(Part("part-001", userdata.wrap(text).decode(), jinja=False, broken=False),),
+        entries=(Entry(0, 0, encoding="", permissions=True, text=True, url=False),),
+        writes=(Write(0, userdata.SETTINGS_PATH, 0o600, False, False, False, text.encode()),),
+        errors={},
+        unread=(),
+        missing=(),
+        scripts=False,
+        keys=("write_files",),
+        ssh_pwauth=False,
+        missing_modules=False,
+        commands=(),
+        schema=(),
+        messages=(),
+    )
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Image:
     schema = tmp_path / "settings-schema.json"
     schema.write_text(json.dumps(settings.own_schema()))
+    (tmp_path / "cloud-init.zip").touch()
     return Image("an-image", tmp_path, tmp_path / "disk.qcow2", schema)
+
+
+@pytest.fixture
+def give(monkeypatch: pytest.MonkeyPatch) -> Give:
+    """Sets what cloud-init's code finds."""
+
+    def give(found: Reading) -> None:
+        monkeypatch.setattr(cloud_init, "read", lambda *_: found)
+
+    return give
 
 
 def written(tmp_path: Path, name: str, content: bytes | str) -> Path:
@@ -31,44 +68,71 @@ def written(tmp_path: Path, name: str, content: bytes | str) -> Path:
     return file
 
 
-def test_user_data_is_passed_on_unchanged(tmp_path: Path, image: Image) -> None:
+def test_user_data_is_passed_on_unchanged(tmp_path: Path, image: Image, give: Give) -> None:
     raw = userdata.wrap(GOOD) + b"# a comment \t\r\n"
+    give(reading(GOOD))
     data = user_data.from_user_data(written(tmp_path, "u.yaml", raw), image)
-    assert data.raw == raw
-    assert data.guest_port == 9000
-    assert data.warnings == ()
+    assert data == UserData(raw, 9000, settings=GOOD)
 
 
-def test_faults_are_reported_with_their_lines_in_the_user_data(
-    tmp_path: Path, image: Image
+def test_faults_of_user_data_and_settings_come_together_with_their_lines(
+    tmp_path: Path, image: Image, give: Give
 ) -> None:
     raw = userdata.wrap(BAD)
-    file = written(tmp_path, "u.yaml", raw)
-    with pytest.raises(Refusals) as refusal:
-        user_data.from_user_data(file, image)
-    lines = raw.decode().splitlines()
-    assert len(refusal.value.faults) == 2
-    for fault, word in zip(refusal.value.faults, ("port", "wokers"), strict=True):
-        line = int(fault.split(":")[1])
-        assert word in fault
-        assert word in lines[line - 1]
-
-
-def test_faults_of_the_user_data_and_of_the_settings_are_reported_together(
-    tmp_path: Path, image: Image
-) -> None:
-    raw = userdata.wrap(BAD).replace(b'    permissions: "0600"\n', b"")
+    found = reading(BAD)
+    give(replace(found, writes=(replace(found.writes[0], mode=0o644),)))
     with pytest.raises(Refusals) as refusal:
         user_data.from_user_data(written(tmp_path, "u.yaml", raw), image)
-    found = [
-        next(w for w in ("permissions", "port", "wokers") if w in f) for f in refusal.value.faults
-    ]
-    assert found == ["permissions", "port", "wokers"]
+    lines = raw.decode().splitlines()
+    assert len(refusal.value.faults) == 3
+    for fault, word in zip(refusal.value.faults, ("permissions", "port", "wokers"), strict=True):
+        assert word in fault
+        assert word in lines[int(fault.split(":")[1]) - 1]
+
+
+def test_settings_that_a_template_or_a_url_may_change_are_not_compared_later(
+    tmp_path: Path, image: Image, give: Give
+) -> None:
+    found = reading(GOOD)
+    file = written(tmp_path, "u.yaml", userdata.wrap(GOOD))
+    for changed in (
+        replace(found, parts=(replace(found.parts[0], jinja=True),)),
+        replace(found, unread=("it includes other URLs",)),
+    ):
+        give(changed)
+        data = user_data.from_user_data(file, image)
+        assert (data.guest_port, data.settings) == (9000, None)
+
+
+def test_an_entry_that_fails_after_the_settings_is_a_warning_and_before_them_a_fault(
+    tmp_path: Path, image: Image, give: Give
+) -> None:
+    found, file = reading(GOOD), written(tmp_path, "u.yaml", userdata.wrap(GOOD))
+    give(replace(found, errors={1: "Unknown user or group: 'ubuntu'"}))
+    assert "defer: true" in user_data.from_user_data(file, image).warnings[0]
+    give(replace(found, errors={0: "Unknown user or group: 'ubuntu'"}))
+    with pytest.raises(Refusals, match=r"u.yaml:3: .*defer: true"):
+        user_data.from_user_data(file, image)
+
+
+def test_without_any_cloud_init_the_user_data_is_not_checked(
+    tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloud_init, "archive_of", lambda _: None)
+    data = user_data.from_user_data(written(tmp_path, "u", "#cloud-config\n"), image)
+    assert "not checked" in data.warnings[0]
+
+
+def test_code_that_does_not_run_ends_with_its_error(tmp_path: Path) -> None:
+    empty = written(tmp_path, "empty.zip", b"PK\x05\x06" + bytes(18))
+    with pytest.raises(Failure, match="could not read") as failure:
+        cloud_init.read(b"", empty, "host")
+    assert "cloudinit" in failure.value.evidence
 
 
 def test_a_settings_file_becomes_user_data(tmp_path: Path, image: Image) -> None:
     data = user_data.from_settings(written(tmp_path, "s.yaml", GOOD), image)
-    assert userdata.read(data.raw, "made").settings == GOOD
+    assert userdata.unwrap(data.raw) == data.settings == GOOD
     assert data.guest_port == 9000
 
 
@@ -87,25 +151,14 @@ def test_the_images_own_schema_decides(tmp_path: Path, image: Image) -> None:
         user_data.from_settings(written(tmp_path, "s.yaml", GOOD), image)
 
 
-def test_user_data_that_is_not_cloud_config_is_refused(tmp_path: Path, image: Image) -> None:
-    with pytest.raises(Refusals, match="cloud-config"):
-        user_data.from_user_data(written(tmp_path, "u", "hello\n"), image)
-
-
-def test_user_data_without_settings_or_of_an_unchecked_kind_gets_a_warning(
-    tmp_path: Path, image: Image
-) -> None:
-    without = user_data.from_user_data(written(tmp_path, "a", "#cloud-config\n{}\n"), image)
-    script = user_data.from_user_data(written(tmp_path, "b", "#!/bin/sh\n"), image)
-    assert "from inside the VM" in without.warnings[0]
-    assert "not checked" in script.warnings[0]
-
-
 @pytest.mark.parametrize("read", [user_data.from_user_data, user_data.from_settings])
 def test_files_that_cannot_be_read_are_refused(
     read: Callable[[Path, Image], UserData], tmp_path: Path, image: Image
 ) -> None:
     with pytest.raises(Refusal, match="nowhere"):
         read(tmp_path / "nowhere", image)
+
+
+def test_settings_that_are_not_utf_8_are_refused(tmp_path: Path, image: Image) -> None:
     with pytest.raises(Refusal, match="UTF-8"):
-        read(written(tmp_path, "latin", b"#cloud-config\n\xe9\n"), image)
+        user_data.from_settings(written(tmp_path, "latin", b"a: \xe9\n"), image)

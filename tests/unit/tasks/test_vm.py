@@ -57,7 +57,7 @@ def booting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_an_interrupted_up_removes_its_vm_but_a_closed_terminal_does_not(
     booting: list[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals, gone: list[str]
 ) -> None:
-    monkeypatch.setattr(vm, "follow", lambda _: os.kill(os.getpid(), number) or time.sleep(10))
+    monkeypatch.setattr(vm, "follow", lambda *_: os.kill(os.getpid(), number) or time.sleep(10))
     with pytest.raises(Exit) as caught:
         vm.up(Context(), name="x")
     assert caught.value.code == 130

@@ -34,10 +34,15 @@ def ready_url(text: str) -> str | None:
     return str(found[-1]) if found else None
 
 
+def report_lines(text: str) -> list[str]:
+    """The guest's messages in the console text, each once."""
+    return [line.rstrip("\r") for line in dict.fromkeys(REPORT.findall(text))]
+
+
 def refused_settings(text: str) -> list[str]:
     """The guest's messages if the server does not start and does not try again, else [].
 
     Refused settings do not stop the server when earlier good ones stay in force.
     """
-    lines = [line.rstrip("\r") for line in dict.fromkeys(REPORT.findall(text))]
+    lines = report_lines(text)
     return lines if any(line.startswith(NO_SERVER) for line in lines) else []
