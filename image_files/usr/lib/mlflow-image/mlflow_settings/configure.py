@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_settings import apply as applying
-from mlflow_settings import files, signals
+from mlflow_settings import cloudinit, files, signals
 from mlflow_settings.blocks.server import Server, unknown_variables
 from mlflow_settings.document import Fault, Faults
 from mlflow_settings.memory import STATE, Memory
@@ -130,8 +130,8 @@ def configure(root: Path, *, again: bool = False) -> tuple[bool, int]:
         if again:
             Memory(root).forget_failed()
         verdict = decide(root)
-        for fault in verdict.faults:
-            say(fault)
+        for line in (*cloudinit.lines(root), *verdict.faults):
+            say(line)
         changed = _apply(root, verdict)
         for line in verdict.lines:
             say(line)
