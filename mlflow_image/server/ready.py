@@ -55,7 +55,7 @@ def mlflow_ready(port_of: Callable[[int], int | None]) -> Callable[[str], str | 
                     evidence="\n".join(lines),
                 )
             return None
-        port = port_of(urlsplit(url).port or 80)
+        port = port_of(guest_port(url))
         if port is None or is_guest_loopback(url):
             return url
         reported_at.append(time.monotonic())
@@ -67,6 +67,11 @@ def mlflow_ready(port_of: Callable[[int], int | None]) -> Callable[[str], str | 
         return None if problem else url
 
     return reached
+
+
+def guest_port(url: str) -> int:
+    """The port of an address that the guest reports."""
+    return urlsplit(url).port or 80
 
 
 def is_guest_loopback(url: str) -> bool:

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -112,12 +112,16 @@ def create(name: str, image: Image, data: UserData, options: Options) -> Vm:
         made = machine.create(directory, spec, data.raw)
         try:
             record = Record(name, image.id, data.guest_port, time.time())
-            files.write_private(directory / RECORD_NAME, json.dumps(asdict(record)))
+            write_record(directory, record)
             made.start()
         except BaseException:
             _delete(made)
             raise
         return Vm(record, made)
+
+
+def write_record(directory: Path, record: Record) -> None:
+    files.write_private(directory / RECORD_NAME, json.dumps(asdict(record)))
 
 
 def power_on(vm: Vm) -> None:
@@ -129,10 +133,17 @@ def power_on(vm: Vm) -> None:
 def wait_until_ready(vm: Vm, on_wait: OnWait, timeout_s: float = machine.BOOT_TIMEOUT_S) -> str:
     """Wait until the server is ready; returns the address that the guest reports.
 
-    Raises Failure with the guest's console lines and the commands to inspect the VM, which
-    is kept.
+    If the settings have another port than was known when the VM was created, the host's port is
+    redirected to it; `find` the VM again to see it. Raises Failure with the guest's console
+    lines and the commands to inspect the VM, which is kept.
     """
     try:
+        url = ready.wait(vm.machine, on_wait, timeout_s=timeout_s)
+        port = ready.guest_port(url)
+        if ready.is_guest_loopback(url) or port in vm.machine.forwarded:
+            return url
+        vm.machine.redirect(vm.record.guest_port, port)
+        write_record(vm.machine.directory, replace(vm.record, guest_port=port))
         return ready.wait(vm.machine, on_wait, timeout_s=timeout_s)
     except Failure as failure:
         if not vm.machine.directory.exists():

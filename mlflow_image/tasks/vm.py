@@ -163,6 +163,7 @@ def follow(vm: Vm, settings: str | None = None) -> None:
     """
     with progress.step(f"waiting for VM {vm.name}") as step:
         inside = vms.wait_until_ready(vm, lambda at: step.update(f"the guest is at {at}"))
+    vm = vms.find(vm.name)  # its port is known only now
     if settings is not None:
         arrival.require_same(vm, settings)
     if ready.is_guest_loopback(inside):

@@ -131,6 +131,27 @@ class Machine:
         self.state = replace(self.state, ports=self._forwarded_by_qemu(wanted))
         self.save()
 
+    def redirect(self, old: int, new: int) -> None:
+        """Forward the host's port of one guest port to another, now and at later starts.
+
+        Raises Failure when QEMU does not.
+        """
+        host = self.state.ports[old]
+        for line in (
+            f"hostfwd_remove net tcp:127.0.0.1:{host}",
+            f"hostfwd_add net tcp:127.0.0.1:{host}-:{new}",
+        ):
+            answer = monitor.human(self.directory, line)
+            if answer and "removed" not in answer:
+                raise Failure(f"port {host} could not be forwarded to port {new}: {answer}")
+        wanted = {new if guest == old else guest: p for guest, p in self.spec.forwards.items()}
+        ports = {new if guest == old else guest: p for guest, p in self.state.ports.items()}
+        self.spec, self.state = (
+            replace(self.spec, forwards=wanted),
+            replace(self.state, ports=ports),
+        )
+        self.save()
+
     def run(
         self, line: str, *, stdin: str | None = None, check: bool = True, timeout_s: float = 300
     ) -> Completed:

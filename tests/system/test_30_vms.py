@@ -203,12 +203,15 @@ def test_a_stopped_vm_starts_again_with_its_data(pair: dict[str, str], tasks: Ta
         check=False,
     )
     assert created.returncode == 0, created.stderr
+    # Another port than `up` knew must be forwarded too.
+    in_guest(tasks, LEFT, "sudo sed -i 's/port: 8000/port: 8600/' /etc/mlflow/settings.yaml")
     assert tasks("stop", "--name", LEFT).returncode == 0
     assert LEFT in tasks("status").stdout
     console = tasks("logs", "--name", LEFT).stdout  # the VM is off, so there is no journal
     assert "mlflow-ready http" in console
     started = tasks("start", "--name", LEFT)
     assert started.returncode == 0, started.stdout + started.stderr
+    assert ":8600)" in started.stdout
     url = tracking_uri(started.stdout)
     query = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=kept"
     with urllib.request.urlopen(url + query, timeout=60) as response:  # noqa: S310

@@ -49,6 +49,18 @@ def test_a_vm_is_found_again_by_its_name(image: Image) -> None:
     assert [vm.name for vm in vms.find_all()] == ["left"]
 
 
+def test_settings_with_another_port_than_was_known_are_forwarded(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = vms.create("left", image, UserData(b"x"), SMALL)
+    moved: list[tuple[int, int]] = []
+    monkeypatch.setattr(ready, "wait", lambda *_, **__: "http://10.0.2.15:9000")
+    monkeypatch.setattr(Machine, "redirect", lambda _, old, new: moved.append((old, new)))
+    assert vms.wait_until_ready(vm, lambda _: None) == "http://10.0.2.15:9000"
+    assert moved == [(8000, 9000)]
+    assert vms.find("left").record.guest_port == 9000
+
+
 def test_a_name_in_use_is_refused(image: Image) -> None:
     vms.create("left", image, UserData(b"x"), SMALL)
     with pytest.raises(Refusal, match="already exists") as refusal:

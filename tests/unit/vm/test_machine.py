@@ -94,6 +94,25 @@ def test_a_running_machine_is_not_started_again(spec: Spec, tmp_path: Path) -> N
         made.start()
 
 
+def test_a_port_of_the_host_is_redirected_to_another_port_of_the_guest(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = machine.create(tmp_path / "vm", replace(spec, forwards={8000: 5000}), b"")
+    made.state = State(ports={22: 1, 8000: 5000})
+    lines: list[str] = []
+    monkeypatch.setattr(monitor, "human", lambda _, line: lines.append(line) or "")
+    made.redirect(8000, 9000)
+    assert lines == [
+        "hostfwd_remove net tcp:127.0.0.1:5000",
+        "hostfwd_add net tcp:127.0.0.1:5000-:9000",
+    ]
+    found = machine.load(tmp_path / "vm")
+    assert (found.spec.forwards, found.forwarded) == ({9000: 5000}, {22: 1, 9000: 5000})
+    monkeypatch.setattr(monitor, "human", lambda *_: "could not set up host forwarding rule")
+    with pytest.raises(Failure, match="port 5000 could not be forwarded to port 8600"):
+        made.redirect(9000, 8600)
+
+
 def test_a_missing_image_is_named(spec: Spec, tmp_path: Path) -> None:
     made = machine.create(tmp_path / "vm", spec, b"")
     spec.backing.unlink()
