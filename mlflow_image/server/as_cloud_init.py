@@ -34,10 +34,6 @@ MISSING = re.compile(r"CI_MISSING_JINJA_VAR/([\w.-]+)")
 QUOTED_FROM = re.compile(r"(?<=column )(\d+)\b.*|(?<= userdata):.*|: Failed to render.*", re.DOTALL)
 
 
-class Fetched(Exception):  # noqa: N818 - a signal: user-data asked for a URL
-    """Something wanted to fetch a URL."""
-
-
 class Messages(logging.Handler):
     """Collects cloud-init's warnings."""
 
@@ -90,6 +86,7 @@ class Reader:
         self.unread: list[str] = []
         self.scripts: list[dict[str, str]] = []
         self.in_jinja = False
+        self.failure = ""
 
     def read(self, raw: bytes, instance_data: Mapping[str, Any]) -> dict[str, Any]:
         (self.scratch / "run").mkdir()
@@ -98,10 +95,10 @@ class Reader:
         config = self.merged(raw)
         found = {
             "parts": [{k: v for k, v in part.items() if k != "data"} for part in self.parts],
+            "failure": self.failure,
             "scripts": bool(self.scripts),
             "unread": self.unread,
             "missing": sorted({n for part in self.parts for n in MISSING.findall(part["text"])}),
-            "keys": [str(key) for key in config],
             "ssh_pwauth": self.is_true(config.get("ssh_pwauth")),
             "missing_modules": self.missing_modules(config),
             "commands": self.commands(config),
@@ -114,7 +111,11 @@ class Reader:
         """The cloud-config that all parts make together, as in Init._do_handlers."""
         processor = self.user_data.UserDataProcessor(self.paths)
         processor._do_include = lambda *_: self.unread.append("it includes other URLs")
-        message = processor.process(raw)
+        try:
+            message = processor.process(raw)
+        except (RuntimeError, ValueError) as error:  # then cloud-init itself fails
+            self.failure = f"it is damaged ({type(error).__name__})"
+            return {}
         config = self.cloud_config.CloudConfigPartHandler(paths=self.paths)
         merge_part = config.handle_part
 
@@ -154,7 +155,8 @@ class Reader:
         self.handlers.walker_callback(state, name, payload, headers)
 
     def note_part(self, name: str, payload: Any) -> None:
-        text = self.util.decode_binary(payload)
+        bytes_given = isinstance(payload, bytes)
+        text = payload.decode("utf-8", "surrogateescape") if bytes_given else payload
         before = list(self.messages.found)
         data: Any = {}
         with contextlib.suppress(Exception):
@@ -218,7 +220,7 @@ class Reader:
             )
 
         def refuse(*_: Any, **__: Any) -> None:
-            raise Fetched
+            raise OSError("nothing is fetched")
 
         self.util.write_file = write_file
         self.util.chownbyid = self.util.chmod = lambda *_: None
@@ -281,9 +283,14 @@ def reason(error: Exception) -> str:
 def main(argv: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     asked = json.load(sys.stdin)
-    with tempfile.TemporaryDirectory() as scratch:
-        reader = Reader(Path(argv[0]), Path(scratch))
-        found = reader.read(base64.b64decode(asked["user_data"]), asked["instance_data"])
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            reader = Reader(Path(argv[0]), Path(scratch))
+            found = reader.read(base64.b64decode(asked["user_data"]), asked["instance_data"])
+    except Exception as error:  # its text may quote the user-data
+        shown = str(error) if isinstance(error, ImportError) else type(error).__name__
+        print(shown, file=sys.stderr)
+        return 1
     json.dump(found, sys.stdout)
     return 0
 

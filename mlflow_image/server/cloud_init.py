@@ -63,10 +63,11 @@ class Write:
 class Reading:
     """What cloud-init does with user-data.
 
-    unread: why some of it could not be read here. missing: template variables that only the
-    machine knows. errors: entry of write_files (None: all of it) -> cloud-init's error. commands:
-    where commands name the settings' folder. schema: violations of cloud-init's schema, without
-    values. messages: cloud-init's own warnings, without values.
+    failure: why cloud-init fails on all of it, or "". unread: why some of it could not be read
+    here. missing: template variables that only the machine knows. errors: entry of write_files
+    (None: all of it) -> cloud-init's error. commands: where commands name the settings' folder.
+    schema: violations of cloud-init's schema, without values. messages: cloud-init's own
+    warnings, without values.
     """
 
     parts: tuple[Part, ...]
@@ -76,7 +77,7 @@ class Reading:
     unread: tuple[str, ...]
     missing: tuple[str, ...]
     scripts: bool
-    keys: tuple[str, ...]
+    failure: str
     ssh_pwauth: bool
     missing_modules: bool
     commands: tuple[str, ...]
@@ -125,13 +126,14 @@ def parsed(found: Mapping[str, Any]) -> Reading:
         Write(**{**write, "content": base64.b64decode(write["content"])})
         for write in found["writes"]
     ]
-    plain = ("unread", "missing", "keys", "commands", "schema", "messages")
+    plain = ("unread", "missing", "commands", "schema", "messages")
     return Reading(
         parts=tuple(Part(**part) for part in found["parts"]),
         entries=tuple(Entry(**entry) for entry in found["entries"]),
         writes=tuple(writes),
         errors={error["entry"]: error["message"] for error in found["errors"]},
         scripts=found["scripts"],
+        failure=found["failure"],
         ssh_pwauth=found["ssh_pwauth"],
         missing_modules=found["missing_modules"],
         **{name: tuple(found[name]) for name in plain},

@@ -47,7 +47,7 @@ def of(raw: bytes, parts: tuple[Part, ...], name: str) -> list[Place]:
 
 def document_of(raw: bytes, part: Part, name: str) -> tuple[str, int]:
     """A part's name in messages, and the number of lines of the file before it."""
-    at = -1 if part.jinja else raw.find(part.text.encode("utf-8", "surrogatepass"))
+    at = -1 if part.jinja else raw.find(part.text.encode("utf-8", "surrogateescape"))
     return (name, raw.count(b"\n", 0, at)) if at >= 0 else (f"{name} ({part.name})", 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -86,7 +87,9 @@ def place_of(reading: Reading, number: int | None, known: list[Place], name: str
 
 def whole_faults(reading: Reading, name: str) -> Iterator[Fault]:
     """What makes cloud-init ignore all of the user-data, or write no file."""
-    if not (reading.parts or reading.scripts or reading.unread):
+    if reading.failure:
+        yield Fault(name, (), 1, "", f"cannot be read by cloud-init: {reading.failure}", "")
+    elif not (reading.parts or reading.scripts or reading.unread):
         message = "is not cloud-config, so cloud-init would ignore it"
         remedy = 'start it with the line "#cloud-config", or pass a settings file with --settings'
         yield Fault(name, (), 1, "", message, remedy)
@@ -119,6 +122,9 @@ def part_faults(raw: bytes, reading: Reading, name: str) -> Iterator[Fault]:
 
 
 def yaml_faults(part: Part, document: str) -> list[Fault]:
+    if no_utf8 := re.search("[\udc80-\udcff]", part.text):
+        line = part.text.count("\n", 0, no_utf8.start()) + 1
+        return [Fault(document, (), line, "", "is not UTF-8 text", "save it as UTF-8")]
     try:
         load(part.text, document)
     except Faults as refused:

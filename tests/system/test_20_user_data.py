@@ -21,6 +21,10 @@ PLAIN = userdata.wrap(SETTINGS)
 OTHER = b"#cloud-config\nwrite_files:\n  - {path: /etc/motd, content: hello}\n"
 JINJA = b"## template: jinja\n"
 SECRET = "hunter2-7f3c"
+DAMAGED = (
+    b"MIME-Version: 1.0\nContent-Type: application/gzip\nContent-Transfer-Encoding: base64\n\n"
+    b"aGVsbG8=\n"
+)
 Judge = Callable[[bytes], UserData]
 
 #: The settings' entry alone, to be put below other entries.
@@ -128,6 +132,8 @@ def test_the_settings_are_found_in_every_form(judge: Judge, raw: bytes) -> None:
         (b"schema_version: 1\n", ["not cloud-config", "--settings"]),
         (b"# cloud-config\n", ["not cloud-config"]),
         (b"#cloud-config\n- a\n", ["not a block of keys"]),
+        (b"#cloud-config\na: \xff\n", ["u.yaml:2", "UTF-8"]),
+        (DAMAGED, ["cannot be read by cloud-init"]),
         (b"#cloud-config\na: [\n", ["u.yaml:3", "not YAML"]),
         (b'#cloud-config\nhost: "\\UFFFFFFFF"\n', ["u.yaml:2", "does not exist"]),
         (PLAIN.replace(b'"0600"', b'"0644"'), ["u.yaml:5", "permissions", '"0600"']),

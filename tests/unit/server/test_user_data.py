@@ -35,7 +35,7 @@ def reading(text: str) -> Reading:
         unread=(),
         missing=(),
         scripts=False,
-        keys=("write_files",),
+        failure="",
         ssh_pwauth=False,
         missing_modules=False,
         commands=(),
