@@ -52,6 +52,10 @@ COMMON_PACKAGES = (
     "cloud-init",
     "cloud-initramfs-growroot",
     "dbus",
+    "dirmngr",  # with gpg: cloud-init's `apt: sources: keyid`
+    "fdisk",  # growroot needs sfdisk; a dependency takes gdisk instead of it
+    "gdisk",  # cloud-init's disk_setup makes GPT tables with sgdisk
+    "gpg",  # cloud-init's `apt: sources: key`
     "grub-efi-amd64-bin",
     "grub-efi-amd64-signed",
     "grub-pc",
