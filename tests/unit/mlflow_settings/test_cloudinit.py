@@ -44,6 +44,7 @@ def test_an_owner_that_does_not_exist_yet_is_named_once(tmp_path: Path) -> None:
         (f"Unhandled non-multipart (text/x-not-multipart) userdata: '{SECRET}'", "not-multipart"),
         (f"('write_files', ValueError('{SECRET}'))", "write_files failed with ValueError"),
         ("Unknown encoding type rot13, assuming text/plain", "rot13"),
+        ("cloud-config failed schema validation! You may run", "cloud-init schema --system"),
         ("Invalid cloud-config provided: Please run 'sudo cloud-init schema", "cloud-init schema"),
         (f"something new about {SECRET}", "may contain values"),
     ],

@@ -36,8 +36,8 @@ _REPEATED = (
     ),
     (r"Unknown encoding type ([\w+-]{1,32})", "the encoding {} is unknown"),
     (
-        r"Invalid (cloud-config) provided",
-        "the {} does not fit its schema: run `sudo cloud-init schema --system`",
+        r"cloud-config failed schema validation|Invalid cloud-config provided",
+        "the user-data does not fit its schema: run `sudo cloud-init schema --system`",
     ),
 )
 _PASSWORDS = re.compile(r"^\s*PasswordAuthentication\s+yes\b", re.MULTILINE | re.IGNORECASE)
