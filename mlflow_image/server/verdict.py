@@ -147,7 +147,7 @@ def write_errors(
 
 def entry_error(error: str) -> tuple[str, str]:
     """What an entry's error means, and what to do."""
-    message = f"cloud-init cannot write it, nor any file after it: {error}"
+    message = f"fails in cloud-init, which then writes no file after it: {error}"
     if error.startswith("Unknown user or group"):
         return message, "add `defer: true` (users are created later), or use root:root"
     return message, "correct it"
