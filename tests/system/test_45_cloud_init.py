@@ -26,7 +26,7 @@ schema_version: 1
 server:
   port: 9000
   workers: 1
-  extra_environment: {{TEAM_TOKEN: {CANARY}}}
+  extra_environment: {{AWS_SECRET_ACCESS_KEY: {CANARY}}}
 """
 #: Merged with the settings' part. /dev/ram0 is a disk in memory, to be partitioned.
 MODULES = """\
