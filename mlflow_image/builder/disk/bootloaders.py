@@ -1,9 +1,13 @@
-"""Both boot loaders, from the tree's own tools: GRUB for BIOS, the signed shim for UEFI."""
+"""Both boot loaders, from the tree's own tools: GRUB for BIOS, the signed shim for UEFI.
+
+The ESP has the files that grub-install writes in the guest, so that updates replace all of them.
+"""
 
 from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlflow_image import command
@@ -15,6 +19,12 @@ SECTOR_BYTES = 512
 ESP_MIB = 64
 ESP_VOLUME_ID = "6d0e2a52"
 
+#: shim's companions in the tree; the first path that exists is used. The fallback program starts
+#: what BOOTX64.CSV names, after shim was started from EFI/BOOT.
+FALLBACK = ("usr/lib/shim/fbx64.efi.signed", "usr/lib/shim/fbx64.efi")
+MOK_MANAGER = ("usr/lib/shim/mmx64.efi.signed", "usr/lib/shim/mmx64.efi")
+BOOT_ENTRIES = "usr/lib/shim/BOOTX64.CSV"
+
 #: Run as root of the tree, in it. $1: root UUID.
 INSTALL_GRUB = r"""
 set -eu
@@ -25,6 +35,11 @@ cp usr/lib/grub/i386-pc/*.mod usr/lib/grub/i386-pc/*.lst usr/lib/grub/i386-pc/bo
 printf 'search.fs_uuid %s root\nset prefix=($root)/boot/grub\n' "$1" > boot/grub/early.cfg
 chroot . /usr/bin/grub-mkimage -O i386-pc -o /boot/grub/i386-pc/core.img \
    -c /boot/grub/early.cfg -p /boot/grub biosdisk part_gpt ext2 search search_fs_uuid
+# With core.efi, updates of shim and GRUB also update the EFI partition.
+mkdir -p boot/grub/x86_64-efi
+cp usr/lib/grub/x86_64-efi/*.mod usr/lib/grub/x86_64-efi/*.lst boot/grub/x86_64-efi/
+chroot . /usr/bin/grub-mkimage -O x86_64-efi -o /boot/grub/x86_64-efi/core.efi \
+   -c /boot/grub/early.cfg -p /boot/grub part_gpt ext2 search search_fs_uuid
 rm boot/grub/early.cfg
 """
 
@@ -111,16 +126,24 @@ def make_esp(tree: Path, system: OperatingSystem, root_uuid: str, image: Path, e
     """A FAT file system with the distribution's signed shim and GRUB, as `image`.
 
     GRUB's grub.cfg in it only finds the root file system and hands over to its own.
+    Raises Failure when the tree lacks one of the files.
     """
     folder = image.parent
-    shim = next((path for path in system.shim if exists(tree / path)), None)
-    if shim is None:
-        raise Failure(f"the tree has no signed shim at {' or '.join(system.shim)}")
-    files = {
-        "EFI/BOOT/BOOTX64.EFI": take_out(tree / shim, folder / "shim"),
-        "EFI/BOOT/grubx64.efi": take_out(tree / system.grub_efi, folder / "grubx64"),
-        f"EFI/{system.efi_vendor}/grub.cfg": folder / "efi.cfg",
+    vendor = f"EFI/{system.efi_vendor}"
+    sources = {
+        "EFI/BOOT/BOOTX64.EFI": system.shim,
+        "EFI/BOOT/fbx64.efi": FALLBACK,
+        "EFI/BOOT/mmx64.efi": MOK_MANAGER,
+        f"{vendor}/shimx64.efi": system.shim,
+        f"{vendor}/mmx64.efi": MOK_MANAGER,
+        f"{vendor}/grubx64.efi": (system.grub_efi,),
+        f"{vendor}/BOOTX64.CSV": (BOOT_ENTRIES,),
     }
+    files = {
+        target: take_out(first(tree, paths), folder / target.replace("/", "-"))
+        for target, paths in sources.items()
+    }
+    files[f"{vendor}/grub.cfg"] = folder / "efi.cfg"
     (folder / "efi.cfg").write_text(
         f"search.fs_uuid {root_uuid} root\n"
         "set prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n"
@@ -130,11 +153,19 @@ def make_esp(tree: Path, system: OperatingSystem, root_uuid: str, image: Path, e
     mkfs = ["mkfs.vfat", "--invariant", "-F", "32", "-s", "1", "-n", "UEFI", "-i", ESP_VOLUME_ID]
     command.run([*mkfs, image])
     env = {"TZ": "UTC", "SOURCE_DATE_EPOCH": str(epoch)}  # mtools stamps new entries with it
-    folders = ["::/EFI", "::/EFI/BOOT", f"::/EFI/{system.efi_vendor}"]
+    folders = ["::/EFI", "::/EFI/BOOT", f"::/{vendor}"]
     command.run(["mmd", "-i", image, *folders], env=env)
     for target, source in files.items():
         os.utime(source, (epoch, epoch))
         command.run(["mcopy", "-m", "-i", image, source, f"::/{target}"], env=env)
+
+
+def first(tree: Path, paths: Sequence[str]) -> Path:
+    """The first of these files that the tree has; raises Failure when it has none."""
+    for path in paths:
+        if exists(tree / path):
+            return tree / path
+    raise Failure(f"the tree has no {' or '.join(paths)}, which the EFI partition needs")
 
 
 def exists(path: Path) -> bool:

@@ -52,3 +52,15 @@ def test_a_menu_that_starts_no_kernel_is_refused(menu: Path) -> None:
     with pytest.raises(Failure) as caught:
         check(menu)
     assert "starts a kernel without" in caught.value.evidence
+
+
+def test_the_first_file_that_the_tree_has_is_used_for_the_efi_partition(tmp_path: Path) -> None:
+    for name in ("second", "third"):
+        (tmp_path / name).touch()
+    found = bootloaders.first(tmp_path, ("first", "second", "third"))
+    assert found == tmp_path / "second"
+
+
+def test_a_file_that_the_efi_partition_needs_and_the_tree_lacks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"no fbx64\.efi\.signed or fbx64\.efi, which the EFI"):
+        bootloaders.first(tmp_path, ("fbx64.efi.signed", "fbx64.efi"))
