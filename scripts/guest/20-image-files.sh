@@ -27,6 +27,14 @@ for folder in /usr/share/netplan /usr/lib/python3/dist-packages/netplan; do
     /usr/bin/python3 -B -m compileall -q --invalidation-mode checked-hash "$folder"
   fi
 done
+# The package of sshd creates every host key that this file names, or all types if it names none.
+key=/etc/ssh/ssh_host_ed25519_key
+sed -i "s|^#HostKey $key\$|HostKey $key|" /etc/ssh/sshd_config
+grep -qx "HostKey $key" /etc/ssh/sshd_config || echo "HostKey $key" >> /etc/ssh/sshd_config
+# Debian updates EFI/BOOT only if this is set; Ubuntu always does.
+if debconf-show grub-pc | grep -q grub2/force_efi_extra_removable; then
+  echo "grub-pc grub2/force_efi_extra_removable boolean true" | debconf-set-selections
+fi
 # A vendor's cloud image finds its root by partition id, and Ubuntu 24.04 has a separate /boot
 # partition; the sealed disk has a single root file system with other ids.
 rm -f /etc/default/grub.d/40-force-partuuid.cfg
