@@ -36,7 +36,7 @@ class OperatingSystem:
     #: Paths of the signed shim in the root tree; the first that exists is used.
     shim: tuple[str, ...]
     grub_efi: str
-    #: Directory below /EFI in which the signed GRUB looks for its grub.cfg.
+    #: Directory below /EFI for shim and GRUB; the signed GRUB looks there for its grub.cfg.
     efi_vendor: str
     #: The user that cloud-init creates in the guest.
     login: str
@@ -75,6 +75,7 @@ COMMON_PACKAGES = (
     "shim-signed",
     "sudo",
     "systemd-sysv",
+    "systemd-timesyncd",
     "tar",
     "udev",
     "unattended-upgrades",
@@ -130,7 +131,7 @@ OPERATING_SYSTEMS = {
             components=("main",),
             python="3.11",
             kernel="linux-image-cloud-amd64",
-            packages=("debian-archive-keyring", "systemd-resolved", "systemd-timesyncd"),
+            packages=("debian-archive-keyring", "systemd-resolved"),
             keyring=Keyring(
                 package="debian-archive-keyring",
                 path="usr/share/keyrings/debian-archive-keyring.gpg",

@@ -70,6 +70,7 @@ REMOVED = (
     "var/lib/dpkg/*-old",
     "var/lib/dpkg/lock*",
     "var/lib/systemd/timers/*",
+    "var/lib/systemd/timesync/*",
     "var/lib/systemd/catalog/database",
     "var/lib/update-notifier/*",
     "var/lib/private/systemd",
