@@ -5,7 +5,36 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from testinfra.host import Host
+
+#: Programs that run with another user's or group's rights.
+SETUID_OR_SETGID = {
+    "/usr/bin/chage",
+    "/usr/bin/chfn",
+    "/usr/bin/chsh",
+    "/usr/bin/expiry",
+    "/usr/bin/gpasswd",
+    "/usr/bin/mount",
+    "/usr/bin/newgrp",
+    "/usr/bin/passwd",
+    "/usr/bin/ssh-agent",
+    "/usr/bin/su",
+    "/usr/bin/sudo",
+    "/usr/bin/umount",
+    "/usr/lib/dbus-1.0/dbus-daemon-launch-helper",
+    "/usr/lib/openssh/ssh-keysign",
+    "/usr/sbin/pam_extrausers_chkpwd",
+    "/usr/sbin/unix_chkpwd",
+}
+#: The units that only configure the machine; mlflow-tracking.service has its own, stricter test.
+SMALL_UNITS = (
+    "mlflow-configure",
+    "mlflow-image-clock",
+    "mlflow-image-host-keys",
+    "mlflow-image-network",
+    "mlflow-image-time-source",
+)
 
 
 def test_no_unit_failed(root: Any) -> None:
@@ -55,6 +84,37 @@ def test_the_first_boot_does_not_compile_netplan(root: Any) -> None:
 
 def test_the_clock_is_utc(root: Any) -> None:
     assert root("date +%Z") == "UTC"
+
+
+def test_a_time_daemon_runs_and_changes_of_the_clock_are_noticed(host: Host) -> None:
+    for name in ("systemd-timesyncd.service", "mlflow-image-clock.timer"):
+        assert host.service(name).is_enabled, name
+        assert host.service(name).is_running, name
+
+
+def test_the_server_does_not_wait_for_the_time(root: Any) -> None:
+    before = root("systemctl show -P After mlflow-tracking.service mlflow-configure.service")
+    assert "time-sync.target" not in before
+    assert root("systemctl is-enabled systemd-time-wait-sync.service || true") == "disabled"
+
+
+@pytest.mark.parametrize("name", SMALL_UNITS)
+def test_a_small_unit_is_hardened_to_an_exposure_below_4(root: Any, name: str) -> None:
+    verdict = root(f"systemd-analyze security --no-pager {name}.service | tail -n 1")
+    exposure = float(verdict.split(":")[1].split()[0])
+    assert 0 < exposure < 4, verdict
+
+
+def test_only_expected_programs_run_with_the_rights_of_another(root: Any) -> None:
+    found = set(root("find / -xdev -type f -perm /6000").split())
+    assert found <= SETUID_OR_SETGID
+    assert "/usr/bin/sudo" in found
+
+
+def test_sshd_names_only_the_host_key_that_it_uses(root: Any) -> None:
+    assert root("grep ^HostKey /etc/ssh/sshd_config") == "HostKey /etc/ssh/ssh_host_ed25519_key"
+    keys = [line for line in root("sshd -T").splitlines() if line.startswith("hostkey ")]
+    assert keys == ["hostkey /etc/ssh/ssh_host_ed25519_key"]
 
 
 def test_security_updates_are_on(root: Any) -> None:
