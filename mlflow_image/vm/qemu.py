@@ -24,6 +24,8 @@ class Spec:
     backing: the disk below the VM's overlay; never written to.
     disk_bytes: size of the VM's disk; None takes the backing disk's size.
     forwards: guest port -> wanted port on 127.0.0.1 (0: any free one); 22 is always forwarded.
+    network_card: the network card as QEMU's -device; it may have mac= and addr=.
+    clock: the time at power-on as QEMU's -rtc base; empty is the host's time.
     throwaway: data need not survive: no fsync reaches the host, and QEMU ends with this process.
     power_cuts: of a throwaway VM: its fsyncs do reach the host, so that killing QEMU leaves what
     a power cut leaves of the guest's data.
@@ -38,6 +40,8 @@ class Spec:
     hostname: str = "vm"
     ssh_user: str = "ubuntu"
     restrict_network: bool = False
+    network_card: str = "virtio-net-pci"
+    clock: str = ""
     throwaway: bool = False
     power_cuts: bool = False
 
@@ -80,6 +84,8 @@ def argv(
     words += ["-no-user-config", "-nodefaults", "-display", "none"]
     words += ["-m", f"{spec.memory_mib}M", "-smp", str(spec.cpus)]
     words += firmware_args(spec.firmware)
+    if spec.clock:
+        words += ["-rtc", f"base={spec.clock}"]
     words += [
         "-drive",
         f"if=none,id=disk,file={OVERLAY_NAME},format=qcow2,{_DISCARD},cache={cache}",
@@ -87,7 +93,7 @@ def argv(
     words += ["-device", "virtio-blk-pci,drive=disk,bootindex=0"]
     words += ["-drive", "if=none,id=seed,file=seed.iso,format=raw,readonly=on"]
     words += ["-device", "virtio-blk-pci,drive=seed"]
-    words += ["-netdev", network, "-device", "virtio-net-pci,netdev=net"]
+    words += ["-netdev", network, "-device", f"{spec.network_card},netdev=net"]
     words += ["-object", "rng-random,id=rng,filename=/dev/urandom"]
     words += ["-device", "virtio-rng-pci,rng=rng"]
     words += ["-chardev", f"socket,id=console,{_SERVER},path={CONSOLE_SOCKET},{_LOGGED}"]

@@ -78,3 +78,12 @@ def test_a_truncated_image_is_refused(backing: Path) -> None:
 def test_a_vm_forwards_only_the_requested_ports() -> None:
     assert Spec(Path("/image")).forwards == {}
     assert "8000" not in " ".join(qemu.argv(Spec(Path("/image")), TCG, {22: 0}))
+
+
+def test_a_vm_has_the_hosts_time_and_one_network_card_unless_told_otherwise() -> None:
+    spec = Spec(Path("/image"))
+    assert "-rtc" not in line(spec)
+    assert "-device virtio-net-pci,netdev=net" in line(spec)
+    other = replace(spec, clock="2026-01-01T00:00:00", network_card="e1000e,addr=0x10")
+    assert "-rtc base=2026-01-01T00:00:00" in line(other)
+    assert "-device e1000e,addr=0x10,netdev=net" in line(other)
