@@ -32,7 +32,7 @@ key=/etc/ssh/ssh_host_ed25519_key
 sed -i "s|^#HostKey $key\$|HostKey $key|" /etc/ssh/sshd_config
 grep -qx "HostKey $key" /etc/ssh/sshd_config || echo "HostKey $key" >> /etc/ssh/sshd_config
 # Debian updates EFI/BOOT only if this is set; Ubuntu always does.
-if debconf-show grub-pc | grep -q grub2/force_efi_extra_removable; then
+if debconf-show grub-pc | grep grub2/force_efi_extra_removable > /dev/null; then
   echo "grub-pc grub2/force_efi_extra_removable boolean true" | debconf-set-selections
 fi
 # A vendor's cloud image finds its root by partition id, and Ubuntu 24.04 has a separate /boot
