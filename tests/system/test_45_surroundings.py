@@ -21,7 +21,7 @@ from ..standins import time_server
 
 #: Far more than a minute; after the release of the image's systemd, which corrects older clocks.
 BEHIND = timedelta(hours=2)
-OTHER_CARD = "e1000e,mac=52:54:00:ab:cd:ef,addr=0x10"
+OTHER_CARD = "virtio-net-pci,mac=52:54:00:ab:cd:ef,addr=0x10"
 NO_SETTINGS = b"#cloud-config\n{}\n"
 USER_DATA = b"""#cloud-config
 ntp:
