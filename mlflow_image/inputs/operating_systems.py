@@ -65,6 +65,7 @@ COMMON_PACKAGES = (
     "isc-dhcp-client",
     "less",
     "locales",  # cloud-init would install it over the network at the first boot
+    "logrotate",  # for the logs outside the journal: btmp, wtmp, apt, cloud-init
     "lsb-release",  # without it cloud-init writes apt sources for a suite "UNAVAILABLE"
     "lz4",  # an lz4 initramfs boots 1.3 s faster than a zstd one (TCG)
     "netplan.io",

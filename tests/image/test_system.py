@@ -31,9 +31,12 @@ SETUID_OR_SETGID = {
 SMALL_UNITS = (
     "mlflow-configure",
     "mlflow-image-clock",
+    "mlflow-image-first-boot",
     "mlflow-image-host-keys",
     "mlflow-image-network",
     "mlflow-image-time-source",
+    "mlflow-report",
+    "mlflow-sweep",
 )
 
 
@@ -128,3 +131,10 @@ def test_the_image_describes_itself(host: Host, image: dict[str, Any]) -> None:
     assert image["mlflow"] == image["packages"]["mlflow"]
     assert "login" in image
     assert "git" not in image
+
+
+def test_the_logs_outside_the_journal_are_rotated(root: Any) -> None:
+    assert root("systemctl is-enabled logrotate.timer") == "enabled"
+    considered = root("logrotate --debug /etc/logrotate.conf 2>&1")
+    for name in ("btmp", "wtmp", "apt/term.log", "dpkg.log", "cloud-init.log"):
+        assert f"/var/log/{name}" in considered, name
