@@ -18,13 +18,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from mlflow_image import watch
 from mlflow_image.errors import Failure
 
 LAST_LINES = 20
 LINE_CHARS = 400
 #: How long an interrupted program may take to clean up.
 GRACE_S = 30
+#: The same for a program that a check of `watch` ended.
+CHECKED_GRACE_S = 5
 #: The most that a pipe can hold (pipe(7)), so one read after the program ended gets the rest.
 PIPE_BYTES = 1 << 20
 #: Waits for a line; at the end of its input without one, kills the process group $1.
@@ -60,33 +64,34 @@ def run(
     env: added to this process's environment. log: the command line and its output are
     appended to this file. Raises Failure with the last lines of output when `check` is set
     and the exit code is not 0, when the program cannot be started, and when it takes longer
-    than `timeout_s`. After an exception, Ctrl-C included, the program and everything that it
-    started have ended.
+    than `timeout_s`; and what a check of `watch.during` raises. After an exception, Ctrl-C
+    included, the program and everything that it started have ended.
     """
     words = tuple(str(word) for word in argv)
     started = time.monotonic()
     try:
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **env} if env else None,
-            cwd=cwd,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # Ctrl-C reaches the program and its children through `end`
-        )
+        with in_memory(stdin or "") as source:
+            process = subprocess.Popen(
+                words,
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **env} if env else None,
+                cwd=cwd,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # Ctrl-C reaches the program's children through `end`
+            )
     except OSError as error:
         raise not_started(words[0], error, remedy) from error
     try:
-        out, err = process.communicate(stdin, timeout=timeout_s)
+        out, err = communicate(process, timeout_s)
     except subprocess.TimeoutExpired as error:
         kill_group(process.pid)
         process.communicate()
         raise Failure(f"`{shown(words)}` took longer than {timeout_s:.0f} s") from error
-    except BaseException:
-        end(process)
+    except BaseException as error:
+        end(process, grace_s(error))
         raise
     seconds = time.monotonic() - started
     completed = Completed(words, process.returncode, out, err, seconds)
@@ -113,9 +118,10 @@ def stream(
 ) -> None:
     """Run a program and call `on_line` with each line of its output (both streams) at once.
 
-    Raises Failure with the last lines when the exit code is not 0. After an exception, Ctrl-C
-    included, and after kill -9 of this process, the program and everything that it started have
-    ended. keep_group: do not end what the program started when it exits by itself.
+    Raises Failure with the last lines when the exit code is not 0, and what a check of
+    `watch.during` raises. After an exception, Ctrl-C included, and after kill -9 of this process,
+    the program and everything that it started have ended. keep_group: do not end what the
+    program started when it exits by itself.
     """
     words = tuple(str(word) for word in argv)
     tail: list[str] = []
@@ -141,8 +147,8 @@ def stream(
                         file.write(f"{line}\n")
                 on_line(line.rstrip())
             code = process.wait()
-    except BaseException:
-        end(process)
+    except BaseException as error:
+        end(process, grace_s(error))
         raise
     if not keep_group:
         kill_group(process.pid)
@@ -168,15 +174,40 @@ def run_on_terminal(argv: Sequence[str | Path], *, cwd: Path | None = None) -> i
         raise
 
 
+def in_memory(text: str) -> IO[bytes]:
+    """An open file with this text that is on no disk; `Popen.communicate` cannot resume a pipe."""
+    file = open(os.memfd_create("stdin"), "w+b")  # noqa: PTH123, SIM115 - has no path
+    file.write(text.encode())
+    file.seek(0)
+    return file
+
+
+def communicate(process: subprocess.Popen[str], timeout_s: float | None) -> tuple[str, str]:
+    """Wait for a program and return what it printed; calls the checks of `watch` meanwhile."""
+    deadline = time.monotonic() + timeout_s if timeout_s is not None else None
+    while True:
+        left_s = deadline - time.monotonic() if deadline is not None else watch.INTERVAL_S
+        try:
+            return process.communicate(timeout=max(0, min(watch.INTERVAL_S, left_s)))
+        except subprocess.TimeoutExpired:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise
+            watch.check()
+
+
 def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
-    """The lines that a program prints until it exits, even if a child keeps its output open."""
+    """The lines that a program prints until it exits, even if a child keeps its output open.
+
+    Calls the checks of `watch` meanwhile.
+    """
     source = process.stdout.fileno() if process.stdout else -1
     utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
     decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
     rest, data, ended = "", b"?", False
     while data and not ended:
         ended = process.poll() is not None
-        if select.select([source], [], [], 0 if ended else 0.2)[0]:
+        watch.check()
+        if select.select([source], [], [], 0 if ended else watch.INTERVAL_S)[0]:
             data = os.read(source, PIPE_BYTES)
             *lines, rest = (rest + decoder.decode(data)).split("\n")
             yield from lines
@@ -220,12 +251,17 @@ def ending_with_us(process: subprocess.Popen[str]) -> Iterator[None]:
             guard.wait()
 
 
-def end(process: subprocess.Popen[str]) -> None:
+def grace_s(reason: BaseException) -> float:
+    """How long a program may take to clean up after this exception."""
+    return CHECKED_GRACE_S if isinstance(reason, Exception) else GRACE_S
+
+
+def end(process: subprocess.Popen[str], grace_s: float = GRACE_S) -> None:
     """Send SIGINT to a program with its own session, then kill what is left of it."""
     try:
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, signal.SIGINT)
-            process.wait(GRACE_S)
+            process.wait(grace_s)
     finally:  # a second Ctrl-C skips the wait
         kill_group(process.pid)
         process.wait()

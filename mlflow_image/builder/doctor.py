@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from mlflow_image import command
+from mlflow_image import command, space
 from mlflow_image.builder import requirements
 from mlflow_image.builder.bake import packer
 from mlflow_image.builder.cache import all_entries
@@ -103,7 +103,7 @@ def room() -> list[Row]:
     """Memory, disk, and the size of the cache."""
     needed = requirements.of_build()
     memory_mib = resources.free_memory_mib()
-    disk_mib = resources.free_disk_mib(needed.folder)
+    disk_mib = space.free_mib(needed.folder)
     used = sum(entry.bytes for entry in all_entries())
     return [
         Row(

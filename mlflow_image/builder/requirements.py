@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_image import progress
+from mlflow_image import progress, space
 from mlflow_image.errors import Refusals
 from mlflow_image.host import accelerator, resources, rootless
 from mlflow_image.inputs.anaconda import Installer
+from mlflow_image.inputs.gather import Inputs
 from mlflow_image.paths import cache
+from mlflow_image.space import Room
 
 #: A cold build's trees, tars and disks, beside the store.
 NEEDED_DISK_MIB = 12_000
@@ -36,13 +38,18 @@ class Requirements:
     @property
     def disk_shortage(self) -> str:
         """One sentence when too little disk is free; empty otherwise."""
-        return resources.disk_shortage(self.disk_mib, self.folder, DISK_REMEDY)
+        return space.shortage(self.disk_mib, self.folder, DISK_REMEDY)
 
 
 def of_build(installer: Installer | None = None) -> Requirements:
     """What a cold build needs; Anaconda's files need more disk."""
     anaconda_mib = ANACONDA_COPIES * installer.installed_bytes >> 20 if installer else 0
     return Requirements(NEEDED_MEMORY_MIB, NEEDED_DISK_MIB + anaconda_mib, cache())
+
+
+def room_of_layer(layer: str, inputs: Inputs) -> Room:
+    """The room that a layer needs while it is made."""
+    return Room(f"the layer {layer}", cache(), 1, DISK_REMEDY)
 
 
 def require_host(installer: Installer | None = None) -> None:

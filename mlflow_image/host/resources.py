@@ -1,8 +1,6 @@
-"""Free memory and disk of this host, and the messages when there is not enough."""
+"""Free memory of this host, and the message when there is not enough."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import psutil
 
@@ -13,13 +11,6 @@ BUILD_VM_MIB = (1536, 4096)
 def free_memory_mib() -> int:
     """Memory in MiB that a new process can use without swapping."""
     return int(psutil.virtual_memory().available) >> 20
-
-
-def free_disk_mib(folder: Path) -> int:
-    """Free space in MiB on the file system of `folder`, which need not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return int(psutil.disk_usage(str(folder)).free) >> 20
 
 
 def build_vm_memory_mib() -> int:
@@ -34,14 +25,3 @@ def memory_shortage(needed_mib: int, remedy: str) -> str:
     if free_mib >= needed_mib:
         return ""
     return f"not enough memory: {needed_mib} MiB are needed, {free_mib} MiB are free; {remedy}"
-
-
-def disk_shortage(needed_mib: int, folder: Path, remedy: str) -> str:
-    """One sentence when less disk is free in `folder` than needed; empty otherwise."""
-    free_mib = free_disk_mib(folder)
-    if free_mib >= needed_mib:
-        return ""
-    return (
-        f"not enough disk: {needed_mib} MiB are needed in {folder}, {free_mib} MiB are free; "
-        f"{remedy}"
-    )

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from mlflow_image import command
+from mlflow_image import command, watch
 from mlflow_image.errors import Refusal
 
 
@@ -29,7 +29,8 @@ def run(argv: list[str | Path], **options: object) -> command.Completed:
 def remove(folder: Path) -> None:
     """Delete a folder whose files may belong to users of the namespace."""
     if folder.exists():
-        run(["rm", "-rf", "--one-file-system", folder])
+        with watch.suspended():
+            run(["rm", "-rf", "--one-file-system", folder])
 
 
 def require() -> None:

@@ -64,9 +64,13 @@ class Vm:
 
     @property
     def condition(self) -> str:
-        """`stopped`, `running`, or `ready` if the server answers a call that needs its database."""
+        """`stopped`, `running`, `paused` if QEMU paused it because this host could not write, or
+        `ready` if the server answers a call that needs its database.
+        """
         if not self.machine.running:
             return "stopped"
+        if self.machine.paused:
+            return "paused"
         answer = ready.probe(self.url + ready.MLFLOW_PROBE, timeout_s=5)
         return "running" if answer else "ready"
 
@@ -125,7 +129,10 @@ def write_record(directory: Path, record: Record) -> None:
 
 
 def power_on(vm: Vm) -> None:
-    """Start a stopped VM on its own disk; raises Refusal when it is already running."""
+    """Start a stopped VM on its own disk, or continue a paused one.
+
+    Raises Refusal when it is already running.
+    """
     with locked(vm.name):
         vm.machine.start()
 
@@ -148,6 +155,7 @@ def wait_until_ready(vm: Vm, on_wait: OnWait, timeout_s: float = machine.BOOT_TI
     except Failure as failure:
         if not vm.machine.directory.exists():
             raise Failure(f"VM {vm.name} was removed while it booted") from failure
+        require_not_paused(vm)
         commands = [command_for(task, vm.name) for task in ("logs", "ssh", "console")]
         raise Failure(
             f"VM {vm.name}: {failure.what}",
@@ -158,9 +166,22 @@ def wait_until_ready(vm: Vm, on_wait: OnWait, timeout_s: float = machine.BOOT_TI
 
 
 def power_off(vm: Vm) -> bool:
-    """Shut a VM down; returns False when the guest did not shut down in time and was killed."""
+    """Shut a VM down; returns False when the guest did not shut down in time and was killed.
+
+    Raises Failure when QEMU paused the VM, because this host could not write its disk.
+    """
     with locked(vm.name):
+        require_not_paused(vm)
         return vm.machine.power_off()
+
+
+def require_not_paused(vm: Vm) -> None:
+    """Raise Failure if QEMU paused the VM because this host could not write its disk."""
+    if why := vm.machine.paused:
+        start, down = command_for("start", vm.name), command_for("down", vm.name)
+        why.what = f"VM {vm.name}: {why.what}"
+        why.add_remedy(f"then continue it with {start}; nothing is lost. To remove it: {down}")
+        raise why
 
 
 def remove(name: str) -> bool:

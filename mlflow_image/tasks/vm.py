@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from invoke.context import Context
 
 from mlflow_image import progress
-from mlflow_image.errors import Refusal
+from mlflow_image.errors import Failure, Refusal
 from mlflow_image.host import accelerator
 from mlflow_image.images import find
 from mlflow_image.paths import typed_path
@@ -87,6 +87,11 @@ def status(context: Context) -> None:
         rows.append(row)
     for line in columns(rows):
         progress.say(line)
+    for vm in found:
+        try:
+            vms.require_not_paused(vm)
+        except Failure as failure:
+            progress.warn(str(failure))
 
 
 @task(
@@ -139,7 +144,7 @@ def stop(context: Context, name: str = DEFAULT_NAME) -> None:
 
 @task(help=NAME_HELP)
 def start(context: Context, name: str = DEFAULT_NAME) -> None:
-    """Start a stopped VM on its own disk."""
+    """Start a stopped VM on its own disk, or continue a paused one."""
     vm = vms.find(name)
     vms.power_on(vm)
     try:
@@ -199,11 +204,12 @@ def read_data(file: str, settings: str, image: find.Image, hostname: str) -> use
 
 
 def running(name: str) -> Vm:
-    """The VM with this name; raises Refusal when it is not running."""
+    """The VM with this name; raises Refusal when it is not running, Failure when it is paused."""
     vm = vms.find(name)
     if not vm.machine.running:
         start_command = vms.command_for("start", name)
         raise Refusal(f"VM {name} is not running", remedy=f"start it with {start_command}")
+    vms.require_not_paused(vm)
     return vm
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from mlflow_image import watch
 from mlflow_image.errors import Failure
-from mlflow_image.vm import console
+from mlflow_image.vm import console, paused
 from mlflow_image.vm.console import Stages
 
 POLL_S = 0.5
@@ -44,10 +45,14 @@ def follow(
 
     goal: what we wait for, as messages name it. stages: the console texts by which the boot's
     stages are recognised. Raises Failure with the guest's console lines when QEMU exits, when
-    the boot cannot continue, and after `timeout_s`.
+    the boot cannot continue, when QEMU paused the VM because the host could not write, and after
+    `timeout_s`.
     """
+    pause = paused.Check(boot.directory)
     deadline = time.monotonic() + timeout_s
     while True:
+        watch.check()
+        pause()
         alive = boot.alive()
         text = boot.text
         if (answer := reached(text)) is not None:

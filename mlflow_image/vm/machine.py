@@ -14,7 +14,18 @@ from pathlib import Path
 from mlflow_image.command import Completed
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.host import accelerator, processes, qemu_img
-from mlflow_image.vm import boot, console, firmware, monitor, ports, preflight, qemu, seed, ssh
+from mlflow_image.vm import (
+    boot,
+    console,
+    firmware,
+    monitor,
+    paused,
+    ports,
+    preflight,
+    qemu,
+    seed,
+    ssh,
+)
 from mlflow_image.vm.boot import OnWait
 from mlflow_image.vm.qemu import Spec
 from mlflow_image.vm.state import State, load_state, save_state
@@ -78,6 +89,11 @@ class Machine:
         return process is not None and processes.is_alive(process)
 
     @property
+    def paused(self) -> Failure | None:
+        """Why QEMU paused the VM, because this host could not write its disk; None otherwise."""
+        return paused.reason(self.directory) if self.running else None
+
+    @property
     def forwarded(self) -> Mapping[int, int]:
         """Guest port -> port on 127.0.0.1, as of the last start."""
         return self.state.ports
@@ -101,11 +117,16 @@ class Machine:
         return boot.Boot(self.directory, self.state.console_from, lambda: self.running)
 
     def start(self) -> None:
-        """Power on; returns as soon as QEMU runs.
+        """Power on, or continue a VM that QEMU paused; returns as soon as QEMU runs.
 
         Reuses the ports of the last start that are free. Raises Refusal when a wanted port is
-        in use or the VM is already running, and Failure with QEMU's output when it fails.
+        in use or the VM is already running, Refusals when the host still has too little space,
+        and Failure with QEMU's output when it fails.
         """
+        if self.paused:
+            preflight.check_disk_space(self.directory)
+            paused.resume(self.directory)
+            return
         if self.running:
             raise Refusal(
                 f"VM {self.spec.hostname} is already running",
@@ -190,11 +211,14 @@ class Machine:
     def power_off(self, *, timeout_s: float = POWER_OFF_TIMEOUT_S) -> bool:
         """Press the power button and wait; returns whether the guest shut down by itself.
 
-        If it did not after `timeout_s`, QEMU is killed, which is like a power cut.
+        If it did not after `timeout_s`, QEMU is killed, which is like a power cut. Raises the
+        reason of a pause: a paused VM cannot shut down.
         """
         process = self.state.process
         if process is None or not self.running:
             return True
+        if why := self.paused:
+            raise why
         self._close_shell()
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and not console.dead_end(self.console_text):

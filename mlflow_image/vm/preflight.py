@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlflow_image import space
 from mlflow_image.errors import Refusal, Refusals
 from mlflow_image.host import resources
-from mlflow_image.vm import firmware, ports, qemu
+from mlflow_image.vm import firmware, paused, ports, qemu
 
 #: QEMU's own memory, in addition to the guest's: 190 MiB under TCG during a boot (measured).
 QEMU_OVERHEAD_MIB = 256
 LEAST_MEMORY_MIB = 512
-#: A first boot writes about 100 MiB into an overlay; QEMU pauses a VM whose host disk is full.
-LEAST_DISK_MIB = 1024
 MEMORY_REMEDY = f"use a smaller --memory (QEMU itself takes {QEMU_OVERHEAD_MIB} MiB), or stop a VM"
-DISK_REMEDY = "run `invoke clean`, or remove a VM with `invoke down`"
 
 
 def check(spec: qemu.Spec, folder: Path) -> None:
@@ -39,12 +37,22 @@ def check_resources(spec: qemu.Spec, folder: Path) -> None:
         raise Refusals("this VM cannot be started", faults)
 
 
+def check_disk_space(folder: Path) -> None:
+    """Raise Refusals when the host has too little free disk for a VM in this folder."""
+    if fault := _disk_space(folder):
+        raise Refusals("this VM cannot continue", [fault])
+
+
+def _disk_space(folder: Path) -> str:
+    return space.shortage(paused.LEAST_DISK_MIB, folder, paused.DISK_REMEDY)
+
+
 def _resources(memory_mib: int, folder: Path) -> list[str]:
     if memory_mib < LEAST_MEMORY_MIB:
         return [f"{memory_mib} MiB of memory is too little; use at least {LEAST_MEMORY_MIB} MiB"]
     faults = [
         resources.memory_shortage(memory_mib + QEMU_OVERHEAD_MIB, MEMORY_REMEDY),
-        resources.disk_shortage(LEAST_DISK_MIB, folder, DISK_REMEDY),
+        _disk_space(folder),
     ]
     return [fault for fault in faults if fault]
 

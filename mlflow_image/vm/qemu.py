@@ -9,7 +9,7 @@ from pathlib import Path
 from mlflow_image.errors import Refusal
 from mlflow_image.host import qemu_img
 from mlflow_image.host.accelerator import Accelerator
-from mlflow_image.vm import monitor
+from mlflow_image.vm import monitor, paused
 from mlflow_image.vm.firmware import firmware_args
 
 OVERLAY_NAME = "disk.qcow2"
@@ -88,7 +88,8 @@ def argv(
         words += ["-rtc", f"base={spec.clock}"]
     words += [
         "-drive",
-        f"if=none,id=disk,file={OVERLAY_NAME},format=qcow2,{_DISCARD},cache={cache}",
+        f"if=none,id=disk,file={OVERLAY_NAME},format=qcow2,{_DISCARD},cache={cache},"
+        f"{paused.PAUSE_ON_ERROR}",
     ]
     words += ["-device", "virtio-blk-pci,drive=disk,bootindex=0"]
     words += ["-drive", "if=none,id=seed,file=seed.iso,format=raw,readonly=on"]

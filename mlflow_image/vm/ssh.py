@@ -10,6 +10,7 @@ from pathlib import Path
 
 import paramiko
 
+from mlflow_image import watch
 from mlflow_image.command import Completed, last_lines, shown
 from mlflow_image.errors import Failure
 from mlflow_image.vm.seed import KEY_NAME
@@ -177,7 +178,9 @@ def _execute(
         channel.sendall(stdin.encode())
     channel.shutdown_write()
     for reader in readers:
-        reader.join(max(0.0, deadline - time.monotonic()))
+        while reader.is_alive() and time.monotonic() < deadline:
+            watch.check()
+            reader.join(max(0.0, min(watch.INTERVAL_S, deadline - time.monotonic())))
     if any(reader.is_alive() for reader in readers):
         return None, "", ""
     code = channel.recv_exit_status()

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from mlflow_image import paths
+from mlflow_image import paths, watch
 from mlflow_image.host import processes
-from mlflow_image.vm import machine
+from mlflow_image.vm import machine, paused
 from mlflow_image.vm.boot import OnWait
 from mlflow_image.vm.machine import Machine
 from mlflow_image.vm.qemu import Spec
@@ -33,7 +33,8 @@ def booted(
     After kill -9 the kernel ends its QEMU, and the next call removes its directory.
     until: what to wait for before the body runs: nothing, or ssh. logs: a directory to which
     console.log and qemu.log are copied at the end. Raises Failure with the guest's console
-    lines when ssh does not answer in time.
+    lines when ssh does not answer in time. If the host's disk becomes full, QEMU pauses the VM,
+    and programs and waits in the body end with DiskFull.
     """
     machines = paths.cache() / "machines"
     machines.mkdir(parents=True, exist_ok=True)
@@ -43,10 +44,11 @@ def booted(
     vm = None
     try:
         vm = machine.create(parent / "vm", replace(spec, throwaway=True), user_data)
-        vm.start()
-        if until == "ssh":
-            vm.wait_for_ssh(on_wait, timeout_s=timeout_s)
-        yield vm
+        with watch.during(paused.Check(vm.directory)):
+            vm.start()
+            if until == "ssh":
+                vm.wait_for_ssh(on_wait, timeout_s=timeout_s)
+            yield vm
     finally:
         if vm is not None:
             vm.kill()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlflow_image import watch
 from mlflow_image.builder.bake import chroot, packer, payload, steps
 from mlflow_image.builder.bake.packer import Packer
 from mlflow_image.builder.bake.template import PackerBuild
@@ -14,7 +15,7 @@ from mlflow_image.builder.disk.epoch import SOURCE_DATE_EPOCH
 from mlflow_image.builder.place import Place
 from mlflow_image.host import accelerator, qemu_img, resources
 from mlflow_image.paths import HERE, Checkout
-from mlflow_image.vm import seed
+from mlflow_image.vm import monitor, paused, seed
 from mlflow_image.vm.firmware import firmware_args, make_variables
 
 CPUS = 2
@@ -67,7 +68,8 @@ def run(job: Job) -> Path:
     """Make one layer in a VM on the base's disk; returns the tar of its result.
 
     The guest has no network except Packer's ssh, forwarded from the host's loopback.
-    Raises Failure with the step, its output and the guest's console.
+    Raises Failure with the step, its output and the guest's console, and when QEMU paused the VM
+    because the host could not write.
     """
     place, work = job.place, job.place.work
     place.step.phase("preparing the build VM")
@@ -98,7 +100,8 @@ def run(job: Job) -> Path:
         ssh_timeout="15m",
         mounts=mounts(disks),
     )
-    packer.run(job.how.packer, build, place, job.checkout, keep_on_error=job.how.keep_on_error)
+    with watch.during(paused.Check(work)):
+        packer.run(job.how.packer, build, place, job.checkout, keep_on_error=job.how.keep_on_error)
     disks.main.unlink(missing_ok=True)
     cut_after_data(disks.handover)
     return disks.handover
@@ -130,13 +133,14 @@ def qemu_args(disks: Disks, place: Place, firmware: str) -> tuple[tuple[str, ...
     blk = "virtio-blk-pci"
     # {{ .SSHHostPort }} is Packer's; naming the address keeps the build VM off the network.
     network = "user,id=user.0,restrict=on,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"
+    written = f"cache=unsafe,{paused.PAUSE_ON_ERROR}"
     words = [
         *accelerator.choose().qemu_args,
         *("-m", f"{resources.build_vm_memory_mib()}M", "-smp", str(CPUS), "-display", "none"),
         *firmware_args(firmware, place.work),
-        *("-drive", f"if=none,id=main,file={disks.main},format=qcow2,cache=unsafe,discard=unmap"),
+        *("-drive", f"if=none,id=main,file={disks.main},format=qcow2,discard=unmap,{written}"),
         *("-drive", f"if=none,id=payload,file={disks.payload},format=raw,readonly=on"),
-        *("-drive", f"if=none,id=handover,file={disks.handover},format=raw,cache=unsafe"),
+        *("-drive", f"if=none,id=handover,file={disks.handover},format=raw,{written}"),
         *("-device", f"{blk},drive=main,bootindex=0", "-device", f"{blk},drive=payload"),
         *("-device", f"{blk},drive=handover,serial=handover"),
         *opt_args(disks.opt),
@@ -144,6 +148,8 @@ def qemu_args(disks: Disks, place: Place, firmware: str) -> tuple[tuple[str, ...
         *("-object", "rng-random,id=rng,filename=/dev/urandom"),
         *("-device", "virtio-rng-pci,rng=rng"),
         *("-serial", f"file:{place.logs / packer.CONSOLE_LOG}"),
+        # Relative to Packer's working directory: the path of a Unix socket has at most 107 bytes.
+        *("-qmp", f"unix:{monitor.SOCKET_NAME},server=on,wait=off"),
     ]
     return tuple(zip(words[::2], words[1::2], strict=True))
 

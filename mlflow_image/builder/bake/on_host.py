@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlflow_image import command, progress
+from mlflow_image import command, progress, space, watch
 from mlflow_image.builder.bake import chroot
 from mlflow_image.builder.bake.steps import ENVIRONMENT_SCRIPT
 from mlflow_image.builder.disk.epoch import SOURCE_DATE_EPOCH
@@ -26,7 +26,7 @@ def environment(inputs: Inputs, files: Mapping[str, Path], place: Place) -> Path
     """`opt-mlflow.tar`, relative to /; None when a VM must make it instead.
 
     files: the payload, name -> file. Any failure here is reported in one line, and the VM
-    makes the environment.
+    makes the environment; except for a full disk, which the VM would fill too.
     """
     step = place.step
     step.phase("unpacking the guest's packages on this host")
@@ -38,6 +38,9 @@ def environment(inputs: Inputs, files: Mapping[str, Path], place: Place) -> Path
         step.phase("packing /opt/mlflow on this host")
         return write_tar(root, place.work / "opt-mlflow.tar")
     except (Failure, OSError) as error:
+        if space.is_cause(error):
+            raise
+        watch.check()
         reason = reason_of(error)
         progress.say(f"/opt/mlflow will be made in a VM, because the chroot failed: {reason}")
         return None

@@ -15,6 +15,7 @@ from mlflow_image.builder.place import Place
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.paths import HERE, Checkout
 from mlflow_image.progress import Step
+from mlflow_image.space import DiskFull
 from mlflow_image.vm import console
 
 #: The oldest version that the template works with; apt has it on Debian 12 and Ubuntu 22.04.
@@ -181,6 +182,8 @@ def run(
             log=logs / PACKER_LOG,
             keep_group=keep_on_error,
         )
+    except DiskFull:  # the VM is ended, whatever keep_on_error says
+        raise
     except Failure as failure:
         raise Failure(
             f"Packer failed while {progress.phase}",

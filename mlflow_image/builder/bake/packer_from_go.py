@@ -21,9 +21,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mlflow_image import command, files, paths, progress
+from mlflow_image import command, files, paths, progress, space
 from mlflow_image.errors import Failure, Refusal
-from mlflow_image.host import resources
 
 RECIPES = paths.HERE.root / "scripts" / "host" / "go"
 #: The oldest Go that can read a `go 1.21.0` line.
@@ -123,7 +122,7 @@ def require_go() -> None:
 def require_disk(folder: Path) -> None:
     """Raise Refusal when there is too little free disk for a build."""
     remedy = "free some space, or set MLFLOW_IMAGE_CACHE to a folder on a larger disk"
-    if fault := resources.disk_shortage(NEEDED_DISK_MIB, folder, remedy):
+    if fault := space.shortage(NEEDED_DISK_MIB, folder, remedy):
         raise Refusal(f"Packer cannot be built now: {fault}")
 
 

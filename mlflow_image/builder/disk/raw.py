@@ -14,6 +14,7 @@ from mlflow_image import command
 from mlflow_image.builder.disk import bootloaders
 from mlflow_image.builder.disk.epoch import SOURCE_DATE_EPOCH
 from mlflow_image.builder.place import Place
+from mlflow_image.errors import Failure
 from mlflow_image.host import rootless
 from mlflow_image.host.qemu_img import MIB
 from mlflow_image.inputs.operating_systems import OperatingSystem
@@ -33,6 +34,9 @@ first-lba: 2048
 15 : start={esp}, size={esp_size}, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, uuid={stem}15
 1 : start={root}, size={root_size}, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, uuid={stem}16
 """
+
+#: What mke2fs prints when the file system is too small, as opposed to a full disk of the host.
+NO_ROOM_IN_IMAGE = "Could not allocate"
 
 #: Changes the unpacked tree in place, as the caller of rootless.run.
 Filter = Callable[[Path], None]
@@ -144,10 +148,18 @@ def make_root(tree: Path, disk: Path, disk_mib: int, work: Path) -> None:
     )
     fixed = ["env", f"E2FSPROGS_FAKE_TIME={SOURCE_DATE_EPOCH}"]
     mke2fs = ["mke2fs", "-q", "-t", "ext4", "-L", "root", "-U", ROOT_UUID, "-b", "4096"]
-    rootless.run(
-        [*fixed, *mke2fs, "-E", options, "-d", tree, disk, f"{size_kib}k"],
-        remedy="if the tree did not fit, give the image a larger disk_mib",
-    )
+    try:
+        rootless.run([*fixed, *mke2fs, "-E", options, "-d", tree, disk, f"{size_kib}k"])
+    except Failure as failure:
+        if NO_ROOM_IN_IMAGE not in failure.evidence:
+            raise
+        tree_kib = rootless.run(["du", "-sk", tree]).stdout.split()[0]
+        raise Failure(
+            f"the tree does not fit on the image's disk: it has {int(tree_kib) >> 10} MiB of "
+            f"files, the root file system has {size_kib >> 10} MiB",
+            evidence=failure.evidence,
+            remedy=f"set disk_mib to more than {disk_mib}",
+        ) from failure
     clamp_inode_times(disk, work)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from mlflow_image import paths
+from mlflow_image import paths, watch
 from mlflow_image.checks.smoke.protocol import Job
 from mlflow_image.checks.smoke.report import Row
 from mlflow_image.errors import Failure
@@ -75,7 +75,7 @@ def run_phase(
     with client(job, folder, timeouts, stderr) as lines:
         while not result.ended:
             try:
-                line = lines.get(timeout=timeouts.row_s)
+                line = next_line(lines, timeouts.row_s)
             except queue.Empty:
                 found = f"no response within {timeouts.row_s:g} s"
                 result.rows.append(failed_row(job.phase, step, found, started))
@@ -95,6 +95,18 @@ def run_phase(
             elif "fatal" in event:
                 raise Failure(event["fatal"]["what"], remedy=event["fatal"]["remedy"])
             result.ended = "end" in event
+
+
+def next_line(lines: queue.Queue[str | None], timeout_s: float) -> str | None:
+    """The client's next line, None after the last one. Raises queue.Empty after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        watch.check()
+        try:
+            return lines.get(timeout=max(0, min(watch.INTERVAL_S, deadline - time.monotonic())))
+        except queue.Empty:
+            if time.monotonic() >= deadline:
+                raise
 
 
 def failed_row(phase: str, step: str, found: str, started: float) -> Row:

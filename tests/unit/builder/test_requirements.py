@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mlflow_image import space
 from mlflow_image.builder import doctor, requirements
 from mlflow_image.errors import Refusals
 from mlflow_image.host import resources, rootless
@@ -16,7 +17,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     found = {"memory": 10_000, "disk": 20_000}
     monkeypatch.setattr(rootless, "require", lambda: None)
     monkeypatch.setattr(resources, "free_memory_mib", lambda: found["memory"])
-    monkeypatch.setattr(resources, "free_disk_mib", lambda _: found["disk"])
+    monkeypatch.setattr(space, "free_mib", lambda _: found["disk"])
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_image.errors import Refusals
-from mlflow_image.vm import preflight, qemu
+from mlflow_image.vm import paused, preflight, qemu
 from mlflow_image.vm.qemu import Spec
 
 
@@ -35,7 +35,7 @@ def test_too_little_memory_is_refused_with_numbers(tmp_path: Path) -> None:
 def test_too_little_disk_is_refused_with_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "LEAST_DISK_MIB", 10**12)
+    monkeypatch.setattr(paused, "LEAST_DISK_MIB", 10**12)
     (fault,) = faults(Spec(Path("/image")), tmp_path)
     assert f"in {tmp_path}" in fault
     with pytest.raises(Refusals):

@@ -27,7 +27,7 @@ class Guest:
     """A stand-in for the chroot: its script makes one file, then raises `fails` if set."""
 
     def __init__(self) -> None:
-        self.fails: Failure | None = None
+        self.fails: Exception | None = None
         self.words: list[str] = []
         self.variables: dict[str, str] = {}
         self.payload: list[str] = []
@@ -96,13 +96,29 @@ def test_a_failing_script_falls_back_to_a_vm_and_the_reason_is_printed(
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        Failure("environment.sh failed", evidence="uv: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_of_the_host_does_not_fall_back_to_a_vm(
+    guest: Guest, make_inputs: MakeInputs, place: Place, error: Exception
+) -> None:
+    guest.fails = error
+    with pytest.raises(type(error)):
+        on_host.environment(make_inputs(), {}, place)
+    assert list(place.work.iterdir()) == [place.result]
+
+
+@pytest.mark.parametrize(
     ("step_name", "error", "reason"),
     [
         ("unpack_packages", Failure("it does not run here"), "it does not run here"),
         (
             "put_payload",
-            OSError(errno.ENOSPC, "No space left on device"),
-            "[Errno 28] No space left on device",
+            OSError(errno.EACCES, "Permission denied"),
+            "[Errno 13] Permission denied",
         ),
     ],
 )

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_image import space
 from mlflow_image.builder.bake import packer_from_go
 from mlflow_image.builder.bake.packer_from_go import KNOWN, RECIPES
 from mlflow_image.errors import Failure, Refusal
-from mlflow_image.host import resources
 
 Program = Callable[[str, str], Path]
 
@@ -113,7 +113,7 @@ def test_too_little_disk_is_refused_with_numbers(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_go(program, tmp_path)
-    monkeypatch.setattr(resources, "free_disk_mib", lambda _: 1000)
+    monkeypatch.setattr(space, "free_mib", lambda _: 1000)
     with pytest.raises(Refusal, match=r"3800 MiB are needed .* 1000 MiB are free"):
         packer_from_go.ensure()
 
