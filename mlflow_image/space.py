@@ -17,6 +17,7 @@ MIB = 1 << 20
 RESERVE_MIB = 128
 #: The same for the number of files, where a file system limits it.
 RESERVE_FILES = 1000
+CACHE_REMEDY = "run `invoke clean`, or set MLFLOW_IMAGE_CACHE to a folder on a larger disk"
 #: A full disk, a used-up quota.
 ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 #: The same in the output of programs: of libc, of Rust (uv), of xorriso.
@@ -64,12 +65,13 @@ class Room:
             with watch.during(self.check):
                 yield
         except (Failure, OSError) as error:
-            if isinstance(error, DiskFull) and error.room:
-                raise
+            for cause in causes(error):
+                if isinstance(cause, DiskFull) and cause.room:
+                    raise cause from None
             if not self.full and not is_cause(error):
                 raise
-            evidence = error.evidence if isinstance(error, Failure) else ""
-            raise self.error(evidence or str(error)) from error
+            evidence = error.evidence or error.what if isinstance(error, Failure) else str(error)
+            raise self.error(evidence) from error
 
     @property
     def full(self) -> Path | None:
@@ -83,33 +85,40 @@ class Room:
 
     def error(self, evidence: str = "") -> DiskFull:
         """What to raise when there is too little space: where, free, needed, missing."""
-        full = self.full or self.folder
-        free, remedy = free_mib(full), self.remedy
-        what = f"{self.what}: the disk is full: {free} MiB are free in {full}"
+        full, remedy = self.full or self.folder, self.remedy
         if not free_files(full):
-            what = f"{self.what}: the disk is full: it can hold no more files in {full}"
-        elif full == self.folder and self.needed_mib:
-            had_mib = free + (used_mib(self.scratch) if self.scratch else 0)
+            what = f"{full} can hold no more files"
+        elif full != self.folder or not self.needed_mib:
+            what = f"{free_mib(full)} MiB are free in {full}"
+        else:
+            had_mib = free_mib(full) + (used_mib(self.scratch) if self.scratch else 0)
             needed_mib = self.needed_mib + RESERVE_MIB
-            what += f", {had_mib} MiB were available, {needed_mib} MiB are needed"
             # The need is an estimate, and other programs write too.
+            needed = f"{needed_mib} MiB" if needed_mib > had_mib else "more"
             missing_mib = max(needed_mib - had_mib, RESERVE_MIB)
+            what = f"{full} has {had_mib} MiB for it, {needed} would be needed"
             remedy = f"free at least {missing_mib} MiB there: {self.remedy}"
-        found = DiskFull(what, evidence=evidence, remedy=remedy)
+        found = DiskFull(f"{self.what}: the disk is full: {what}", evidence=evidence, remedy=remedy)
         found.room = self
         return found
 
 
-def is_cause(error: BaseException | None) -> bool:
+def is_cause(error: BaseException) -> bool:
     """Whether an error comes from a full disk, as far as it or its causes say so."""
-    while error is not None:
-        text = f"{error.what} {error.evidence}" if isinstance(error, Failure) else str(error)
-        if isinstance(error, DiskFull) or getattr(error, "errno", None) in ERRNOS:
+    for cause in causes(error):
+        text = f"{cause.what} {cause.evidence}" if isinstance(cause, Failure) else str(cause)
+        if isinstance(cause, DiskFull) or getattr(cause, "errno", None) in ERRNOS:
             return True
-        if isinstance(error, Failure | OSError) and any(words in text for words in WORDS):
+        if isinstance(cause, Failure | OSError) and any(words in text for words in WORDS):
             return True
-        error = error.__cause__
     return False
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def is_full(folder: Path) -> bool:
@@ -119,18 +128,18 @@ def is_full(folder: Path) -> bool:
 
 def free_mib(folder: Path) -> int:
     """Free space in MiB on the file system of `folder`, which need not exist yet."""
-    stat = os.statvfs(existing(folder))
+    stat = os.statvfs(existing_parent(folder))
     return stat.f_bavail * stat.f_frsize // MIB
 
 
 def free_files(folder: Path) -> bool:
     """Whether more files can be made there; some file systems have no limit (f_files is 0)."""
-    stat = os.statvfs(existing(folder))
+    stat = os.statvfs(existing_parent(folder))
     return stat.f_files == 0 or stat.f_favail >= RESERVE_FILES
 
 
-def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+def existing_parent(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that exists."""
     while not folder.exists():
         folder = folder.parent
     return folder

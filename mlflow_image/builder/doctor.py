@@ -117,7 +117,7 @@ def room() -> list[Row]:
             f"{human_bytes(disk_mib << 20)} free in {needed.folder}, "
             f"{human_bytes(needed.disk_mib << 20)} needed",
             not needed.disk_shortage,
-            remedy=requirements.DISK_REMEDY,
+            remedy=space.CACHE_REMEDY,
         ),
         Row("cache", f"{human_bytes(used)} in {needed.folder}", True),
     ]

@@ -101,12 +101,13 @@ def make(
 ) -> Candidate:
     """Fetch what is missing, make the stale layers, describe the sealed disk."""
     offline = options.freshness.offline
+    names = {row.layer.name for row in stale}
     if stale:
-        requirements.require_host(inputs.installer)
+        requirements.require_host(names, inputs)
     with_packer = packer.find(options.packer, offline=offline)
     if stale:
         progress.say(f"using {with_packer}")
-        needed = gather.needed_by({row.layer.name for row in stale}, inputs, offline=offline)
+        needed = gather.needed_by(names, inputs, offline=offline)
         gather.fetch(needed, offline=offline, mirror=options.apt_mirror)
     how = How(with_packer, options.firmware, options.keep_on_error)
     for row in stale:

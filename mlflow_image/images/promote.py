@@ -12,6 +12,7 @@ from mlflow_image.images import manifest
 from mlflow_image.images.find import LATEST, Image, in_folder
 from mlflow_image.images.manifest import DISK_NAME, Candidate, ImageId, Verification
 from mlflow_image.paths import HERE, Checkout
+from mlflow_image.space import MIB, Room, existing_parent
 
 SUMS_NAME = "SHA256SUMS"
 
@@ -33,12 +34,14 @@ def into_dist(candidate: Candidate, logs: Mapping[str, Path], checkout: Checkout
     """Make dist/<id>/ of a candidate and point dist/latest at it; returns the image.
 
     An existing folder is never rewritten; only a verification is added to it.
-    logs: name -> folder that is copied into logs/.
+    logs: name -> folder that is copied into logs/. Raises DiskFull when the image does not fit.
     """
     target = checkout.dist / str(candidate.manifest.image)
     if not target.exists():
+        room = room_of(candidate, checkout)
+        room.require()
         try:
-            with files.new_folder(target) as folder:
+            with room.guarded(), files.new_folder(target) as folder:
                 fill(folder, candidate, logs)
         except OSError:
             if not target.exists():  # else another build has promoted the same image
@@ -46,6 +49,14 @@ def into_dist(candidate: Candidate, logs: Mapping[str, Path], checkout: Checkout
     add_verification(target, candidate.manifest.verification)
     files.link(checkout.dist / LATEST, target.name)
     return in_folder(target)
+
+
+def room_of(candidate: Candidate, checkout: Checkout) -> Room:
+    """The disk space that dist/ needs for an image: a hard link to the disk takes none."""
+    there, disk = existing_parent(checkout.dist).stat(), candidate.disk.stat()
+    needed_mib = 0 if there.st_dev == disk.st_dev else disk.st_blocks * 512 // MIB
+    remedy = "remove images that you do not need from it"
+    return Room("putting the image into dist/", checkout.dist, needed_mib, remedy)
 
 
 def fill(folder: Path, candidate: Candidate, logs: Mapping[str, Path]) -> None:

@@ -19,6 +19,7 @@ from urllib3.exceptions import (
     ProtocolError,
 )
 
+from mlflow_image import watch
 from mlflow_image.errors import Failure
 from mlflow_image.files import CHUNK_BYTES
 
@@ -110,6 +111,7 @@ def receive(http: requests.Session, url: str, target: Path, on_bytes: OnBytes | 
         received_bytes = 0
         with target.open("wb") as file:
             for chunk in response.iter_content(CHUNK_BYTES):
+                watch.check()
                 received_bytes += file.write(chunk)
                 if on_bytes:
                     on_bytes(received_bytes, total_bytes)

@@ -18,6 +18,7 @@ from mlflow_image.inputs.store import Store
 from mlflow_image.inputs.wheels import Wheel
 from mlflow_image.paths import HERE, Checkout, cache
 from mlflow_image.progress import Step
+from mlflow_image.space import CACHE_REMEDY, Room
 
 #: Resolves package names in the archive: see apt.Archive.resolve.
 Resolve = Callable[[list[str], Step], apt.Resolution]
@@ -172,7 +173,8 @@ def kinds(inputs: Inputs, mirror: str = "") -> Iterator[Kind]:
 def fetch(inputs: Inputs, *, offline: bool, mirror: str = "") -> None:
     """Fetch every input that the store lacks.
 
-    Raises Refusal naming what is missing when `offline`, Failure when fetching fails.
+    Raises Refusal naming what is missing when `offline`, Failure when fetching fails, DiskFull
+    when there is too little space.
     """
     lacking = [(kind, items) for kind in kinds(inputs, mirror) if (items := kind.missing())]
     if offline and lacking:
@@ -183,7 +185,9 @@ def fetch(inputs: Inputs, *, offline: bool, mirror: str = "") -> None:
             remedy="run `invoke fetch` once with the same options and a network",
         )
     for kind, items in lacking:
-        with progress.step(f"Fetching {kind.title(items)}") as step:
+        room = kind.room(items)
+        room.require()
+        with progress.step(f"Fetching {kind.title(items)}") as step, room.guarded():
             kind.fetch(step)
 
 
@@ -235,7 +239,9 @@ def resolve(
         return old
     with store.locked(f"apt-{definition.os}"):
         try:
-            with progress.step(f"Resolving the apt packages of {definition.os}") as step:
+            title = f"Resolving the apt packages of {definition.os}"
+            room = Room(title, file.parent, 0, CACHE_REMEDY)
+            with progress.step(title) as step, room.guarded():
                 new = ask_archive(names, step)
         except Failure as failure:
             if old is None or freshness.refresh:

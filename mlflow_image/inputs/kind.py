@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mlflow_image import progress
 from mlflow_image.inputs.store import Store
 from mlflow_image.progress import Step
+from mlflow_image.space import CACHE_REMEDY, MIB, Room
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,13 @@ class Kind(ABC):
     """One kind of input, such as the wheels. `gather.kinds` lists those of a build."""
 
     store: Store
+    #: How often the files are on the disk at once while they are fetched.
+    COPIES: ClassVar[int] = 1
+
+    def room(self, missing: list[Item]) -> Room:
+        """The disk space that fetching these files needs."""
+        needed_mib = self.COPIES * sum(item.size_bytes for item in missing) // MIB
+        return Room(f"fetching {self.title(missing)}", self.store.root, needed_mib, CACHE_REMEDY)
 
     @abstractmethod
     def items(self) -> list[Item]:

@@ -63,6 +63,8 @@ class WheelFiles(Kind):
     wheels: tuple[Wheel, ...]
     #: Version of the guest's Python, such as 3.10.
     python: str
+    #: pip copies the files at the end.
+    COPIES = 2
 
     def items(self) -> list[Item]:
         return [Item(wheel.filename, wheel.sha256, wheel.size_bytes) for wheel in self.wheels]
@@ -161,6 +163,7 @@ def pip_download(
             *("--dest", folder, "--requirement", requirements),
         ],
         on_line,
+        env={"TMPDIR": str(folder)},  # /tmp may be small
         remedy="check the network and pip's settings (`pip config list`); once everything is "
         "fetched, --offline needs neither",
     )

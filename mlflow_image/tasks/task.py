@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import re
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import invoke.tasks
 from invoke.exceptions import Exit
 
-from mlflow_image import progress
+from mlflow_image import paths, progress, space
 from mlflow_image.errors import Failure, Refusal
 
 Body = TypeVar("Body", bound=Callable[..., Any])
@@ -98,6 +100,17 @@ def ended_like_ctrl_c() -> Iterator[None]:
 
 
 def describe(error: OSError) -> str:
-    """The operating system's message in one line, with the file if there is one."""
+    """The operating system's message in one line, with the file if there is one.
+
+    An error of a write has no file: for a full disk, the folders of ours that are on one follow.
+    """
     message = error.strerror or str(error)
-    return f"{error.filename}: {message}" if error.filename else message
+    if error.filename:
+        message = f"{error.filename}: {message}"
+    if error.errno in space.ERRNOS:
+        ours = (paths.cache(), paths.HERE.state, Path(tempfile.gettempdir()))
+        full = [
+            f"{space.free_mib(folder)} MiB in {folder}" for folder in ours if space.is_full(folder)
+        ]
+        message += f"; free are {', '.join(full)}" if full else ""
+    return message

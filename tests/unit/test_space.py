@@ -45,8 +45,8 @@ def test_work_that_needs_more_than_is_free_does_not_begin(
     with pytest.raises(DiskFull) as full:
         room(tmp_path, 12_000).require()
     assert full.value.what == (
-        f"the layer base: the disk is full: 10000 MiB are free in {tmp_path}, "
-        f"10000 MiB were available, {12_000 + space.RESERVE_MIB} MiB are needed"
+        f"the layer base: the disk is full: {tmp_path} has 10000 MiB for it, "
+        f"{12_000 + space.RESERVE_MIB} MiB would be needed"
     )
     assert full.value.remedy == f"free at least {2_000 + space.RESERVE_MIB} MiB there: clean up"
 
@@ -58,8 +58,7 @@ def test_what_the_work_wrote_so_far_counts_as_available(
     free["mib"] = 4
     with pytest.raises(DiskFull) as full, room(tmp_path, 100).guarded():
         command.run(["sleep", "60"])
-    assert "4 MiB are free" in full.value.what
-    assert "7 MiB were available, 228 MiB are needed" in full.value.what
+    assert f"{tmp_path} has 7 MiB for it, 228 MiB would be needed" in full.value.what
     assert full.value.remedy == "free at least 221 MiB there: clean up"
 
 
@@ -100,6 +99,21 @@ def test_any_error_while_the_disk_is_full_says_so_and_keeps_its_evidence(
     assert full.value.evidence == "subprocess returned error code 2"
 
 
+def test_the_numbers_survive_an_error_that_is_raised_from_them(
+    tmp_path: Path, free: dict[str, int]
+) -> None:
+    def script() -> None:
+        try:
+            command.run(["sleep", "60"])
+        except Failure as failure:
+            raise Failure("the script failed") from failure
+
+    free["mib"] = 4
+    with pytest.raises(DiskFull, match="has 4 MiB for it") as full, room(tmp_path, 9).guarded():
+        script()
+    assert not full.value.evidence
+
+
 def test_other_errors_stay_as_they_are(tmp_path: Path, free: dict[str, int]) -> None:
     with pytest.raises(Failure, match="no such package"), room(tmp_path).guarded():
         raise Failure("no such package")
@@ -111,5 +125,5 @@ def test_a_disk_that_can_hold_no_more_files_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(space, "free_files", lambda _: False)
-    with pytest.raises(DiskFull, match="it can hold no more files in"):
+    with pytest.raises(DiskFull, match="can hold no more files"):
         room(tmp_path).check()

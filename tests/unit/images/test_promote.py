@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from mlflow_image import command
+from mlflow_image import command, space
 from mlflow_image.images import find, manifest, promote
 from mlflow_image.images.manifest import DISK_NAME, Candidate, ImageId, Verification
 from mlflow_image.paths import Checkout
+from mlflow_image.space import DiskFull
 from tests.unit import samples
 
 FIRST = samples.IMAGE
@@ -171,3 +172,13 @@ def test_two_builds_may_promote_the_same_image_at_once(
     image = promote.into_dist(candidate(tmp_path), {}, checkout)
     assert image.disk.read_bytes() == b"a disk"
     assert {path.name for path in checkout.dist.iterdir()} == {find.LATEST, str(FIRST)}
+
+
+def test_an_image_that_does_not_fit_into_dist_leaves_nothing_there(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = candidate(tmp_path)
+    monkeypatch.setattr(space, "free_mib", lambda _: 0)
+    with pytest.raises(DiskFull, match=f"0 MiB are free in {checkout.dist}"):
+        promote.into_dist(made, {}, checkout)
+    assert not checkout.dist.exists()

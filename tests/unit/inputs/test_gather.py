@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_image import space
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.files import hash_file
 from mlflow_image.inputs import anaconda, apt, cloud_image, gather
@@ -18,9 +20,10 @@ from mlflow_image.inputs.cloud_image import CloudImage
 from mlflow_image.inputs.definition import Definition
 from mlflow_image.inputs.gather import Freshness, Inputs
 from mlflow_image.inputs.store import Store
-from mlflow_image.inputs.wheels import Wheel
+from mlflow_image.inputs.wheels import Wheel, WheelFiles
 from mlflow_image.paths import HERE, Checkout
 from mlflow_image.progress import Step
+from mlflow_image.space import DiskFull
 from tests.unit.inputs.conftest import IMAGE_CONTENT
 from tests.unit.samples import package
 
@@ -255,3 +258,31 @@ def test_a_disk_too_small_for_anaconda_is_refused_also_when_auto_chose_it(
     choose_python("anaconda", own_checkout)
     with pytest.raises(Refusal, match="disk_mib: 4096 MiB is too small for Anaconda"):
         gather.gather(Definition(disk_mib=4096), Freshness(), checkout=own_checkout)
+
+
+def test_a_download_that_does_not_fit_does_not_begin(
+    make_inputs: Callable[..., Inputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = replace(WHEEL, size_bytes=300 << 20)
+    inputs = replace(make_inputs(), packages=None, wheels=(big,), tools=())
+    monkeypatch.setattr(space, "free_mib", lambda _: 500)
+    monkeypatch.setattr(WheelFiles, "fetch", lambda *_: pytest.fail("a download began"))
+    with pytest.raises(DiskFull) as full:
+        gather.fetch(inputs, offline=False)
+    needed = 2 * 300 + space.RESERVE_MIB  # pip copies the files
+    assert full.value.what == (
+        f"fetching 1 wheels, 315 MB: the disk is full: {inputs.store.root} has 500 MiB for it, "
+        f"{needed} MiB would be needed"
+    )
+
+
+def test_a_disk_that_fills_up_during_a_download_is_named(
+    make_inputs: Callable[..., Inputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")  # of a write: it names no file
+
+    inputs = replace(make_inputs(), packages=None, wheels=(WHEEL,), tools=())
+    monkeypatch.setattr(WheelFiles, "fetch", fetch)
+    with pytest.raises(DiskFull, match=str(inputs.store.root)):
+        gather.fetch(inputs, offline=False)

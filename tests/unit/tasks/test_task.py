@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from mlflow_image import space
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.tasks import namespace
-from mlflow_image.tasks.task import task
+from mlflow_image.tasks.task import describe, task
 
 ENDINGS = [
     (Refusal("no such system", remedy="choose another"), 2, "error: no such system\nWhat to do:"),
@@ -110,3 +112,12 @@ def test_the_description_of_every_task_fits_into_one_line_of_the_list() -> None:
     for name, found in namespace().tasks.items():
         line = (found.__doc__ or "").splitlines()[0]
         assert len(f"  {name:<14} {line}") <= 79, f"{name}: its line in --list is too long"
+
+
+def test_a_full_disk_is_named_even_if_the_system_names_no_file(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(space, "is_full", lambda folder: folder == cache)
+    monkeypatch.setattr(space, "free_mib", lambda _: 3)
+    message = describe(OSError(28, "No space left on device"))
+    assert message == f"No space left on device; free are 3 MiB in {cache}"

@@ -87,3 +87,9 @@ def test_a_vm_has_the_hosts_time_and_one_network_card_unless_told_otherwise() ->
     other = replace(spec, clock="2026-01-01T00:00:00", network_card="e1000e,addr=0x10")
     assert "-rtc base=2026-01-01T00:00:00" in line(other)
     assert "-device e1000e,addr=0x10,netdev=net" in line(other)
+
+
+def test_a_failed_write_of_the_host_pauses_the_guest() -> None:
+    assert "id=disk,file=disk.qcow2,format=qcow2,discard=unmap,cache=writeback,werror=stop" in line(
+        Spec(Path("/image"))
+    )

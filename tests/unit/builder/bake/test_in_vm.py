@@ -103,3 +103,14 @@ def test_a_job_without_opt_has_no_disk_for_it(
     build = packer_build(job)
     assert not any("serial=opt" in value for _, value in build.qemu_args)
     assert not any("/opt" in command for command in build.mounts)
+
+
+def test_a_failed_write_of_the_host_pauses_the_build_vm_and_qemu_can_be_asked(
+    place: Place,
+) -> None:
+    disks = Disks(place.work / "main", place.work / "payload", place.work / "handover")
+    words = in_vm.qemu_args(disks, place, "bios")
+    written = [value for name, value in words if name == "-drive" and "readonly" not in value]
+    assert len(written) == 2
+    assert all("werror=stop" in value for value in written)
+    assert ("-qmp", "unix:qmp.sock,server=on,wait=off") in words

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlflow_image import command
+import pytest
+
+from mlflow_image import command, space
 from mlflow_image.builder.disk import raw as raw_disk
+from mlflow_image.errors import Failure
 from mlflow_image.host import rootless
 
 
@@ -47,3 +50,23 @@ def test_a_file_system_is_made_of_one_folder_of_a_tree(tmp_path: Path) -> None:
     assert command.run(["debugfs", "-R", "cat /mlflow/bin/python", made]).stdout == "a program"
     assert "etc" not in command.run(["debugfs", "-R", "ls /", made]).stdout
     assert not (tmp_path / "tree").exists()
+
+
+@pytest.mark.budget(2)
+def test_a_tree_that_is_larger_than_the_image_s_disk_is_not_taken_for_a_full_disk(
+    tmp_path: Path,
+) -> None:
+    rootless.require()
+    tree, disk = tmp_path / "tree", tmp_path / "disk.raw"
+    tree.mkdir()
+    (tree / "large").write_bytes(b"x" * (20 << 20))
+    disk_mib = raw_disk.ROOT_MIB + 17
+    raw_disk.partition(disk, disk_mib)
+    with pytest.raises(Failure) as failure:
+        raw_disk.make_root(tree, disk, disk_mib, tmp_path)
+    assert not space.is_cause(failure.value)
+    assert failure.value.what == (
+        "the tree does not fit on the image's disk: it has 20 MiB of files, the root file system "
+        "has 16 MiB"
+    )
+    assert failure.value.remedy == f"set disk_mib to more than {disk_mib}"
