@@ -251,8 +251,10 @@ def test_a_vm_on_a_full_disk_pauses_says_so_and_continues(
     done = run("up", "--name", "test-full", "--image", str(image))
     try:
         assert done.returncode == 0, done.stdout + done.stderr
-        disk.leave(1)
-        write = "dd if=/dev/urandom of=written bs=1M count=60 status=none; sync; sha256sum written"
+        write = (
+            "echo begun; sleep 10; dd if=/dev/urandom of=written bs=1M count=60 status=none; sync; "
+            "sha256sum written"
+        )
         ssh = [sys.executable, "-m", "invoke", "ssh", "--name", "test-full", "--command", write]
         copy = disk.path / "checkout"
         writing = subprocess.Popen(
@@ -262,6 +264,9 @@ def test_a_vm_on_a_full_disk_pauses_says_so_and_continues(
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert writing.stdout is not None
+        assert "begun" in writing.stdout.readline()
+        disk.leave(1)
         deadline = time.monotonic() + 60
         status = run("status")
         while "paused" not in status.stdout and time.monotonic() < deadline:
@@ -277,7 +282,9 @@ def test_a_vm_on_a_full_disk_pauses_says_so_and_continues(
         continued = run("start", "--name", "test-full")
         assert continued.returncode == 0, continued.stdout + continued.stderr
         written = writing.communicate(timeout=100)[0]
-        check = "echo 3 | sudo tee /proc/sys/vm/drop_caches; sha256sum written; dmesg | grep I/O"
+        check = (
+            "echo 3 | sudo tee /proc/sys/vm/drop_caches; sha256sum written; sudo dmesg | grep I/O"
+        )
         again = run("ssh", "--name", "test-full", "--command", check)
         assert written.split()[0] in again.stdout
         assert "I/O error" not in again.stdout
