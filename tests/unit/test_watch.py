@@ -10,6 +10,11 @@ from mlflow_image import command, watch
 from mlflow_image.errors import Failure
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "INTERVAL_S", 0.01)
+
+
 class Stopped(Failure):
     """What the check raises."""
 
@@ -29,16 +34,16 @@ def test_a_check_ends_a_silent_program_at_once(run: object) -> None:
 def test_a_program_gets_all_its_input_and_returns_all_its_output_between_checks() -> None:
     calls = []
     with watch.during(lambda: calls.append(1)):
-        done = command.run(["sh", "-c", "sleep 0.3; cat"], stdin="x" * 300_000)
+        done = command.run(["sh", "-c", "sleep 0.05; cat"], stdin="x" * 300_000)
     assert len(done.stdout) == 300_000
     assert calls
 
 
 def test_cleaning_up_is_not_ended_by_the_check_that_caused_it() -> None:
     with watch.during(stop), watch.suspended():
-        assert command.run(["sleep", "0.3"]).returncode == 0
+        assert command.run(["sleep", "0.05"]).returncode == 0
 
 
 def test_a_timeout_still_holds_between_checks() -> None:
     with pytest.raises(Failure, match="took longer than"):
-        command.run(["sleep", "60"], timeout_s=0.3)
+        command.run(["sleep", "60"], timeout_s=0.05)
