@@ -42,7 +42,8 @@ class Disk:
     output: list[str] = field(default_factory=list)
 
     def resize(self, size_mib: int) -> None:
-        remount = ["mount", "-o", f"remount,size={size_mib}M", str(self.path)]
+        # A tmpfs of size 0 has no limit at all.
+        remount = ["mount", "-o", f"remount,size={max(1, size_mib)}M", str(self.path)]
         subprocess.run(remount, check=True)
 
     @property
