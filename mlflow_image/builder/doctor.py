@@ -125,7 +125,7 @@ def room() -> list[Row]:
 
 def network() -> list[Row]:
     """Whether Anaconda can be fetched; a build needs no network after `invoke fetch`."""
-    installer = anaconda.read_installer()
+    installer = anaconda.read_installer("anaconda")
     why = anaconda.why_not_fetched(installer.url)
     found = f"{installer.host} {why}: no Anaconda" if why else f"{installer.host} offers Anaconda"
     return [Row("network", found, not why, needed=False)]

@@ -33,7 +33,7 @@ def of(inputs: Inputs, checkout: Checkout = HERE) -> list[Layer]:
         "the vendor's cloud image" if inputs.cloud_image else "apt packages on a disk",
         {
             "os": inputs.definition.os,
-            "disk_mib": str(inputs.disk_mib),
+            "disk_mib": str(inputs.base_disk_mib),
             **(cloud_image(inputs) if inputs.cloud_image else packages(inputs, checkout)),
             **{name: part for room in ROOMS for name, part in code(room, checkout).items()},
             **tree(checkout.root / "packer"),
@@ -48,7 +48,7 @@ def of(inputs: Inputs, checkout: Checkout = HERE) -> list[Layer]:
             "python.version": inputs.python,
             **wheels(inputs),
             **scripts("python", checkout),
-            **anaconda_script(inputs, checkout),
+            **distribution(inputs, checkout),
             **build_vm_seed(inputs, checkout),
         },
     )
@@ -99,12 +99,9 @@ def cloud_image(inputs: Inputs) -> dict[str, str]:
 
 
 def wheels(inputs: Inputs) -> dict[str, str]:
-    """The environment's wheels and tools, and Anaconda's installer."""
+    """The environment's wheels and tools."""
     every = (*inputs.wheels, *inputs.tools)
-    found = {f"wheel: {one.name}": f"{one.version} {shown(one.sha256)}" for one in every}
-    if inputs.installer:
-        found["installer"] = shown(inputs.installer.sha256)
-    return found
+    return {f"wheel: {one.name}": f"{one.version} {shown(one.sha256)}" for one in every}
 
 
 def scripts(layer: str, checkout: Checkout) -> dict[str, str]:
@@ -121,12 +118,16 @@ def scripts(layer: str, checkout: Checkout) -> dict[str, str]:
     return {name: shown(hash_file(path)) for name, path in paths.items()}
 
 
-def anaconda_script(inputs: Inputs, checkout: Checkout) -> dict[str, str]:
-    """The script that the Python layer's step calls for this distribution only."""
+def distribution(inputs: Inputs, checkout: Checkout) -> dict[str, str]:
+    """A distribution's installer, the script that starts it, and whether its files stay."""
     if not inputs.installer:
         return {}
-    script = checkout.guest_scripts / steps.ANACONDA_SCRIPT
-    return {f"scripts/guest/{script.name}": shown(hash_file(script))}
+    script = checkout.guest_scripts / steps.CONDA_SCRIPT
+    return {
+        "installer": shown(inputs.installer.sha256),
+        "python.keep_distribution": json.dumps(inputs.keeps_distribution),
+        f"scripts/guest/{script.name}": shown(hash_file(script)),
+    }
 
 
 def build_vm_seed(inputs: Inputs, checkout: Checkout) -> dict[str, str]:

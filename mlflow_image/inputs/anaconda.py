@@ -1,8 +1,8 @@
-"""Which Python distribution the environment uses: the pinned Anaconda, or the system's Python.
+"""Which Python distribution the environment uses: Anaconda, Miniforge, or the system's Python.
 
-`auto` is decided once per checkout and recorded, so that a network that is down for a while
-does not change what an image contains. When the chosen distribution fails later, the build
-fails: there is no fallback.
+The first two have a pinned installer. `auto` is decided once per checkout and recorded, so that a
+network that is down for a while does not change what an image contains. When the chosen
+distribution fails later, the build fails: there is no fallback.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ from mlflow_image.inputs.kind import Item, Kind
 from mlflow_image.paths import HERE, Checkout
 from mlflow_image.progress import Step, human_bytes
 
-#: The installer's name on the build disc; scripts/guest/anaconda.sh starts it.
-NAME_ON_DISC = "anaconda-installer.sh"
-CHOICES = ("auto", "anaconda", "system")
+#: The installer's name on the build disc; scripts/guest/conda.sh starts it.
+NAME_ON_DISC = "conda-installer.sh"
+#: The distributions with an installer: the rows of locks/installers.yaml.
+WITH_INSTALLER = ("anaconda", "miniforge")
+CHOICES = ("auto", *WITH_INSTALLER, "system")
 #: Long enough for a slow proxy, short enough for a firewall that drops packets.
 ANSWER_TIMEOUT_S = 4.0
 
 
 @dataclass(frozen=True)
 class Installer:
-    """A pinned installer; the sizes are approximate."""
+    """A pinned installer; the sizes are approximate. distribution: one of WITH_INSTALLER."""
 
+    distribution: str
     version: str
     python: str
     file: str
@@ -51,7 +54,12 @@ class Installer:
 
     @property
     def name(self) -> str:
-        return f"Anaconda {self.version}"
+        return f"{self.distribution.capitalize()} {self.version}"
+
+    @property
+    def prefix(self) -> str:
+        """Where it is installed in the guest; the last part is the installers' own default."""
+        return f"/opt/{self.distribution}3"
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class InstallerFile(Kind):
 
 @dataclass(frozen=True)
 class Decision:
-    """The Python distribution (`anaconda` or `system`), the reason, download size and terms."""
+    """The Python distribution (one of CHOICES but `auto`), the reason, download size and terms."""
 
     choice: str
     reason: str
@@ -88,26 +96,42 @@ class Decision:
         return f"Python distribution: {self.choice} ({day}{self.reason}{size}){terms}"
 
 
-def read_installer(checkout: Checkout = HERE) -> Installer:
-    """The pinned Anaconda installer.
+def read_installers(checkout: Checkout = HERE) -> dict[str, Installer]:
+    """The pinned installers, by distribution.
 
     MLFLOW_IMAGE_INSTALLERS names another file of pins: for a company's mirror, or for the
-    tests' stand-in. Raises Failure naming the file when it is malformed.
+    tests' stand-in. It may have fewer rows. Raises Failure naming the file when it is malformed.
     """
-    chosen = os.environ.get("MLFLOW_IMAGE_INSTALLERS")
-    file = Path(chosen) if chosen else checkout.locks / "installers.yaml"
+    file = installers_file(checkout)
     try:
-        return Installer(**yaml.safe_load(file.read_text())["anaconda"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        rows = yaml.safe_load(file.read_text())
+        return {name: Installer(distribution=name, **row) for name, row in rows.items()}
+    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
         raise Failure(
-            f"{file} does not pin an Anaconda installer: {error!r}",
+            f"{file} does not pin installers of Python distributions: {error!r}",
             remedy="compare it with locks/installers.yaml of this project",
         ) from error
 
 
+def read_installer(distribution: str, checkout: Checkout = HERE) -> Installer:
+    """The pinned installer of a distribution; raises Failure when there is none."""
+    found = read_installers(checkout).get(distribution)
+    if found is None:
+        raise Failure(
+            f"{installers_file(checkout)} pins no installer of {distribution}",
+            remedy=f"add a row {distribution}, as in locks/installers.yaml of this project",
+        )
+    return found
+
+
+def installers_file(checkout: Checkout = HERE) -> Path:
+    """The file of pins that is in force."""
+    chosen = os.environ.get("MLFLOW_IMAGE_INSTALLERS")
+    return Path(chosen) if chosen else checkout.locks / "installers.yaml"
+
+
 def decide(
     requested: str,
-    installer: Installer,
     *,
     has: Callable[[str], bool],
     offline: bool = False,
@@ -116,11 +140,13 @@ def decide(
 ) -> Decision:
     """Resolve `python.distribution`; the decision is recorded in the checkout when it changes.
 
-    requested: auto, anaconda or system. An explicit choice also becomes the record, which a
-    later `auto` follows. has: whether the store has a file with this sha256. why_unavailable:
-    see `why_not_fetched`; called only when nothing else decides.
+    requested: one of CHOICES. An explicit choice also becomes the record, which a later `auto`
+    follows. has: whether the store has a file with this sha256. why_unavailable: see
+    `why_not_fetched`; called only when nothing else decides.
 
-    Raises Refusal for an unknown value, Failure for a record that cannot be read.
+    Size and terms always come from the pins: the record may be older than they are.
+
+    Raises Refusal for an unknown value, Failure for a record or pins that cannot be read.
     """
     if requested not in CHOICES:
         raise Refusal(
@@ -128,26 +154,27 @@ def decide(
             remedy=f"choose one of {', '.join(CHOICES)}",
         )
     before = recorded(checkout)
-    if requested == "auto" and before:
-        return before
-    if requested == "auto":
+    date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    if before and requested in ("auto", before.choice):
+        choice, reason, date = before.choice, before.reason, before.date
+    elif requested == "auto":
+        installer = read_installer("anaconda", checkout)
         choice, reason = choose(installer, has, offline, why_unavailable or why_not_fetched)
     else:
         choice, reason = requested, "requested"
-    if before and before.choice == choice:
-        return before
-    needs_installer = choice == "anaconda"
+    pinned = read_installer(choice, checkout) if choice in WITH_INSTALLER else None
     decision = Decision(
         choice=choice,
         reason=reason,
-        size_bytes=installer.size_bytes if needs_installer else 0,
-        terms=installer.terms if needs_installer else "",
-        date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        size_bytes=pinned.size_bytes if pinned else 0,
+        terms=pinned.terms if pinned else "",
+        date=date,
     )
-    record = record_file(checkout)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    document = {"schema_version": 1, **asdict(decision)}
-    files.write(record, json.dumps(document, indent=2) + "\n")
+    if decision != before:
+        record = record_file(checkout)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        document = {"schema_version": 1, **asdict(decision)}
+        files.write(record, json.dumps(document, indent=2) + "\n")
     return decision
 
 

@@ -15,8 +15,11 @@ from mlflow_settings.document import Document, Fault, Faults, load
 
 SCHEMA_FILE = Path(__file__).with_name("definition.schema.json")
 
-#: Disk size for `auto`, by Python distribution; Anaconda's files take about 7 GB.
-DISK_MIB = {"system": 4096, "anaconda": 12288}
+#: The least disk, and its size for `auto`, by Python distribution. Files: Anaconda 7.6 GB,
+#: Miniforge 0.6 GB.
+DISK_MIB = {"system": 4096, "anaconda": 12288, "miniforge": 5120}
+#: The same for an image that keeps only the environment made from a distribution.
+ENVIRONMENT_DISK_MIB = 5120
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,17 @@ class Definition:
     python: str = "auto"
     packages: str = "full"
     apt_packages: tuple[str, ...] = ()
+    keep_distribution: bool = True
 
     @property
     def system(self) -> OperatingSystem:
         return OPERATING_SYSTEMS[self.os]
 
     def disk_size_mib(self, distribution: str) -> int:
-        """The disk's size for a Python distribution, `system` or `anaconda`."""
-        return DISK_MIB[distribution] if isinstance(self.disk_mib, str) else self.disk_mib
+        """The disk's size for a Python distribution, a key of DISK_MIB."""
+        if isinstance(self.disk_mib, int):
+            return self.disk_mib
+        return least_disk_mib(distribution, self.keep_distribution)
 
     def as_data(self) -> dict[str, Any]:
         """The definition in the form of image.yaml."""
@@ -46,7 +52,10 @@ class Definition:
             "os": self.os,
             "base": self.base,
             "disk_mib": self.disk_mib,
-            "python": {"distribution": self.python},
+            "python": {
+                "distribution": self.python,
+                "keep_distribution": self.keep_distribution,
+            },
             "packages": self.packages,
             "apt_packages": list(self.apt_packages),
         }
@@ -73,7 +82,7 @@ def read(
         if document.data is None:  # only comments: the defaults
             document = replace(document, data={})
         faults = document.check(schema())
-        data = {**document.data, **overrides} if isinstance(document.data, dict) else {}
+        data = merged(document.data, overrides) if isinstance(document.data, dict) else {}
         wrong = {fault.path[0] for fault in faults if fault.path}
         valid = {key: value for key, value in data.items() if key not in wrong}
         faults += contradictions(document, valid, checkout)
@@ -84,9 +93,22 @@ def read(
         raise Refusals(f"{file} is not a valid image definition:", found)
     if unknown:
         raise Refusals("unknown values on the command line:", unknown)
-    distribution = data.get("python", {}).get("distribution", Definition.python)
-    packages_added = tuple(data.get("apt_packages", ()))
-    return Definition(**{**data, "python": distribution, "apt_packages": packages_added})
+    python_block = data.pop("python", {})
+    return Definition(
+        **{**data, "apt_packages": tuple(data.get("apt_packages", ()))},
+        python=python_block.get("distribution", Definition.python),
+        keep_distribution=python_block.get("keep_distribution", Definition.keep_distribution),
+    )
+
+
+def merged(data: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The file's data with the overrides; the file's other keys of a block stay."""
+    found = {**data, **overrides}
+    for key, block in data.items():
+        value = overrides.get(key)
+        if isinstance(block, dict) and isinstance(value, dict):
+            found[key] = {**block, **value}
+    return found
 
 
 def read_text(file: Path) -> str:
@@ -139,18 +161,39 @@ def contradictions(document: Document, data: dict[str, Any], checkout: Checkout)
                     remedy="set base: packages, or leave apt_packages empty",
                 )
             )
-    distribution = data.get("python", {}).get("distribution")
+    python_block = data.get("python", {})
+    distribution = python_block.get("distribution", Definition.python)
     disk_mib = data.get("disk_mib", Definition.disk_mib)
-    if distribution == "anaconda" and disk_mib != "auto" and disk_mib < DISK_MIB["anaconda"]:
-        faults.append(
-            document.fault(
-                ("disk_mib",),
-                f"{disk_mib} MiB is too small for Anaconda",
-                remedy=f"set auto or at least {DISK_MIB['anaconda']}, or set "
-                "python.distribution: system",
-            )
-        )
+    keep = python_block.get("keep_distribution", Definition.keep_distribution)
+    if isinstance(disk_mib, int) and (fault := small_disk(disk_mib, distribution, keep)):
+        faults.append(document.fault(("disk_mib",), fault.what, remedy=fault.remedy))
     return faults
+
+
+def least_disk_mib(distribution: str, keep: bool) -> int:
+    """The least disk of an image in MiB. keep: python.keep_distribution."""
+    if keep or distribution == "system":
+        return DISK_MIB[distribution]
+    return ENVIRONMENT_DISK_MIB
+
+
+def small_disk(disk_mib: int, distribution: str, keep: bool) -> Refusal | None:
+    """Why a disk of this size cannot hold the distribution; None when it can.
+
+    distribution: `auto` is not decided here, and the system's Python fits on every disk.
+    """
+    if distribution in ("auto", "system"):
+        return None
+    least = least_disk_mib(distribution, keep)
+    if disk_mib >= least:
+        return None
+    choices = [f"set auto or at least {least}", "set python.distribution: system"]
+    if disk_mib >= least_disk_mib(distribution, keep=False):
+        choices.insert(1, "set python.keep_distribution: false")
+    return Refusal(
+        f"{disk_mib} MiB is too small for {distribution.capitalize()}",
+        remedy=", or ".join(choices),
+    )
 
 
 def schema() -> dict[str, Any]:

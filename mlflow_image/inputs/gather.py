@@ -12,7 +12,7 @@ from mlflow_image.errors import Failure, Refusal
 from mlflow_image.inputs import anaconda, apt, archive_keys, cloud_image, wheels
 from mlflow_image.inputs.anaconda import Decision, Installer
 from mlflow_image.inputs.cloud_image import CloudImage
-from mlflow_image.inputs.definition import DISK_MIB, Definition
+from mlflow_image.inputs.definition import DISK_MIB, Definition, small_disk
 from mlflow_image.inputs.kind import Kind
 from mlflow_image.inputs.store import Store
 from mlflow_image.inputs.wheels import Wheel
@@ -48,7 +48,18 @@ class Inputs:
 
     @property
     def disk_mib(self) -> int:
+        """Size of the image's disk."""
         return self.definition.disk_size_mib(self.distribution)
+
+    @property
+    def base_disk_mib(self) -> int:
+        """Size of the disk that the layers are made on: a distribution is installed there."""
+        return max(self.disk_mib, DISK_MIB[self.distribution])
+
+    @property
+    def keeps_distribution(self) -> bool:
+        """Whether the image keeps a distribution beside the environment."""
+        return self.installer is not None and self.definition.keep_distribution
 
     @property
     def apt_packages(self) -> tuple[apt.Package, ...]:
@@ -99,28 +110,25 @@ def gather(
         return archive(definition, sources, store, mirror).resolve(names, step)
 
     packages = None if image else resolve(definition, freshness, store, ask_archive)
-    installer = anaconda.read_installer(checkout)
     decision = anaconda.decide(
-        definition.python,
-        installer,
-        has=store.has,
-        offline=freshness.offline,
-        checkout=checkout,
+        definition.python, has=store.has, offline=freshness.offline, checkout=checkout
     )
-    with_anaconda = decision.choice == "anaconda"
+    choice = decision.choice
+    installer = None
+    if choice in anaconda.WITH_INSTALLER:
+        installer = anaconda.read_installer(choice, checkout)
     if definition.python == "auto":
         progress.say(f"{decision}; change it with --python")
-    elif with_anaconda:
+    elif installer:
         progress.say(str(decision))
-    if with_anaconda:
-        require_disk_size(definition)
-    python = installer.python if with_anaconda else definition.system.python
+    require_disk_size(definition, choice)
+    python = installer.python if installer else definition.system.python
     locked = wheels.read_lock(wheels.lock_file(python, checkout))
     return Inputs(
         definition=definition,
         decision=decision,
         python=python,
-        installer=installer if with_anaconda else None,
+        installer=installer,
         packages=packages,
         cloud_image=image,
         wheels=tuple(wheels.select(locked, definition.packages, checkout)),
@@ -129,14 +137,11 @@ def gather(
     )
 
 
-def require_disk_size(definition: Definition) -> None:
-    """Refuse a disk that is too small for Anaconda; for `auto`, the definition cannot know it."""
-    least = DISK_MIB["anaconda"]
-    if isinstance(definition.disk_mib, int) and definition.disk_mib < least:
-        raise Refusal(
-            f"disk_mib: {definition.disk_mib} MiB is too small for Anaconda",
-            remedy=f"set auto or at least {least}, or set python.distribution: system",
-        )
+def require_disk_size(definition: Definition, distribution: str) -> None:
+    """Refuse a disk that is too small; for `auto`, the definition alone cannot know it."""
+    size = definition.disk_size_mib(distribution)
+    if fault := small_disk(size, distribution, definition.keep_distribution):
+        raise Refusal(f"disk_mib: {fault.what}", remedy=fault.remedy)
 
 
 def needed_by(stale: set[str], inputs: Inputs, *, offline: bool = False) -> Inputs:

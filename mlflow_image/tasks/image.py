@@ -24,7 +24,7 @@ from mlflow_image.vm.firmware import ovmf_files
 DEFINITION_HELP = {
     "definition": "the image definition; default: image.yaml",
     "os": "override: ubuntu-22.04, ubuntu-24.04 or debian-12",
-    "python": "override: anaconda, system or auto",
+    "python": "override: anaconda, miniforge, system or auto",
     "packages": "override: full or server",
     "offline": "use no network; every input must already be in the store",
     "refresh": "resolve the apt packages again",

@@ -20,9 +20,8 @@ def lock(context: Context) -> None:
     The recorded decision for `python.distribution: auto` is removed; the next build decides again.
     """
     anaconda.forget()
-    pythons = sorted(
-        {*(row.python for row in OPERATING_SYSTEMS.values()), anaconda.read_installer().python}
-    )
+    of_systems = {row.python for row in OPERATING_SYSTEMS.values()}
+    pythons = sorted(of_systems | {row.python for row in anaconda.read_installers().values()})
     for python in pythons:
         with progress.step(f"Locking the image's wheels for Python {python}") as step:
             wheels.lock(HERE.locks / "image.in", python, wheels.lock_file(python), step)

@@ -15,7 +15,7 @@ install -m 0644 "$PAYLOAD/mlflow-image.json" /etc/mlflow-image.json
 echo ":: users, folders, bytecode"
 systemd-sysusers
 systemd-tmpfiles --create --prefix=/var/lib --prefix=/etc
-# For the system's Python (mlflow-configure) and for the server's, which may be Anaconda's: neither
+# For the system's Python (mlflow-configure) and for the server's, which may be another: neither
 # may write bytecode there later. -B: do not compile the modules that compileall itself imports.
 for python in $(realpath /usr/bin/python3 /opt/mlflow/bin/python | sort -u); do
   "$python" -B -m compileall -q --invalidation-mode unchecked-hash /usr/lib/mlflow-image
@@ -35,6 +35,11 @@ grep -qx "HostKey $key" /etc/ssh/sshd_config || echo "HostKey $key" >> /etc/ssh/
 if debconf-show grub-pc | grep grub2/force_efi_extra_removable > /dev/null; then
   echo "grub-pc grub2/force_efi_extra_removable boolean true" | debconf-set-selections
 fi
+# A distribution that stays in the image: `conda` for everyone who logs in, as conda documents it
+# for several users. The script only defines functions; the prompt stays as it is.
+for hook in /opt/*3/etc/profile.d/conda.sh; do
+  if [ -e "$hook" ]; then ln -s "$hook" /etc/profile.d/conda.sh; fi
+done
 # A vendor's cloud image finds its root by partition id, and Ubuntu 24.04 has a separate /boot
 # partition; the sealed disk has a single root file system with other ids.
 rm -f /etc/default/grub.d/40-force-partuuid.cfg

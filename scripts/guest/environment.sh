@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Creates /opt/mlflow: a Python environment with the locked wheels, byte-compiled, and the empty
 # database that the first boot copies. Reads: $PAYLOAD, $PYTHON_DISTRIBUTION, and the variables
-# that anaconda.sh reads.
+# that conda.sh reads.
 # The host runs this in a chroot of the guest's packages (mlflow_image/builder/bake/on_host.py).
 # Where that fails, 10-python.sh runs it in a build VM; the result has the same bytes.
 set -euo pipefail
@@ -18,7 +18,7 @@ clean() {
 echo ":: creating /opt/mlflow with the $PYTHON_DISTRIBUTION Python"
 case $PYTHON_DISTRIBUTION in
   system) clean /usr/bin/python3 -m venv --without-pip /opt/mlflow ;;
-  anaconda) PYTHONHASHSEED=0 bash "$PAYLOAD/anaconda.sh" ;;
+  anaconda | miniforge) PYTHONHASHSEED=0 bash "$PAYLOAD/conda.sh" ;;
   *) echo "unknown Python distribution: $PYTHON_DISTRIBUTION" >&2; exit 1 ;;
 esac
 

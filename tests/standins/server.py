@@ -24,10 +24,11 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def pinned(folder: Path, python: str) -> Iterator[Path]:
+def pinned(folder: Path, python: str, distribution: str = "anaconda") -> Iterator[Path]:
     """Serve the installer and yield a file of pins for MLFLOW_IMAGE_INSTALLERS.
 
-    python: the version in the stand-in's package cache, which must be that of the guest.
+    distribution: which one the stand-in stands for. python: the version in the stand-in's package
+    cache, which must be that of the guest.
     """
     installer = anaconda_installer.make(folder)
     handler = functools.partial(Quiet, directory=str(folder))
@@ -37,15 +38,15 @@ def pinned(folder: Path, python: str) -> Iterator[Path]:
     pins.write_text(
         yaml.safe_dump(
             {
-                "anaconda": {
+                distribution: {
                     "version": "standin",
                     "python": python,
                     "file": installer.name,
                     "url": f"http://127.0.0.1:{server.server_address[1]}/{installer.name}",
                     "sha256": hash_file(installer),
                     "size_bytes": installer.stat().st_size,
-                    "installed_bytes": 1_000_000,
-                    "terms": "This is a stand-in for tests; it is not Anaconda.",
+                    "installed_bytes": 80_000_000,
+                    "terms": "This is a stand-in for tests; it is no distribution.",
                 }
             }
         )

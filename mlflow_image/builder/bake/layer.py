@@ -56,21 +56,21 @@ def make_base(job: Job, place: Place) -> None:
         keyring = gather.image_keyring(inputs, inputs.cloud_image)
         image = cloud_image.authenticate(inputs.cloud_image, keyring, inputs.store)
         place.step.phase("making the disk")
-        qemu_img.from_image(image, target, inputs.disk_mib)
+        qemu_img.from_image(image, target, inputs.base_disk_mib)
     elif inputs.packages:
         system = inputs.definition.system
         place.step.phase("unpacking and configuring apt packages")
         tar = tree.build(inputs.packages, system, inputs.store, place)
         place.step.phase("making the disk")
         tars = [tar, payload.build_vm_files(job.checkout, place.work)]
-        disk = raw.build(tars, system, inputs.disk_mib, place)
+        disk = raw.build(tars, system, inputs.base_disk_mib, place)
         qemu_img.to_qcow2(disk, target)
 
 
 def make_python(job: Job, place: Place) -> None:
     """/opt as a tar, and as a file system for the next layer.
 
-    Made in a chroot on this host; in a VM for Anaconda and where the chroot fails.
+    Made in a chroot on this host; in a VM with an installer, and where the chroot fails.
     """
     contents = payload.environment_files(job.inputs, job.checkout, place.work)
     made = None if job.inputs.installer else on_host.environment(job.inputs, contents, place)
@@ -102,7 +102,7 @@ def make_in_vm(
             layer=job.layer,
             base_disk=job.base_disk,
             files={**steps.called_scripts(job.layer, job.checkout), **contents},
-            settings={"PYTHON_DISTRIBUTION": inputs.distribution, "PYTHON_VERSION": inputs.python},
+            settings=settings(inputs),
             place=place,
             how=job.how,
             opt=opt,
@@ -110,6 +110,20 @@ def make_in_vm(
             checkout=job.checkout,
         )
     )
+
+
+def settings(inputs: Inputs) -> dict[str, str]:
+    """The environment of the steps: which Python, and what conda.sh needs to know of it."""
+    found = {"PYTHON_DISTRIBUTION": inputs.distribution, "PYTHON_VERSION": inputs.python}
+    if installer := inputs.installer:
+        found |= {
+            "DISTRIBUTION_NAME": installer.name,
+            "DISTRIBUTION_PREFIX": installer.prefix,
+            "INSTALLER_SHA256": installer.sha256,
+            "INSTALLED_BYTES": str(installer.installed_bytes),
+            "KEEP_DISTRIBUTION": json.dumps(inputs.keeps_distribution),
+        }
+    return found
 
 
 def make_sealed(job: Job, place: Place) -> None:

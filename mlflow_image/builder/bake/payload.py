@@ -30,7 +30,7 @@ def environment_files(inputs: Inputs, checkout: Checkout, work: Path) -> dict[st
     if inputs.installer:
         name = anaconda.NAME_ON_DISC
         found[name] = store.verified(inputs.installer.sha256, inputs.installer.file)
-        found[steps.ANACONDA_SCRIPT] = checkout.guest_scripts / steps.ANACONDA_SCRIPT
+        found[steps.CONDA_SCRIPT] = checkout.guest_scripts / steps.CONDA_SCRIPT
     prepared = steps.prepare_files(checkout)
     return found | {f"prepare/{name}": file for name, file in prepared.items()}
 

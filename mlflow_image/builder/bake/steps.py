@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mlflow_image.paths import HERE, Checkout
 
-#: Calls an Anaconda installer.
-ANACONDA_SCRIPT = "anaconda.sh"
+#: Starts the installer of a conda distribution.
+CONDA_SCRIPT = "conda.sh"
 #: Makes /opt/mlflow, in a chroot on the host or in the build VM.
 ENVIRONMENT_SCRIPT = "environment.sh"
 

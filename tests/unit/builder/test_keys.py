@@ -13,6 +13,8 @@ from mlflow_image.builder.bake import steps
 from mlflow_image.builder.bake.about import about
 from mlflow_image.builder.layers import Layer
 from mlflow_image.files import hash_file
+from mlflow_image.inputs import anaconda
+from mlflow_image.inputs.anaconda import Decision
 from mlflow_image.inputs.cloud_image import CloudImage
 from mlflow_image.inputs.definition import Definition
 from mlflow_image.inputs.gather import Inputs
@@ -132,6 +134,35 @@ def test_the_size_of_the_disk_makes_the_base_stale(
 ) -> None:
     after = keys.of(make_inputs(disk_mib=8192), checkout)
     assert layers.reasons(of("base", after)) == ["disk_mib: 4096 -> 8192"]
+
+
+def with_anaconda(make_inputs: MakeInputs, keep: bool = True) -> Inputs:
+    return replace(
+        make_inputs(),
+        installer=anaconda.read_installer("anaconda"),
+        decision=Decision("anaconda", "requested", 1, "", "2026-11-21T00:00:00Z"),
+        definition=Definition(keep_distribution=keep),
+    )
+
+
+def test_what_stays_of_a_distribution_makes_its_layer_stale_and_not_the_base(
+    make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    built(keys.of(with_anaconda(make_inputs), checkout))
+    after = keys.of(with_anaconda(make_inputs, keep=False), checkout)
+    assert stale(after) == ["python", "image-files", "sealed"]
+    assert layers.reasons(of("python", after)) == ["python.keep_distribution: true -> false"]
+    assert of("base", after).parts["disk_mib"] == "12288", "installing needs the space"
+    assert of("sealed", after).parts["disk_mib"] == "5120"
+
+
+def test_keep_distribution_does_not_concern_the_system_s_python(
+    make_inputs: MakeInputs, checkout: Checkout
+) -> None:
+    built(keys.of(make_inputs(), checkout))
+    definition = Definition(keep_distribution=False)
+    after = keys.of(replace(make_inputs(), definition=definition), checkout)
+    assert stale(after) == ["image-files", "sealed"], "the image contains its definition"
 
 
 @pytest.mark.parametrize(

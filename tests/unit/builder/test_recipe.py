@@ -39,7 +39,7 @@ def test_a_stale_python_layer_needs_the_packages_too_but_works_offline_without(
     assert (needed.wheels, needed.packages) == (wanted.wheels, wanted.packages)
     needed = gather.needed_by(stale, wanted, offline=True)
     assert (needed.wheels, needed.packages) == (wanted.wheels, None)
-    needed = gather.needed_by(stale, replace(wanted, installer=anaconda.read_installer()))
+    needed = gather.needed_by(stale, replace(wanted, installer=anaconda.read_installer("anaconda")))
     assert (needed.wheels, needed.packages) == (wanted.wheels, None)
 
 

@@ -1,15 +1,10 @@
-"""anaconda: which Python distribution is chosen, when that changes, how Anaconda is installed."""
+"""anaconda: which Python distribution is chosen, when that changes, and its pinned installer."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +19,7 @@ from mlflow_image.progress import Step
 from tests.standins import anaconda_installer
 from tests.unit.conftest import Served
 
-PINNED = anaconda.read_installer()
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PINNED = anaconda.read_installer("anaconda")
 
 
 def not_called(url: str) -> str:
@@ -42,16 +36,34 @@ def holding(sha256: str) -> bool:
 
 def decide(requested: str, checkout: Checkout, **others: Any) -> anaconda.Decision:
     defaults = {"has": lacking, "why_unavailable": not_called, "checkout": checkout}
-    return anaconda.decide(requested, PINNED, **{**defaults, **others})
+    return anaconda.decide(requested, **{**defaults, **others})
 
 
-def test_the_pin_is_complete_and_its_wheels_are_locked() -> None:
-    assert len(bytes.fromhex(PINNED.sha256)) == 32
-    assert PINNED.url.endswith("/" + PINNED.file)
-    assert PINNED.version in PINNED.file
-    assert 1e9 < PINNED.size_bytes < 1.2e9
-    assert (HERE.locks / f"image-{PINNED.python}.txt").is_file()
-    assert PINNED.host == "repo.anaconda.com"
+def test_every_distribution_is_pinned() -> None:
+    assert tuple(anaconda.read_installers()) == anaconda.WITH_INSTALLER
+
+
+@pytest.mark.parametrize(
+    ("distribution", "host", "gigabytes", "installed"),
+    [("anaconda", "repo.anaconda.com", 1.05, 7.6), ("miniforge", "github.com", 0.094, 0.6)],
+)
+def test_a_pin_is_complete_and_its_wheels_are_locked(
+    distribution: str, host: str, gigabytes: float, installed: float
+) -> None:
+    pin = anaconda.read_installer(distribution)
+    assert len(bytes.fromhex(pin.sha256)) == 32
+    assert pin.url.endswith("/" + pin.file)
+    assert f"{pin.version}-Linux-x86_64.sh" in pin.file
+    assert pin.size_bytes / 1e9 == pytest.approx(gigabytes, rel=0.02)
+    assert pin.installed_bytes / 1e9 == pytest.approx(installed, rel=0.02)
+    assert (HERE.locks / f"image-{pin.python}.txt").is_file()
+    assert pin.host == host
+    assert pin.prefix == f"/opt/{distribution}3"
+
+
+def test_only_anaconda_has_terms_that_ask_for_money() -> None:
+    assert "organisations with 200 or more people need a paid licence" in PINNED.terms
+    assert anaconda.read_installer("miniforge").terms == ""
 
 
 def test_auto_chooses_an_installer_in_the_store_without_asking_the_network(
@@ -70,7 +82,7 @@ def test_auto_chooses_anaconda_when_its_host_answers_and_shows_size_and_terms(
     decision = decide("auto", own_checkout, why_unavailable=lambda url: "")
     assert decision.choice == "anaconda"
     assert re.search(r"about 1\.\d GB to download", str(decision))
-    assert "more than 200 people need a paid licence" in str(decision)
+    assert "200 or more people need a paid licence" in str(decision)
 
 
 def test_auto_chooses_the_system_s_python_when_the_host_does_not_answer(
@@ -104,6 +116,22 @@ def test_an_explicit_choice_changes_the_record_and_auto_follows_it(own_checkout:
     assert decide("auto", own_checkout, has=holding).choice == "system"
 
 
+def test_miniforge_is_only_an_explicit_choice_which_auto_follows(own_checkout: Checkout) -> None:
+    assert decide("miniforge", own_checkout).choice == "miniforge"
+    assert decide("auto", own_checkout, has=holding).choice == "miniforge"
+
+
+def test_size_and_terms_are_those_of_the_pin_when_the_record_is_older(
+    own_checkout: Checkout,
+) -> None:
+    first = decide("anaconda", own_checkout)
+    record = anaconda.record_file(own_checkout)
+    record.write_text(record.read_text().replace("200 or more", "more than 200"))
+    for requested in ("auto", "anaconda"):
+        assert decide(requested, own_checkout) == first
+        assert "200 or more" in record.read_text()
+
+
 def test_auto_decides_again_after_the_record_was_removed(own_checkout: Checkout) -> None:
     decide("auto", own_checkout, why_unavailable=lambda url: "cannot be reached")
     anaconda.forget(own_checkout)
@@ -132,17 +160,31 @@ def test_other_pins_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     other.write_text(text)
     monkeypatch.setenv("MLFLOW_IMAGE_INSTALLERS", str(other))
-    assert anaconda.read_installer().host == "mirror.example"
-    other.write_text("anaconda: {version: 1}")
-    with pytest.raises(Failure, match="does not pin"):
-        anaconda.read_installer()
+    assert anaconda.read_installer("anaconda").host == "mirror.example"
+    for malformed in ("anaconda: {version: 1}", "- anaconda", "anaconda: 1", "", "{"):
+        other.write_text(malformed)
+        with pytest.raises(Failure, match="does not pin"):
+            anaconda.read_installer("anaconda")
+
+
+def test_a_distribution_that_other_pins_leave_out_is_reported(
+    own_checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "installers.yaml"
+    text = (HERE.locks / "installers.yaml").read_text()
+    other.write_text(text[: text.index("miniforge:")])
+    monkeypatch.setenv("MLFLOW_IMAGE_INSTALLERS", str(other))
+    assert decide("anaconda", own_checkout).choice == "anaconda"
+    with pytest.raises(Failure, match="pins no installer of miniforge") as failure:
+        decide("miniforge", own_checkout)
+    assert str(other) in failure.value.what
 
 
 def test_the_pins_are_those_of_the_checkout(tmp_path: Path) -> None:
     (tmp_path / "locks").mkdir()
     text = (HERE.locks / "installers.yaml").read_text()
     (tmp_path / "locks" / "installers.yaml").write_text(text.replace("repo.", "mirror."))
-    assert anaconda.read_installer(Checkout(tmp_path)).host == "mirror.anaconda.com"
+    assert anaconda.read_installer("anaconda", Checkout(tmp_path)).host == "mirror.anaconda.com"
 
 
 def test_a_host_that_refuses_or_cannot_be_reached_is_reported(served: Served) -> None:
@@ -155,8 +197,9 @@ def test_a_host_that_refuses_or_cannot_be_reached_is_reported(served: Served) ->
 def pinned_to(file: Path, url: str) -> Installer:
     content = file.read_bytes()
     return Installer(
+        distribution="anaconda",
         version="stand-in",
-        python=PYTHON,
+        python="3.11",
         file=file.name,
         url=url,
         sha256=hashlib.sha256(content).hexdigest(),
@@ -185,83 +228,3 @@ def test_a_truncated_or_wrong_installer_is_never_stored(
     kind.fetch(step)
     assert kind.missing() == []
     assert store.path(pin.sha256).read_bytes() == file.read_bytes()
-
-
-@pytest.fixture
-def install(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs scripts/guest/anaconda.sh with a stand-in: install(variant, python="3.X")."""
-
-    def run(variant: str, python: str = PYTHON) -> subprocess.CompletedProcess[str]:
-        interpreter = Path(sys.base_prefix) / "bin" / "python3"
-        file = anaconda_installer.make(tmp_path, variant, str(interpreter))
-        (tmp_path / "payload").mkdir(exist_ok=True)
-        shutil.copy(file, tmp_path / "payload" / anaconda.NAME_ON_DISC)
-        return subprocess.run(
-            ["bash", HERE.guest_scripts / "anaconda.sh"],
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(tmp_path / "home"),
-                "TMPDIR": str(tmp_path),
-                "PAYLOAD": str(tmp_path / "payload"),
-                "PYTHON_VERSION": python,
-                "ANACONDA_PREFIX": str(tmp_path / "anaconda3"),
-                "ENVIRONMENT_PREFIX": str(tmp_path / "environment"),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
-
-
-@pytest.mark.budget(10)
-def test_the_environment_is_made_from_the_installer_s_own_packages(
-    install: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    done = install("sound")
-    assert done.returncode == 0, done.stderr
-    python = tmp_path / "environment" / "bin" / "python"
-    printed = subprocess.run(
-        [python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=True
-    )
-    assert printed.stdout.strip() == str(tmp_path / "environment")
-    assert (tmp_path / "anaconda3" / "bin" / "conda").is_file()
-    assert not (tmp_path / "home").exists()
-    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("tmp.")) == []
-
-
-def test_a_failing_installer_fails_the_step_with_its_own_message(
-    install: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    done = install("failing")
-    assert done.returncode == 1
-    assert "no space left on device" in done.stderr
-    assert not (tmp_path / "environment").exists()
-
-
-def test_a_truncated_installer_fails_the_step(
-    install: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    done = install("truncated")
-    assert done.returncode == 1
-    assert "should be" in done.stderr
-    assert not (tmp_path / "environment").exists()
-
-
-def test_a_python_that_the_installer_does_not_contain_fails_the_step(
-    install: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    done = install("sound", python="3.6")
-    assert done.returncode == 1
-    assert "PackagesNotFoundError" in done.stderr
-    assert not (tmp_path / "environment").exists()
-
-
-def test_an_installer_does_not_overwrite_an_existing_folder(
-    install: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    (tmp_path / "anaconda3").mkdir()
-    done = install("sound")
-    assert done.returncode == 1
-    assert "already exists" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,9 @@ def test_a_file_without_keys_means_the_defaults(write: Any, text: str) -> None:
 
 def test_a_written_definition_reads_back_the_same(write: Any) -> None:
     whole = Definition("mine", "debian-12", "packages", 20000, "anaconda", "server", ("vim", "jq"))
-    assert definition.read(write(json.dumps(whole.as_data()))) == whole
+    for keep in (True, False):
+        whole = replace(whole, keep_distribution=keep)
+        assert definition.read(write(json.dumps(whole.as_data()))) == whole
 
 
 def test_the_command_line_overrides_the_file(write: Any) -> None:
@@ -67,12 +70,18 @@ def test_the_command_line_overrides_the_file(write: Any) -> None:
     assert (read.os, read.python, read.packages) == ("ubuntu-24.04", "anaconda", "server")
 
 
+def test_the_command_line_s_python_leaves_the_other_keys_of_its_block(write: Any) -> None:
+    file = write("python: {distribution: system, keep_distribution: false}\n")
+    read = definition.read(file, python="miniforge")
+    assert (read.python, read.keep_distribution) == ("miniforge", False)
+
+
 def test_unknown_values_of_the_command_line_are_refused_all_at_once() -> None:
     with pytest.raises(Refusals) as caught:
         definition.read(os="ubuntu-20.04", python="conda", packages="all")
     assert caught.value.faults == [
         "--os ubuntu-20.04: unknown; one of ubuntu-22.04, ubuntu-24.04, debian-12",
-        "--python conda: unknown; one of auto, anaconda, system",
+        "--python conda: unknown; one of auto, anaconda, miniforge, system",
         "--packages all: unknown; one of full, server",
     ]
 
@@ -100,10 +109,21 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path, name: str
     assert "--definition" in caught.value.remedy
 
 
-def test_an_automatic_disk_is_large_enough_for_anaconda() -> None:
-    assert Definition().disk_size_mib("system") == 4096
-    assert Definition().disk_size_mib("anaconda") == 12288
-    assert Definition(disk_mib=5000).disk_size_mib("anaconda") == 5000
+@pytest.mark.parametrize(
+    ("distribution", "kept", "not_kept"),
+    [("system", 4096, 4096), ("anaconda", 12288, 5120), ("miniforge", 5120, 5120)],
+)
+def test_an_automatic_disk_is_large_enough_for_what_stays(
+    distribution: str, kept: int, not_kept: int
+) -> None:
+    assert Definition().disk_size_mib(distribution) == kept
+    assert Definition(keep_distribution=False).disk_size_mib(distribution) == not_kept
+    assert Definition(disk_mib=5000).disk_size_mib(distribution) == 5000
+
+
+def test_a_smaller_disk_is_enough_when_anaconda_does_not_stay(write: Any) -> None:
+    file = write("disk_mib: 6144\npython: {distribution: anaconda, keep_distribution: false}\n")
+    assert definition.read(file).disk_mib == 6144
 
 
 def test_faults_of_command_line_keys_and_combinations_are_reported_at_once(

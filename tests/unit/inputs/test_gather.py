@@ -197,7 +197,7 @@ def test_every_kind_of_input_that_is_missing_is_named(
     make_inputs: Callable[..., Inputs], image: CloudImage
 ) -> None:
     inputs = make_inputs()
-    installer = anaconda.read_installer()
+    installer = anaconda.read_installer("anaconda")
     of_packages = replace(inputs, wheels=(), installer=installer)
     missing = [item.name for kind in gather.kinds(of_packages) for item in kind.missing()]
     tool = inputs.tools[0].filename
@@ -220,8 +220,7 @@ def test_a_cloud_image_is_fetched_with_its_keyring(
 
 def choose_python(distribution: str, checkout: Checkout) -> None:
     """Record a distribution in the checkout, as an earlier build with --python does."""
-    installer = anaconda.read_installer(checkout)
-    anaconda.decide(distribution, installer, has=lambda _: False, checkout=checkout)
+    anaconda.decide(distribution, has=lambda _: False, checkout=checkout)
 
 
 def test_a_cloud_image_needs_no_apt_packages(own_checkout: Checkout) -> None:

@@ -19,6 +19,7 @@ from mlflow_image.builder.disk import raw
 from mlflow_image.builder.place import Place
 from mlflow_image.host import qemu_img
 from mlflow_image.inputs import anaconda
+from mlflow_image.inputs.definition import Definition
 from mlflow_image.inputs.gather import Inputs
 from mlflow_image.paths import Checkout
 from tests.unit.samples import NAMES, PACKER
@@ -91,15 +92,29 @@ def test_opt_takes_no_vm_where_the_chroot_works(
     assert not in_vms
 
 
-def test_anaconda_is_always_installed_in_a_vm(
+@pytest.mark.parametrize("distribution", anaconda.WITH_INSTALLER)
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_distribution_is_always_installed_in_a_vm(
     job: Callable[..., Job],
     place: Place,
     in_vms: list[in_vm.Job],
     monkeypatch: pytest.MonkeyPatch,
+    distribution: str,
+    keep: bool,
 ) -> None:
     monkeypatch.setattr(on_host, "environment", lambda *_: pytest.fail("the chroot was used"))
-    layer.make_python(job("python", installer=anaconda.read_installer()), place)
+    installer = anaconda.read_installer(distribution)
+    definition = Definition(keep_distribution=keep)
+    layer.make_python(job("python", installer=installer, definition=definition), place)
     assert [one.layer for one in in_vms] == ["python"]
+    expected = {
+        "DISTRIBUTION_NAME": installer.name,
+        "DISTRIBUTION_PREFIX": f"/opt/{distribution}3",
+        "INSTALLER_SHA256": installer.sha256,
+        "INSTALLED_BYTES": str(installer.installed_bytes),
+        "KEEP_DISTRIBUTION": "true" if keep else "false",
+    }
+    assert in_vms[0].settings.items() >= expected.items()
 
 
 def test_the_last_vm_has_the_base_disk_and_the_python_layer_as_opt(

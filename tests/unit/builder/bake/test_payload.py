@@ -129,9 +129,9 @@ def test_the_payload_for_anaconda_also_has_its_installer(
     (tmp_path / "installer").write_text("#!/bin/sh\n")
     sha256 = hashlib.sha256((tmp_path / "installer").read_bytes()).hexdigest()
     stored.store.add(tmp_path / "installer", sha256, "an installer")
-    installer = replace(anaconda.read_installer(), sha256=sha256)
+    installer = replace(anaconda.read_installer("anaconda"), sha256=sha256)
     files = payload.environment_files(replace(stored, installer=installer), HERE, work)
-    assert {"anaconda.sh", "environment.sh", anaconda.NAME_ON_DISC} <= set(files)
+    assert {"conda.sh", "environment.sh", anaconda.NAME_ON_DISC} <= set(files)
 
 
 def test_a_wheel_that_was_altered_in_the_store_is_refused(stored: Inputs, work: Path) -> None:

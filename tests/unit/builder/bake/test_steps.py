@@ -16,7 +16,7 @@ def test_every_step_belongs_to_exactly_one_layer() -> None:
 
 def test_every_script_that_a_step_calls_exists() -> None:
     called = [path for name in NAMES for path in steps.called_scripts(name).values()]
-    called.append(HERE.guest_scripts / steps.ANACONDA_SCRIPT)
+    called.append(HERE.guest_scripts / steps.CONDA_SCRIPT)
     assert [path for path in called if not path.is_file()] == []
 
 
