@@ -125,6 +125,32 @@ def test_security_updates_are_on(root: Any) -> None:
     assert '"1"' in periodic
 
 
+def folder_of_distribution(image: dict[str, Any]) -> str:
+    """The folder of a Python distribution that stays in the image; empty if none does."""
+    distribution = image["python"]["distribution"]
+    stays = image["definition"]["python"].get("keep_distribution", True)
+    return f"{distribution}3" if stays and distribution != "system" else ""
+
+
+def test_opt_has_only_what_the_definition_keeps(host: Host, image: dict[str, Any]) -> None:
+    expected = {"mlflow", folder_of_distribution(image)} - {""}
+    assert set(host.check_output("ls -A /opt").split()) == expected
+
+
+def test_conda_works_for_who_logs_in_if_its_distribution_stays(
+    host: Host, image: dict[str, Any]
+) -> None:
+    folder = folder_of_distribution(image)
+    if not folder:
+        assert host.run("bash -lc 'command -v conda'").rc != 0
+        return
+    assert host.check_output("bash -lc 'type -t conda'") == "function"
+    assert host.check_output("bash -lc 'conda --version'").startswith("conda ")
+    prefix = "import sys; print(sys.prefix)"
+    activated = host.check_output(f"bash -lc 'conda activate && python -c \"{prefix}\"'")
+    assert activated == f"/opt/{folder}"
+
+
 def test_the_image_describes_itself(host: Host, image: dict[str, Any]) -> None:
     release = host.check_output(". /etc/os-release && echo $ID-$VERSION_ID")
     assert image["os"] == release

@@ -107,7 +107,9 @@ import argparse, datetime, json, os, pathlib, re, shutil, sys
 NOT_COPIED = ("test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "config-*",
               "site-packages", "dist-packages", "*.opt-[12].pyc")
 HOOK = """export CONDA_EXE='{prefix}/bin/conda'
-conda() {{ "$CONDA_EXE" "$@"; }}
+conda() {{
+  if [ "$1" = activate ]; then export PATH="{prefix}/bin:$PATH"; else "$CONDA_EXE" "$@"; fi
+}}
 """
 
 

@@ -15,6 +15,8 @@ from mlflow_image.files import hash_file
 
 from . import anaconda_installer
 
+TERMS = "This is a stand-in for tests; it is no distribution."
+
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     """Serves a folder without logging."""
@@ -46,7 +48,7 @@ def pinned(folder: Path, python: str, distribution: str = "anaconda") -> Iterato
                     "sha256": hash_file(installer),
                     "size_bytes": installer.stat().st_size,
                     "installed_bytes": 80_000_000,
-                    "terms": "This is a stand-in for tests; it is no distribution.",
+                    "terms": TERMS,
                 }
             }
         )

@@ -17,7 +17,7 @@ from mlflow_image.builder.bake import packer_from_go
 from mlflow_image.vm import throwaway
 from mlflow_image.vm.qemu import Spec
 
-from ..standins.server import pinned
+from ..standins.server import TERMS, pinned
 from .conftest import BUILT_ON_HOST, CHECKOUT, Tasks, record_times, restored, verified_manifest
 
 pytestmark = pytest.mark.full
@@ -99,18 +99,38 @@ def test_the_image_boots_with_uefi(image: Path) -> None:
         assert vm.run("test -d /sys/firmware/efi && echo efi").stdout == "efi\n"
 
 
-@pytest.mark.budget(1500)
-@pytest.mark.verifies("build with Anaconda's Python, from a stand-in installer on loopback")
-def test_an_image_with_the_stand_in_for_anaconda_passes_the_contract(
+@pytest.mark.budget(2400)
+@pytest.mark.verifies("build with Anaconda's Python twice: the same bytes (stand-in installer)")
+def test_an_image_with_the_stand_in_for_anaconda_passes_the_contract_and_is_reproducible(
     tasks: Tasks, tmp_path: Path, record_property: Callable[..., None]
 ) -> None:
+    words = ("--python", "anaconda", "--packages", "server")
     with pinned(tmp_path, python="3.10") as pins:
-        manifest = built(
-            tasks,
-            *("--python", "anaconda", "--packages", "server"),
-            MLFLOW_IMAGE_INSTALLERS=str(pins),
+        manifest = built(tasks, *words, MLFLOW_IMAGE_INSTALLERS=str(pins))
+        again = tasks(
+            *("build-image", *words, "--rebuild", "python", "--no-verify"),
+            variables={"MLFLOW_IMAGE_INSTALLERS": str(pins)},
         )
+    assert again.returncode == 0, again.stdout[-5000:] + again.stderr[-5000:]
+    assert f"image     {manifest['image']}\n" in again.stdout, "another id means other bytes"
     assert manifest["python"]["distribution"] == "anaconda"
+    record_times(manifest, record_property)
+
+
+@pytest.mark.budget(1500)
+@pytest.mark.verifies(
+    "build with Miniforge's Python, only the environment kept (stand-in installer)"
+)
+def test_an_image_that_keeps_only_the_environment_of_miniforge_passes_the_contract(
+    tasks: Tasks, tmp_path: Path, record_property: Callable[..., None]
+) -> None:
+    definition = tmp_path / "image.yaml"
+    definition.write_text(
+        "packages: server\npython: {distribution: miniforge, keep_distribution: false}\n"
+    )
+    with pinned(tmp_path, python="3.10", distribution="miniforge") as pins:
+        manifest = built(tasks, "--definition", str(definition), MLFLOW_IMAGE_INSTALLERS=str(pins))
+    assert manifest["python"] == {"distribution": "miniforge", "version": "3.10", "terms": TERMS}
     record_times(manifest, record_property)
 
 
