@@ -10,8 +10,8 @@ umask 022
 python=/opt/mlflow/bin/python
 
 # Run with a clean environment; PYTHONHASHSEED=0 makes set constants in .pyc files reproducible.
-# Only the step below may write bytecode: uv starts Python, which would compile what conda has just
-# written, bound to the time of that, and compileall keeps bytecode that fits its source.
+# Only the compiling step writes bytecode: what Python compiles by itself contains the time at which
+# conda wrote the source, and compileall keeps bytecode that fits its source.
 clean() {
   env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
     PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 "$@"
