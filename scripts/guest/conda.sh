@@ -21,6 +21,7 @@ fail() {
 if ! echo "$INSTALLER_SHA256  $installer" | sha256sum --status --check; then
   fail "was damaged on its way into the build VM: $installer does not have the sha256 of $pins"
 fi
+mkdir -p "$(dirname "$base")"
 needed=$(((INSTALLED_BYTES + buffer_bytes) / 1000000))
 free=$(($(df --output=avail --block-size=1 "$(dirname "$base")" | tail -n 1) / 1000000))
 if [ "$free" -lt "$needed" ]; then
