@@ -37,10 +37,25 @@ find /opt/mlflow/lib -path '*.dist-info/RECORD' -exec sed -i '/\/uv_cache\.json,
 echo ":: byte-compiling"
 # unchecked-hash: the same bytes in every build, and imports do not read the source.
 # A server never imports the test suites inside packages.
+# Four fixed lists, each for one process: which strings bytecode marks as shared depends on what the
+# process has compiled before. With compileall's own processes (-j), 1 of 21,771 files differed.
+lists=$(mktemp -d)
+find /opt/mlflow/lib -name '*.py' -not -path '*/test/*' -not -path '*/tests/*' | LC_ALL=C sort \
+  | split --elide-empty-files --number r/4 - "$lists/"
 log=$(mktemp)
-code=0
-clean "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/tests?/' \
-  /opt/mlflow/lib > "$log" 2>&1 || code=$?
+code=0 processes=()
+for list in "$lists"/*; do
+  clean "$python" -m compileall -q -i "$list" --invalidation-mode unchecked-hash \
+    > "$list.log" 2>&1 &
+  processes+=($!)
+done
+for process in "${processes[@]}"; do
+  status=0
+  wait "$process" || status=$?
+  if [ "$status" -gt "$code" ]; then code=$status; fi
+done
+cat "$lists"/*.log > "$log"
+rm -r "$lists"
 # 1: some packages contain files for other Python versions; everything else is an error.
 if [ "$code" -gt 1 ] || { [ "$code" = 1 ] && ! grep -q '^\*\*\* Error compiling' "$log"; } \
     || grep -Eq '^Traceback|^[A-Za-z]+: \[Errno' "$log"; then

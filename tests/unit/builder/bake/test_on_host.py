@@ -160,6 +160,9 @@ def script(tmp_path: Path, program: Program) -> Callable[[str], tuple[int, list[
     site.mkdir(parents=True)
     (site / "uv_cache.json").write_text("{}")
     (home / ".lock").touch(0o666)
+    for name in ("a", "b", "tests/c"):
+        (home / "lib" / name).parent.mkdir(exist_ok=True)
+        (home / "lib" / f"{name}.py").touch()
     (site / "RECORD").write_text("a.py,,\na-1.dist-info/uv_cache.json,sha256=x,2\n")
 
     def run(compileall: str) -> tuple[int, list[str], str]:
@@ -191,9 +194,13 @@ def test_the_script_runs_with_a_clean_environment(
     code, calls, _ = script("true")
     assert code == 0
     variables = {line.partition("=")[0] for line in calls if line.partition("=")[0].isupper()}
-    assert variables - {"PWD", "SHLVL", "OLDPWD"} == {"HOME", "PATH", "PYTHONHASHSEED"}
+    assert variables - {"PWD", "SHLVL", "OLDPWD"} == {
+        *("HOME", "PATH", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE")
+    }
     assert sum("--require-hashes" in line for line in calls) == 1
-    assert sum("--invalidation-mode unchecked-hash" in line for line in calls) == 1
+    compiling = [line for line in calls if "--invalidation-mode unchecked-hash" in line]
+    assert len(compiling) == 2, "one process for each list, none for an empty one"
+    assert not [line for line in compiling if " -j" in line]
 
 
 def test_the_cache_records_and_the_lock_file_of_uv_are_removed(
