@@ -100,7 +100,7 @@ def test_the_image_boots_with_uefi(image: Path) -> None:
 
 
 @pytest.mark.budget(2400)
-@pytest.mark.verifies("build with Anaconda's Python twice: the same bytes (stand-in installer)")
+@pytest.mark.verifies("build with Anaconda's Python, from a stand-in installer on loopback")
 def test_an_image_with_the_stand_in_for_anaconda_passes_the_contract_and_is_reproducible(
     tasks: Tasks, tmp_path: Path, record_property: Callable[..., None]
 ) -> None:
@@ -119,7 +119,7 @@ def test_an_image_with_the_stand_in_for_anaconda_passes_the_contract_and_is_repr
 
 @pytest.mark.budget(1500)
 @pytest.mark.verifies(
-    "build with Miniforge's Python, only the environment kept (stand-in installer)"
+    "build with Miniforge's Python, only the environment kept, from a stand-in installer"
 )
 def test_an_image_that_keeps_only_the_environment_of_miniforge_passes_the_contract(
     tasks: Tasks, tmp_path: Path, record_property: Callable[..., None]
