@@ -137,6 +137,7 @@ def test_opt_has_only_what_the_definition_keeps(host: Host, image: dict[str, Any
     assert set(host.check_output("ls -A /opt").split()) == expected
 
 
+@pytest.mark.budget(90)
 def test_conda_works_for_who_logs_in_if_its_distribution_stays(
     host: Host, image: dict[str, Any]
 ) -> None:
