@@ -57,7 +57,9 @@ def test_too_little_of_both_is_refused_at_once_with_numbers(
 
 def test_anaconda_needs_more_disk(free: dict[str, int], inputs: Inputs) -> None:
     with pytest.raises(Refusals, match="cannot build") as refused:
-        requirements.require_host(ALL, replace(inputs, installer=anaconda.read_installer("anaconda")))
+        requirements.require_host(
+            ALL, replace(inputs, installer=anaconda.read_installer("anaconda"))
+        )
     assert "not enough disk" in refused.value.faults[0]
 
 
