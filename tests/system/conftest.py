@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from mlflow_image import paths
-from mlflow_image.host import rootless
+from mlflow_image.host import processes, rootless
 from mlflow_image.inputs import anaconda
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -109,9 +110,12 @@ def record_times(manifest: dict[str, Any], record_property: Callable[..., None])
 @pytest.fixture(scope="session")
 def tasks() -> Iterator[Tasks]:
     """Tasks with an empty layer cache and the user's fetched inputs; removed at the end."""
-    cold = paths.cache() / "test-cache"
-    rootless.remove(cold)
-    cold.mkdir(parents=True)
+    caches = paths.cache() / "test-caches"
+    caches.mkdir(parents=True, exist_ok=True)
+    for left in filter(processes.was_abandoned, caches.iterdir()):  # by a run that was killed
+        rootless.remove(left)
+    cold = caches / secrets.token_hex(4)  # another checkout may run its tests, too
+    processes.make_owned_folder(cold)
     for shared in ("store", "apt", "packer"):
         (paths.cache() / shared).mkdir(parents=True, exist_ok=True)
         (cold / shared).symlink_to(paths.cache() / shared)
