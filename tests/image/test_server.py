@@ -128,6 +128,8 @@ def test_the_settings_of_a_ready_server_are_the_last_good_ones(root: Any) -> Non
 
 
 def test_the_first_boot_is_on_the_disk_when_the_server_is_ready(root: Any) -> None:
+    root("test -e /var/lib/cloud/instance/mlflow-image-served")
+    root("systemctl start mlflow-image-first-boot-end.service")
     root("test -e /var/lib/cloud/instance/mlflow-image-durable")
 
 

@@ -32,6 +32,7 @@ SMALL_UNITS = (
     "mlflow-configure",
     "mlflow-image-clock",
     "mlflow-image-first-boot",
+    "mlflow-image-first-boot-end",
     "mlflow-image-host-keys",
     "mlflow-image-network",
     "mlflow-image-time-source",

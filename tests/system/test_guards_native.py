@@ -25,6 +25,7 @@ FOREIGN = (
     "file:///etc",
     "/etc",
     "/var/lib/mlflow/beside",
+    "models://profile@databricks/model/1",
 )
 
 

@@ -32,6 +32,24 @@ def test_the_reason_is_one_line_without_secrets(
 
 
 @pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("first-line\nsecond-line\n", "bad: first-line"),
+        ("quo'te\\d", "bad: " + repr("quo'te\\d")),
+        ("ends with a break\n", "bad: 'ends with a break'"),
+        ("long\nsecond", "bad: long\nsecond"),
+    ],
+)
+def test_a_value_is_hidden_in_every_form_in_which_an_error_may_quote_it(
+    value: str, text: str
+) -> None:
+    shown = failures.without_secrets(text, {"OPENAI_API_KEY": value})
+    assert "(...)" in shown
+    for part in ("first", "quo", "ends with", "long"):
+        assert part not in shown
+
+
+@pytest.mark.parametrize(
     ("pause", "slept"),
     [("5", []), ("40", [35]), ("300", [295]), ("9999", [295]), ("damaged", []), (None, [])],
 )
@@ -42,7 +60,7 @@ def test_the_launcher_waits_for_the_rest_of_the_pause(
         (run / "pause").write_text(pause)
     found: list[float] = []
     monkeypatch.setattr(failures.time, "sleep", found.append)
-    failures.wait_before_start()
+    failures.wait_before_start(run)
     assert found == slept
 
 

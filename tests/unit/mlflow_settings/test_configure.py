@@ -470,3 +470,26 @@ def test_only_an_address_that_is_listened_on_is_announced() -> None:
     every = Settings(server=Server(host="::"))
     assert render.url(every, ("10.0.2.15", "2001:db8::7")) == "http://[2001:db8::7]:8000"
     assert render.url(every, ("10.0.2.15",)) == "http://10.0.2.15:8000"
+
+
+def test_only_the_document_in_force_becomes_the_last_good_one(machine: Machine) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    # Another document was stored, but never came into force.
+    (machine.root / "var/lib/mlflow-image/tried.yaml").write_text(OTHER)
+    machine.become_ready()
+    assert not (machine.root / "var/lib/mlflow-image/last-good.yaml").exists()
+
+
+def test_proven_settings_are_never_marked_as_failed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.give(GOOD)
+    machine.boot()
+    machine.become_ready()
+    monkeypatch.setattr(configure.applying, "reset_configure", lambda: None)
+    monkeypatch.setattr(configure.applying, "restart", lambda _: False)
+    (machine.root / "run/mlflow/server.json").unlink()  # so that --apply restarts the server
+    assert configure.main(["--root", str(machine.root), "--apply"]) == configure.FAILED
+    assert machine.boot() == 0
+    assert machine.port == "8001"

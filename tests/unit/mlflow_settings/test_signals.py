@@ -63,12 +63,12 @@ def test_a_server_that_is_ready_is_announced_on_the_console(root: Path) -> None:
     assert (root / "dev/console").read_text() == f"{signals.ready_line(URL)}\n"
 
 
-def test_the_first_boot_is_marked_as_durable_after_its_files(root: Path) -> None:
+def test_the_first_boot_is_marked_as_served_after_its_files(root: Path) -> None:
     (root / "run/mlflow/url").write_text(f"{URL}\n")
     instance = root / "var/lib/cloud/instance"
     instance.mkdir(parents=True)
     subprocess.run(["sh", LIBRARY / "server-is-ready", root], capture_output=True, check=True)
-    assert (instance / "mlflow-image-durable").exists()
+    assert (instance / "mlflow-image-served").exists()
 
 
 def test_failed_starts_are_reported_with_growing_pauses(root: Path) -> None:
@@ -79,6 +79,11 @@ def test_failed_starts_are_reported_with_growing_pauses(root: Path) -> None:
     assert lines[0].startswith(expected)
     # It will be tried again, so the host goes on waiting.
     assert signals.refused_settings(on_the_console(lines[0])) == []
+
+
+def test_a_damaged_pause_counts_as_none(root: Path) -> None:
+    (root / "run/mlflow/pause").write_text("x1\n")
+    assert "in 5 s" in ended(root, "1")
 
 
 def test_a_stop_or_a_ready_server_resets_the_pause(root: Path) -> None:

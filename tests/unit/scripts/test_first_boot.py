@@ -9,7 +9,9 @@ import pytest
 
 LIBRARY = Path(__file__).parents[3] / "image_files/usr/lib/mlflow-image"
 KEY = "etc/ssh/ssh_host_ed25519_key"
-MARK = "var/lib/cloud/instance/mlflow-image-durable"
+DURABLE = "var/lib/cloud/instance/mlflow-image-durable"
+SERVED = "var/lib/cloud/instance/mlflow-image-served"
+SEM = "var/lib/cloud/instances/i-1/sem"
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def test_files_with_content_stay(root: Path) -> None:
 
 
 def test_a_first_boot_that_is_on_the_disk_is_not_repeated(root: Path) -> None:
-    (root / MARK).touch()
+    (root / DURABLE).touch()
     assert run("first-boot", "begin", root) == ""
     assert (root / "var/lib/cloud/instances/i-1/sem").is_dir()
 
@@ -63,9 +65,44 @@ def test_before_the_first_boot_nothing_happens(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_after_the_server_was_ready_only_the_steps_behind_it_are_repeated(root: Path) -> None:
+    (root / SERVED).touch()
+    steps = ("disk_setup", "write_files", "users_groups", "ssh", "runcmd", "scripts_user")
+    for step in (*steps, "write_files_deferred"):
+        (root / SEM / f"config_{step}").touch()
+    (root / KEY).touch()
+    assert "its last steps are repeated" in run("first-boot", "begin", root)
+    left = sorted(path.name for path in (root / SEM).iterdir())
+    assert left == ["config_disk_setup", "config_ssh", "config_users_groups", "config_write_files"]
+    assert (root / KEY).exists()
+
+
+def test_a_disk_that_holds_a_database_is_never_set_up_again(root: Path) -> None:
+    for step in ("disk_setup", "ssh"):
+        (root / SEM / f"config_{step}").touch()
+    (root / "var/lib/mlflow-image").mkdir()
+    (root / "var/lib/mlflow-image/databases").write_text("/var/lib/mlflow/mlflow.db\n")
+    assert "it is repeated" in run("first-boot", "begin", root)
+    assert [path.name for path in (root / SEM).iterdir()] == ["config_disk_setup"]
+
+
+def test_a_finished_first_boot_forgets_the_repeats(root: Path) -> None:
+    run("first-boot", "begin", root)
+    (root / "var/lib/cloud/instances/i-1").mkdir(parents=True)
+    (root / "var/lib/cloud/instance").symlink_to("instances/i-1")
+    run("first-boot", "end", root)
+    assert not (root / "var/lib/mlflow-image/first-boot-repeats").exists()
+
+
+def test_a_damaged_count_of_repeats_counts_as_none(root: Path) -> None:
+    (root / "var/lib/mlflow-image").mkdir()
+    (root / "var/lib/mlflow-image/first-boot-repeats").write_bytes(b"\0\0x")
+    assert "it is repeated" in run("first-boot", "begin", root)
+
+
 def test_an_orderly_shutdown_leaves_the_mark(root: Path) -> None:
     assert run("first-boot", "end", root) == ""
-    assert (root / MARK).exists()
+    assert (root / DURABLE).exists()
     assert run("first-boot", "begin", root) == ""
 
 
@@ -90,7 +127,8 @@ def test_a_machine_without_a_host_key_gets_one(root: Path) -> None:
 def test_a_damaged_host_key_is_replaced_and_the_console_says_so(root: Path, content: bytes) -> None:
     (root / KEY).write_bytes(content)
     (root / f"{KEY}.pub").touch()
-    assert "was empty or damaged" in run("host-keys", root)
+    assert "sshd cannot use" in run("host-keys", root)
+    assert (root / f"{KEY}.damaged").read_bytes() == content
     assert b"PRIVATE KEY" in (root / KEY).read_bytes()
     assert (root / f"{KEY}.pub").read_text().startswith("ssh-ed25519 ")
 
@@ -108,3 +146,11 @@ def test_an_empty_public_part_is_written_again(root: Path) -> None:
     (root / f"{KEY}.pub").write_text("")
     run("host-keys", root)
     assert (root / f"{KEY}.pub").read_text().split()[:2] == whole
+
+
+def test_a_sound_host_key_that_others_may_read_stays_and_is_closed(root: Path) -> None:
+    sound = make_key(root / KEY)
+    (root / KEY).chmod(0o644)
+    assert run("host-keys", root) == ""
+    assert (root / KEY).read_bytes() == sound
+    assert (root / KEY).stat().st_mode & 0o777 == 0o600

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
         if not argv:
             notify.status("importing modules while the machine boots")
             sound = preload.preload(listed)
-            failures.wait_before_start()
+            failures.wait_before_start(run)
         notify.status("waiting for mlflow-configure")
         launch = handover.wait(run)
         if isinstance(launch, handover.Refused):

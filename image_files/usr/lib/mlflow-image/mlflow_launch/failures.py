@@ -1,7 +1,7 @@
 """What remains of a failed start: its reason for the console, and the pause before the next one.
 
 The unit's directory in /run outlives the process. server-has-ended, which systemd runs afterwards
-as root, prints the reason there and doubles the pause; server-is-ready forgets both.
+as root, prints the reason from there and doubles the pause; server-is-ready forgets both.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _SHOWN = re.compile(
 )
 
 
-def wait_before_start() -> None:
-    """Sleep for the rest of the pause that the last failed start left behind."""
+def wait_before_start(run: Path) -> None:
+    """Sleep for the rest of the pause that the last failed start left in `run`."""
     try:
-        pause_s = int((_directory() / "pause").read_text(encoding="ascii"))
+        pause_s = int((run / "pause").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return
     pause_s = min(pause_s, LONGEST_PAUSE_S) - UNIT_PAUSE_S
@@ -60,7 +60,7 @@ def ensure_temporary_directory() -> None:
 
 def note(reason: str, environment: Mapping[str, str]) -> None:
     """Log why this start failed, and leave it for the console, on one line and without secrets."""
-    line = without_secrets(reason.strip().partition("\n")[0], environment)
+    line = without_secrets(reason.strip(), environment).partition("\n")[0]
     say(f"not serving: {line}")
     with contextlib.suppress(OSError):
         (_directory() / "reason").write_text(f"{line}\n", encoding="utf-8")
@@ -68,9 +68,12 @@ def note(reason: str, environment: Mapping[str, str]) -> None:
 
 def without_secrets(text: str, environment: Mapping[str, str]) -> str:
     """A text without credentials in URLs and without the values of variables that may be secret."""
-    for name, value in environment.items():
-        if len(value) > 3 and not _SHOWN.fullmatch(name):
-            text = text.replace(value, "(...)")
+    secret = (value for name, value in environment.items() if not _SHOWN.fullmatch(name))
+    # An error may quote a value, or only a line of it.
+    forms = {form for value in secret for form in (value, repr(value)[1:-1], *value.splitlines())}
+    for form in sorted(forms, key=len, reverse=True):
+        if len(form.strip()) > 3:
+            text = text.replace(form.strip(), "(...)")
     return _CREDENTIALS.sub("//(...)@", text)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 SYSTEMCTL = "/usr/bin/systemctl"
 SERVER = "mlflow-tracking.service"
+PAUSE = Path("/run/mlflow/pause")
 # A database that is down is tried for 101 s; a start on a slow machine takes less.
 START_TIMEOUT_S = 300
 
@@ -36,6 +38,7 @@ def reset_configure() -> None:
 
 def _systemctl(*words: str) -> bool:
     # A start that was asked for begins at once, however many have failed before.
+    PAUSE.unlink(missing_ok=True)
     subprocess.call([SYSTEMCTL, "reset-failed", "--quiet", SERVER])
     try:
         done = subprocess.run([SYSTEMCTL, *words], timeout=START_TIMEOUT_S, check=False)

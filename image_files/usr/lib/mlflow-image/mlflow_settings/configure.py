@@ -19,7 +19,7 @@ from mlflow_settings import apply as applying
 from mlflow_settings import cloudinit, files, signals
 from mlflow_settings.blocks.server import Server, unknown_variables
 from mlflow_settings.document import Fault, Faults
-from mlflow_settings.memory import STATE, Memory
+from mlflow_settings.memory import STATE, Memory, hash_of
 from mlflow_settings.render import render
 from mlflow_settings.settings import Settings, check
 from mlflow_settings.wording import visible
@@ -92,7 +92,8 @@ def put_in_force(root: Path, changed: bool) -> int:
         return 0
     say("the server did not become ready: `journalctl --unit mlflow-tracking` says why")
     memory, text = Memory(root), _text_or_none(root / SETTINGS)
-    if not changed or text is None or not (memory.folder / "last-good.yaml").exists():
+    proven = memory.folder / "last-good.yaml"
+    if not changed or text is None or memory.is_proven(text) or not proven.exists():
         return FAILED
     memory.note_failed(text)
     _, exit_code = configure(root)
@@ -235,6 +236,11 @@ def _apply(root: Path, verdict: Verdict) -> bool:
     for rendered in reversed(render(verdict.settings, addresses, device)):
         target = root / rendered.path.lstrip("/")
         changed |= files.write_if_changed(target, rendered.content, rendered.mode, rendered.group)
+    # Last: the server that becomes ready next runs with this document (server-is-ready).
+    if verdict.good_text is None:
+        (run / "document").unlink(missing_ok=True)
+    else:
+        files.write_if_changed(run / "document", hash_of(verdict.good_text), 0o600)
     return changed
 
 

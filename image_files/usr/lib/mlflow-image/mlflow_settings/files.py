@@ -154,9 +154,12 @@ def _interface_addresses() -> list[str]:
 
 
 def _global_ipv6_addresses() -> list[str]:
-    """The global IPv6 addresses of every interface; see proc(5), /proc/net/if_inet6."""
+    """The global IPv6 addresses of every interface; see proc(5).
+
+    /proc/net itself is hidden from the unit (ProcSubset=pid).
+    """
     try:
-        lines = Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines()
+        lines = Path("/proc/self/net/if_inet6").read_text(encoding="ascii").splitlines()
     except OSError:
         return []
     fields = [line.split() for line in lines]

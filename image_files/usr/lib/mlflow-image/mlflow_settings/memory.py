@@ -1,7 +1,8 @@
 """What mlflow-configure remembers between boots, in /var/lib/mlflow-image (root only).
 
 Settings become the last good ones when the server has become ready with them: until then they are
-in tried.yaml, and server-is-ready renames that file. A document with which the server did not come
+in tried.yaml, and server-is-ready renames that file if its hash is that of the document in force
+(/run/mlflow/document). A document with which the server did not come
 up is remembered by its hash, so that a boot does not try it again.
 """
 
@@ -30,10 +31,14 @@ class Memory:
 
     def try_out(self, text: str) -> str:
         """Note a document that is now in force; returns why that could not be stored, or ""."""
-        if _read(self.folder / "last-good.yaml") == text:
+        # Another document there must not become the last good one.
+        if _read(self.folder / "tried.yaml") != text:
             self.forget_tried()
-            return ""
-        return self._store("tried.yaml", text)
+        return "" if self.is_proven(text) else self._store("tried.yaml", text)
+
+    def is_proven(self, text: str) -> bool:
+        """Whether the server has been ready with this document."""
+        return _read(self.folder / "last-good.yaml") == text
 
     def forget_tried(self) -> None:
         """Another document is in force."""
@@ -41,12 +46,12 @@ class Memory:
 
     def has_failed(self, text: str) -> bool:
         """Whether the server did not come up with this document when it was applied."""
-        return _read(self.folder / "did-not-start") == _hash(text)
+        return _read(self.folder / "did-not-start") == hash_of(text)
 
     def note_failed(self, text: str) -> None:
         """The server did not come up with this document."""
         self.forget_tried()
-        self._store("did-not-start", _hash(text))
+        self._store("did-not-start", hash_of(text))
 
     def forget_failed(self) -> None:
         """The operator wants to try again."""
@@ -80,5 +85,6 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
+    """The sha256 of a document, in hex."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

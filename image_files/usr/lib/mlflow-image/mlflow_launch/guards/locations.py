@@ -12,6 +12,7 @@ import functools
 import importlib
 import os
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from mlflow_launch import mlflow_names
 
@@ -61,9 +62,14 @@ def is_own(uri: str, store: str) -> bool:
     """Whether a location lies in the server's store, a local path, or leads back to the server."""
     scheme_of: Any = importlib.import_module("mlflow.utils.uri").get_uri_scheme
     path_of: Any = importlib.import_module("mlflow.utils.file_utils").local_file_uri_to_path
+    # MLflow decodes some paths twice.
+    while (decoded := unquote(uri)) != uri:
+        uri = decoded
     scheme = str(scheme_of(uri)).lower()
     if scheme in _OWN_SCHEMES:
-        return True
+        # models://profile@databricks is another server; MLflow itself compares the host of
+        # mlflow-artifacts://host with its own.
+        return scheme == "mlflow-artifacts" or not urlsplit(uri).netloc
     if scheme not in _FILE_SCHEMES:
         return False
     root, path = (os.path.normpath(str(path_of(place))) for place in (store, uri))
