@@ -5,7 +5,8 @@ it and names the fields. FOLDER: the unpacked cloud-init.zip of an image. It run
 program, because the folder's modules are the image's, and because a small user-data can unpack to
 gigabytes: this process may use little memory.
 
-Nothing of the user-data is executed or fetched, and no file outside a temporary folder is written.
+Nothing of the user-data is executed or fetched, and no file outside the folder is written: Jinja
+templates are rendered in Jinja's sandbox.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import SandboxedEnvironment
 
 MEMORY_BYTES = 1 << 30
 #: The most of a file's content that is printed; a settings file may have 256 KiB.
@@ -76,6 +80,9 @@ class Reader:
         self.user_data: Any = module("cloudinit.user_data")
         self.util: Any = module("cloudinit.util")
         self.write_files: Any = module("cloudinit.config.cc_write_files")
+        self.render_string: Any = self.jinja.render_string
+        self.jinja.render_string = self.render
+        module("cloudinit.templater").JTemplate = sandboxed  # type: ignore[attr-defined]
         self.folder, self.scratch = folder, scratch
         self.messages = Messages()
         logging.getLogger().addHandler(self.messages)
@@ -153,6 +160,14 @@ class Reader:
         if headers["Content-Type"] == "text/part-handler":
             self.unread.append("it has a part handler")
         self.handlers.walker_callback(state, name, payload, headers)
+
+    def render(self, template: str, variables: Mapping[str, Any]) -> str:
+        """The text of a template; "" if it has none here, which `unread` explains."""
+        try:
+            return str(self.render_string(template, variables))
+        except SecurityError:
+            self.unread.append("its Jinja template does what is not allowed on this host")
+        return ""
 
     def note_part(self, name: str, payload: Any) -> None:
         bytes_given = isinstance(payload, bytes)
@@ -261,6 +276,11 @@ class Reader:
 
     def is_true(self, value: Any) -> bool:
         return bool(self.util.is_true(value))
+
+
+def sandboxed(template: str, **options: Any) -> Any:
+    """In place of jinja2.Template: a template that cannot reach Python's own objects."""
+    return SandboxedEnvironment(**options).from_string(template)
 
 
 def without_values(path: str, message: str, config: Any) -> str:

@@ -190,6 +190,21 @@ def test_what_cannot_be_known_or_may_surprise_is_a_warning(
 
 
 @pytest.mark.budget(30)
+@pytest.mark.verifies("a Jinja template in user-data runs nothing on the host")
+def test_a_template_runs_nothing_on_the_host(judge: Judge, tmp_path: Path) -> None:
+    made = tmp_path / "made-by-the-template"
+    for call in (
+        f"cycler.__init__.__globals__.os.popen('touch {made}').read()",
+        f"''.__class__.__mro__[1].__subclasses__()[0].__init__.__globals__['{made}']",
+        f"'{{0.__class__.__init__.__globals__[os]}}'.format(cycler) ~ '{made}'",
+    ):
+        judged = judge(JINJA + PLAIN + f'runcmd: ["{{{{ {call} }}}}"]\n'.encode())
+        assert "not checked" in "\n".join(judged.warnings)
+        assert "not allowed" in "\n".join(judged.warnings)
+    assert not made.exists()
+
+
+@pytest.mark.budget(30)
 def test_settings_that_unpack_to_megabytes_are_refused(judge: Judge) -> None:
     content = base64.b64encode(gzip.compress(b"#" * 3_000_000)).decode()
     text = (
