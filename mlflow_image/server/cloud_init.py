@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from mlflow_image import command
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.images import find
 from mlflow_image.images.find import Image
+from mlflow_image.paths import HERE, Checkout
 
 PROGRAM = Path(__file__).with_name("as_cloud_init.py")
 TIMEOUT_S = 120.0
@@ -85,14 +87,24 @@ class Reading:
     messages: tuple[str, ...]
 
 
-def archive_of(image: Image) -> Path | None:
-    """The cloud-init of an image; for a bare disk, that of the newest image in dist/, or None."""
-    if image.cloud_init is not None:
+def archive_of(image: Image, checkout: Checkout = HERE) -> Path | None:
+    """The cloud-init that reads user-data for an image; None if there is none.
+
+    Its code runs on this host, so only images in this checkout's dist/ are trusted. For any
+    other image and for a bare disk, it is that of the newest image there.
+    """
+    if is_own(image, checkout):
         return image.cloud_init
-    try:
-        return find.resolve().cloud_init
-    except Refusal:
-        return None
+    with contextlib.suppress(Refusal):
+        newest = find.resolve(checkout=checkout)
+        return newest.cloud_init if is_own(newest, checkout) else None
+    return None
+
+
+def is_own(image: Image, checkout: Checkout) -> bool:
+    """Whether an image's cloud-init is in this checkout's dist/, and no link to elsewhere."""
+    file = image.cloud_init
+    return file is not None and file.resolve().parent.parent == checkout.dist.resolve()
 
 
 def read(raw: bytes, archive: Path, hostname: str) -> Reading:

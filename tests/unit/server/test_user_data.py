@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from mlflow_image.errors import Failure, Refusal, Refusals
+from mlflow_image.images import find
 from mlflow_image.images.find import Image
+from mlflow_image.paths import Checkout
 from mlflow_image.server import cloud_init, user_data
 from mlflow_image.server.cloud_init import Entry, Part, Reading, Write
 from mlflow_image.server.user_data import UserData
@@ -57,6 +59,7 @@ def give(monkeypatch: pytest.MonkeyPatch) -> Give:
     """Sets what cloud-init's code finds."""
 
     def give(found: Reading) -> None:
+        monkeypatch.setattr(cloud_init, "archive_of", lambda image: image.cloud_init)
         monkeypatch.setattr(cloud_init, "read", lambda *_: found)
 
     return give
@@ -121,6 +124,24 @@ def test_without_any_cloud_init_the_user_data_is_not_checked(
     monkeypatch.setattr(cloud_init, "archive_of", lambda _: None)
     data = user_data.from_user_data(written(tmp_path, "u", "#cloud-config\n"), image)
     assert "not checked" in data.warnings[0]
+
+
+def test_only_the_cloud_init_of_an_image_in_dist_runs_on_this_host(
+    tmp_path: Path, image: Image
+) -> None:
+    own = tmp_path / "dist" / "mlflow-ubuntu-22.04-x86_64-aaaa11112222"
+    own.mkdir(parents=True)
+    for name in ("disk.qcow2", "settings-schema.json", "cloud-init.zip"):
+        (own / name).touch()
+    checkout = Checkout(tmp_path)
+    linked = tmp_path / "dist" / "linked"
+    linked.symlink_to(image.directory)
+    foreign = (image, replace(image, directory=linked), replace(image, schema=None))
+    assert [cloud_init.archive_of(one, checkout) for one in foreign] == [None] * 3
+    assert cloud_init.archive_of(find.in_folder(own), checkout) == own / "cloud-init.zip"
+    (tmp_path / "dist" / "latest").symlink_to(own.name)
+    archives = {cloud_init.archive_of(one, checkout) for one in foreign}
+    assert archives == {own / "cloud-init.zip"}
 
 
 def test_code_that_does_not_run_ends_with_its_error(tmp_path: Path) -> None:
