@@ -11,12 +11,16 @@ class Failure(Exception):  # noqa: N818 - users see the word "error"
     what: one sentence that says what is wrong and where.
     remedy: what the user can do about it; may be empty.
     evidence: the last output of the program that failed; printed unchanged.
+    of_guest: whether the evidence is output of a guest, and so says nothing about this host.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, remedy: str = "", evidence: str = "") -> None:
+    def __init__(
+        self, what: str, *, remedy: str = "", evidence: str = "", of_guest: bool = False
+    ) -> None:
         super().__init__(what)
+        self.of_guest = of_guest
         self.what = what
         self.remedy = remedy
         self.evidence = evidence

@@ -104,14 +104,21 @@ class Room:
 
 
 def is_cause(error: BaseException) -> bool:
-    """Whether an error comes from a full disk, as far as it or its causes say so."""
+    """Whether an error comes from a full disk of this host, as far as it or its causes say so."""
     for cause in causes(error):
+        if isinstance(cause, Failure) and cause.of_guest:
+            return False  # the causes of that one quote the guest, too
         text = f"{cause.what} {cause.evidence}" if isinstance(cause, Failure) else str(cause)
         if isinstance(cause, DiskFull) or getattr(cause, "errno", None) in ERRNOS:
             return True
-        if isinstance(cause, Failure | OSError) and any(words in text for words in WORDS):
+        if isinstance(cause, Failure | OSError) and says_so(text):
             return True
     return False
+
+
+def says_so(text: str) -> bool:
+    """Whether the output of a program names a full disk."""
+    return any(words in text for words in WORDS)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

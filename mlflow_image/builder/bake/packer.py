@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from mlflow_image import command, files
+from mlflow_image import command, files, space
 from mlflow_image.builder.bake.template import PackerBuild, Plugin, image_template
 from mlflow_image.builder.place import Place
 from mlflow_image.errors import Failure, Refusal
@@ -185,11 +185,15 @@ def run(
     except DiskFull:  # the VM is ended, whatever keep_on_error says
         raise
     except Failure as failure:
+        full = space.says_so("\n".join(progress.output))  # of the host: see Room.guarded
         raise Failure(
-            f"Packer failed while {progress.phase}",
+            f"Packer failed while {progress.phase}"
+            + (": the build VM's own disk is full" if full else ""),
             evidence=evidence(progress, logs),
-            remedy=f"full logs: {logs / PACKER_LOG} and {logs / CONSOLE_LOG}"
+            remedy=("set a larger disk_mib in image.yaml; " if full else "")
+            + f"full logs: {logs / PACKER_LOG} and {logs / CONSOLE_LOG}"
             + (how_to_look(build, work) if keep_on_error else "; --on-error=abort keeps the VM"),
+            of_guest=True,
         ) from failure
 
 

@@ -14,6 +14,7 @@ from mlflow_image.builder.bake.packer import CONSOLE_LOG, PACKER_LOG, Packer, Ru
 from mlflow_image.builder.place import Place
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.progress import Step
+from mlflow_image.space import DiskFull, Room
 from tests.unit.samples import BUILD
 
 Program = Callable[[str, str], Path]
@@ -160,16 +161,18 @@ def test_evidence_without_a_console_is_only_the_output(step: Step, tmp_path: Pat
     assert packer.evidence(Run(step, output=["only"]), tmp_path) == "last output:\n  only"
 
 
-def failing_build(program: Program, place: Place, *, keep: bool) -> Failure:
+def failing_build(
+    program: Program, place: Place, *, keep: bool, last: str = "No solution found"
+) -> Failure:
     """Run a stand-in for Packer that prints its arguments and fails at the wheels."""
     binary = program(
         "packer",
         """if [ "$1" = build ]; then
   echo "arguments: $*"
   echo "    qemu.layer: :: installing 96 wheels"
-  echo "    qemu.layer: No solution found"
+  echo "    qemu.layer: LAST"
   exit 1
-fi""",
+fi""".replace("LAST", last),
     )
     (place.logs / CONSOLE_LOG).write_text("[  OK  ] Reached target\n")
     with pytest.raises(Failure) as caught:
@@ -189,6 +192,17 @@ def test_a_failed_build_reports_step_output_console_and_logs(
     assert str(logs / PACKER_LOG) in failure.remedy and "--on-error=abort" in failure.remedy
     assert "-on-error=cleanup" in (logs / PACKER_LOG).read_text()
     assert (logs / "image.pkr.hcl").is_file()
+
+
+def test_a_full_disk_of_the_build_vm_is_not_taken_for_one_of_this_host(
+    program: Program, place: Place
+) -> None:
+    room = Room("the layer python", place.work, 0, "clean up")
+    with pytest.raises(Failure) as caught, room.guarded():
+        raise failing_build(program, place, keep=False, last="tar: No space left on device")
+    assert not isinstance(caught.value, DiskFull)
+    assert "the build VM's own disk is full" in caught.value.what
+    assert "set a larger disk_mib" in caught.value.remedy
 
 
 def test_a_failed_build_that_keeps_its_vm_reports_the_state_of_the_vm(
