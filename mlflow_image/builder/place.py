@@ -14,7 +14,7 @@ from mlflow_image import files
 from mlflow_image.host import processes, rootless
 from mlflow_image.paths import HERE, Checkout, cache
 from mlflow_image.progress import Step
-from mlflow_image.space import DiskFull
+from mlflow_image.vm.paused import HOST_ERRORS
 
 #: In a scratch folder that outlives its process on purpose.
 KEPT_NAME = "kept"
@@ -37,7 +37,7 @@ def workplace(
     """Folders for one layer; the scratch space is removed at the end, the logs stay.
 
     keep_on_error: keep the scratch space after an error, for the VM that still runs in it; not
-    when the disk is full.
+    when this host could not write its disk.
     """
     work = scratch() / f"{layer}-{secrets.token_hex(8)}"
     processes.make_owned_folder(work)
@@ -47,7 +47,7 @@ def workplace(
     try:
         yield place
     except BaseException as error:
-        if keep_on_error and isinstance(error, Exception) and not isinstance(error, DiskFull):
+        if keep_on_error and isinstance(error, Exception) and not isinstance(error, HOST_ERRORS):
             files.write(work / KEPT_NAME, "by --on-error=abort\n")
         else:
             rootless.remove(work)

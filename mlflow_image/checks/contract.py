@@ -13,8 +13,7 @@ from mlflow_image.images.manifest import Verification
 from mlflow_image.paths import HERE, Checkout
 from mlflow_image.server import ready
 from mlflow_image.server.user_data import DEFAULT_PORT
-from mlflow_image.space import DiskFull
-from mlflow_image.vm import machine, throwaway
+from mlflow_image.vm import machine, paused, throwaway
 from mlflow_image.vm.qemu import Spec
 
 
@@ -22,8 +21,8 @@ def run(disk: Path, logs: Path, login: str = "ubuntu", checkout: Checkout = HERE
     """Boot the disk with cloud-init/sqlite.yaml and run tests/image; returns the result.
 
     A VM that does not get ready has failed; its console lines are printed. Raises Refusal
-    when this host cannot start a VM now, DiskFull when its disk becomes full: that says nothing
-    about the image.
+    when this host cannot start a VM now, DiskFull or Paused when it cannot write the VM's disk:
+    that says nothing about the image.
     """
     started = time.monotonic()
     logs.mkdir(parents=True, exist_ok=True)
@@ -42,7 +41,7 @@ def run(disk: Path, logs: Path, login: str = "ubuntu", checkout: Checkout = HERE
             vm.wait_for_ssh(step.update)
             step.phase("running Testinfra")
             summary = testinfra(vm, logs, step, checkout)
-    except (Refusal, DiskFull):
+    except (Refusal, *paused.HOST_ERRORS):
         raise
     except Failure as failure:
         progress.err.print(str(failure), markup=False)
@@ -86,7 +85,7 @@ def testinfra(
 
     try:
         command.stream(words, on_line, cwd=checkout.root, log=logs / "testinfra.log")
-    except DiskFull:
+    except paused.HOST_ERRORS:
         raise
     except Failure as failure:
         if not last:

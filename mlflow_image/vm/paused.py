@@ -22,8 +22,16 @@ CHECK_S = 2.0
 IO_ERROR = "io-error"
 
 
+class Paused(Failure):
+    """QEMU paused a VM because of a write error other than a full disk; such as a used-up quota."""
+
+
+#: What `reason` returns. Such an error comes from this host: the VM has nothing to do with it.
+HOST_ERRORS = (space.DiskFull, Paused)
+
+
 def reason(directory: Path) -> Failure | None:
-    """Why QEMU paused the VM in this directory: DiskFull, or Failure for another write error.
+    """Why QEMU paused the VM in this directory: DiskFull, or Paused for another write error.
 
     None if it runs, has ended, or does not answer.
     """
@@ -41,7 +49,7 @@ def reason(directory: Path) -> Failure | None:
             f"MiB are free in {directory}, at least {LEAST_DISK_MIB} MiB are needed",
             remedy=DISK_REMEDY,
         )
-    return Failure(
+    return Paused(
         f"QEMU paused the VM, because this host could not write its disk in {directory}",
         remedy="look for disk errors and quotas on the host (dmesg, quota)",
     )

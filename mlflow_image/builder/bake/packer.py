@@ -15,8 +15,7 @@ from mlflow_image.builder.place import Place
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.paths import HERE, Checkout
 from mlflow_image.progress import Step
-from mlflow_image.space import DiskFull
-from mlflow_image.vm import console
+from mlflow_image.vm import console, paused
 
 #: The oldest version that the template works with; apt has it on Debian 12 and Ubuntu 22.04.
 OLDEST = (1, 6, 6)
@@ -182,7 +181,7 @@ def run(
             log=logs / PACKER_LOG,
             keep_group=keep_on_error,
         )
-    except DiskFull:  # the VM is ended, whatever keep_on_error says
+    except paused.HOST_ERRORS:  # the VM is ended, whatever keep_on_error says
         raise
     except Failure as failure:
         full = space.says_so("\n".join(progress.output))  # of the host: see Room.guarded

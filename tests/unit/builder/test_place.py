@@ -11,6 +11,7 @@ from mlflow_image.errors import Failure
 from mlflow_image.host import processes
 from mlflow_image.paths import Checkout
 from mlflow_image.progress import Step
+from mlflow_image.vm.paused import Paused
 
 
 def test_the_scratch_space_is_private_owned_and_removed_at_the_end(
@@ -34,9 +35,10 @@ def test_two_builds_of_one_layer_have_two_places(step: Step, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("error", "kept"), [(Failure("a step failed"), True), (KeyboardInterrupt(), False)]
+    ("error", "kept"),
+    [(Failure("a step failed"), True), (Paused("a quota"), False), (KeyboardInterrupt(), False)],
 )
-def test_a_failure_may_keep_it_for_inspection_but_ctrl_c_never_does(
+def test_a_failure_may_keep_it_for_inspection_but_ctrl_c_and_a_paused_vm_never_do(
     step: Step, tmp_path: Path, error: BaseException, kept: bool
 ) -> None:
     with (

@@ -15,6 +15,7 @@ from mlflow_image.builder.place import Place
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.progress import Step
 from mlflow_image.space import DiskFull, Room
+from mlflow_image.vm.paused import Paused
 from tests.unit.samples import BUILD
 
 Program = Callable[[str, str], Path]
@@ -203,6 +204,18 @@ def test_a_full_disk_of_the_build_vm_is_not_taken_for_one_of_this_host(
     assert not isinstance(caught.value, DiskFull)
     assert "the build VM's own disk is full" in caught.value.what
     assert "set a larger disk_mib" in caught.value.remedy
+
+
+def test_the_reason_of_a_paused_build_vm_is_passed_on(
+    program: Program, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pause(*_: object, **__: object) -> None:
+        raise Paused("a quota")
+
+    binary = program("packer", "")
+    monkeypatch.setattr(packer.command, "stream", pause)
+    with pytest.raises(Paused):
+        packer.run(Packer(binary, (1, 6, 6), "a test"), BUILD, place, keep_on_error=False)
 
 
 def test_a_failed_build_that_keeps_its_vm_reports_the_state_of_the_vm(
