@@ -25,7 +25,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from jinja2.exceptions import SecurityError
+from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
 
 MEMORY_BYTES = 1 << 30
@@ -35,7 +35,11 @@ SETTINGS_FOLDER = "/etc/mlflow"
 #: What cloud-init writes for a template variable that has no value.
 MISSING = re.compile(r"CI_MISSING_JINJA_VAR/([\w.-]+)")
 #: What follows in these messages of cloud-init quotes the user-data, which may hold secrets.
-QUOTED_FROM = re.compile(r"(?<=column )(\d+)\b.*|(?<= userdata):.*|: Failed to render.*", re.DOTALL)
+QUOTED_FROM = re.compile(
+    r"(?<=column )(\d+)\b.*|(?<= userdata):.*|: Failed to render.*|(?<= on line )(\d+)\b.*"
+    r"|(?<= contents from source) .*",
+    re.DOTALL,
+)
 
 
 class Messages(logging.Handler):
@@ -46,7 +50,7 @@ class Messages(logging.Handler):
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        first = QUOTED_FROM.sub(r"\1", record.getMessage()).splitlines()[0][:300]
+        first = QUOTED_FROM.sub(r"\1\2", record.getMessage()).splitlines()[0][:300]
         if first not in self.found:
             self.found.append(first)
 
@@ -165,20 +169,29 @@ class Reader:
         """The text of a template; "" if it has none here, which `unread` explains."""
         try:
             return str(self.render_string(template, variables))
+        except TemplateSyntaxError as error:  # its text quotes the template
+            self.note_part("template", template, bad_line=error.lineno)
         except SecurityError:
             self.unread.append("its Jinja template does what is not allowed on this host")
+        except UndefinedError:
+            self.unread.append("its Jinja template needs variables that only the machine knows")
+        except Exception as error:
+            name = type(error).__name__
+            self.unread.append(f"its Jinja template cannot be rendered on this host ({name})")
         return ""
 
-    def note_part(self, name: str, payload: Any) -> None:
+    def note_part(self, name: str, payload: Any, bad_line: int = 0) -> None:
+        """Keep a part. bad_line: where a template has an error, which makes cloud-init skip it."""
         bytes_given = isinstance(payload, bytes)
         text = payload.decode("utf-8", "surrogateescape") if bytes_given else payload
         before = list(self.messages.found)
         data: Any = {}
         with contextlib.suppress(Exception):
-            data = self.util.load_yaml(text, default={})
+            data = {} if bad_line else self.util.load_yaml(text, default={})
         self.messages.found = before  # cloud-init says it itself, when it merges the part
         broken = not data and bool(text.strip()) and not self.is_empty(text)
-        part = {"name": name, "text": text, "jinja": self.in_jinja, "broken": broken}
+        jinja = self.in_jinja and not bad_line
+        part = {"name": name, "text": text, "jinja": jinja, "broken": broken, "bad_line": bad_line}
         self.parts.append({**part, "data": data})
 
     def is_empty(self, text: str) -> bool:

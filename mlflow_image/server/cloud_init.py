@@ -26,12 +26,14 @@ TIMEOUT_S = 120.0
 @dataclass(frozen=True)
 class Part:
     """One cloud-config part. text: after unpacking and filling in templates. jinja: whether it
-    was a template. broken: it is not YAML with keys, so cloud-init ignores it."""
+    was a template. broken: it is not YAML with keys, so cloud-init ignores it. bad_line: the line
+    of a template's syntax error, for which cloud-init ignores it, too; 0 if it has none."""
 
     name: str
     text: str
     jinja: bool
     broken: bool
+    bad_line: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def read(raw: bytes, archive: Path, hostname: str) -> Reading:
     """
     asked = {
         "user_data": base64.b64encode(raw).decode(),
-        "instance_data": {"v1": {"local_hostname": hostname, "local-hostname": hostname}},
+        "instance_data": instance_data(hostname),
     }
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(archive) as file:
@@ -130,6 +132,18 @@ def read(raw: bytes, archive: Path, hostname: str) -> Reading:
                 remedy="is it very large, or does it unpack to very much?",
             ) from failure
     return parsed(json.loads(done.stdout))
+
+
+def instance_data(hostname: str) -> dict[str, Any]:
+    """What a VM with our seed (`vm/seed.py`) gives to templates, as far as it is known now.
+
+    Source: cloud-init's instance-data.json on such a VM. Not here: the new instance id, and what
+    the guest finds out about itself.
+    """
+    cloud = {"cloud_name": "nocloud", "cloud_id": "nocloud", "platform": "nocloud"}
+    names = {"local_hostname": hostname, **cloud}
+    hyphens = {name.replace("_", "-"): value for name, value in names.items()}
+    return {"v1": names | hyphens, "ds": {"meta_data": {"local-hostname": hostname}}}
 
 
 def parsed(found: Mapping[str, Any]) -> Reading:

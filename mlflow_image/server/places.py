@@ -36,7 +36,7 @@ def of(raw: bytes, parts: tuple[Part, ...], name: str) -> list[Place]:
     found: list[Place] = []
     for number, part in enumerate(parts):
         document, before = document_of(raw, part, name)
-        lists = list(write_files_of(part.text))
+        lists = [] if part.bad_line else list(write_files_of(part.text))
         for node in lists:
             for position, entry in enumerate(node.value):
                 place = place_of(entry, document, before, number, position, node is lists[-1])

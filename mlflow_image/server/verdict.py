@@ -113,9 +113,13 @@ def why_unchecked(reading: Reading, writes: list[Write], text: str | None) -> st
 
 
 def part_faults(raw: bytes, reading: Reading, name: str) -> Iterator[Fault]:
-    """The cloud-config parts that cloud-init ignores, because they are not YAML with keys."""
+    """The cloud-config parts that cloud-init ignores, because of their syntax."""
     for part in reading.parts:
-        if part.broken:
+        if part.bad_line:
+            document, before = places.document_of(raw, part, name)
+            message = "is not valid Jinja, so cloud-init would ignore the template"
+            yield Fault(document, (), part.bad_line + before, "", message, "correct its syntax")
+        elif part.broken:
             document, before = places.document_of(raw, part, name)
             for fault in yaml_faults(part, document):
                 yield replace(fault, line=fault.line + before)

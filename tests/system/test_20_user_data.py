@@ -145,6 +145,10 @@ def test_the_settings_are_found_in_every_form(judge: Judge, raw: bytes) -> None:
         (PLAIN.replace(b"9000", b"99999"), ["u.yaml:9", "server.port"]),
         (mime(PLAIN.replace(b"9000", b"99999")), ["u.yaml:18", "server.port"]),
         (PLAIN + b"cloud_init_modules: [ssh]\n", ["cloud_init_modules"]),
+        (
+            JINJA + PLAIN + f"password: {{{{ {SECRET.partition('-')[0]} x\n".encode(),
+            [f"u.yaml:{len(PLAIN.splitlines()) + 2}", "is not valid Jinja"],
+        ),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
@@ -155,6 +159,7 @@ def test_user_data_whose_settings_do_not_arrive_is_refused(
         judge(raw)
     shown = "\n".join(refusal.value.faults)
     assert [word for word in words if word not in shown] == [], shown
+    assert SECRET.partition("-")[0] not in shown
 
 
 @pytest.mark.budget(30)
@@ -174,6 +179,7 @@ def test_user_data_whose_settings_do_not_arrive_is_refused(
             b"## template: jinja\n" + PLAIN.replace(b"9000", b"{{ v1.region }}"),
             "the machine knows: region",
         ),
+        (JINJA + PLAIN + b"fqdn: '{{ ds.meta_data.a.b }}'\n", "variables that only the machine"),
         (
             PLAIN.replace(b"content: |", b"source: {uri: https://example.com/}\n    content: |"),
             "from a URL",
@@ -202,6 +208,12 @@ def test_a_template_runs_nothing_on_the_host(judge: Judge, tmp_path: Path) -> No
         assert "not checked" in "\n".join(judged.warnings)
         assert "not allowed" in "\n".join(judged.warnings)
     assert not made.exists()
+
+
+@pytest.mark.budget(30)
+def test_a_template_gets_what_is_known_of_the_vm(judge: Judge) -> None:
+    named = b'hostname: "{{ ds.meta_data.local_hostname }}"\nfqdn: "{{ v1.cloud_name }}"\n'
+    assert judge(JINJA + PLAIN + named).warnings == ()
 
 
 @pytest.mark.budget(30)
