@@ -37,7 +37,7 @@ MISSING = re.compile(r"CI_MISSING_JINJA_VAR/([\w.-]+)")
 #: What follows in these messages of cloud-init quotes the user-data, which may hold secrets.
 QUOTED_FROM = re.compile(
     r"(?<=column )(\d+)\b.*|(?<= userdata):.*|: Failed to render.*|(?<= on line )(\d+)\b.*"
-    r"|(?<= contents from source) .*",
+    r"|(?<=[Ff]ailed to retrieve contents from) .*",
     re.DOTALL,
 )
 
@@ -235,7 +235,7 @@ class Reader:
     def replace_system(
         self, current: Mapping[str, Any], writes: list[dict[str, Any]], users: Any, groups: Any
     ) -> None:
-        """Record what cloud-init would do to files and fetch from URLs, instead of doing it."""
+        """Record what cloud-init would write, instead of writing it; what it fetches is empty."""
         modes: dict[str, int] = {}
 
         def write_file(path: str, content: Any, mode: int = 0o644, omode: str = "wb", **_: Any):  # type: ignore[no-untyped-def]
@@ -247,14 +247,14 @@ class Reader:
                 {**current, "path": path, "mode": mode, "append": append, "content": text}
             )
 
-        def refuse(*_: Any, **__: Any) -> None:
-            raise OSError("nothing is fetched")
+        def nothing(*_: Any, **__: Any) -> SimpleNamespace:
+            return SimpleNamespace(contents=b"")
 
         self.util.write_file = write_file
         self.util.chownbyid = self.util.chmod = lambda *_: None
         self.util.get_permissions = modes.get
         self.util.pwd, self.util.grp = users, groups
-        importlib.import_module("cloudinit.url_helper").read_file_or_url = refuse  # type: ignore[attr-defined]
+        importlib.import_module("cloudinit.url_helper").read_file_or_url = nothing  # type: ignore[attr-defined]
 
     def origin(self, entry: Any) -> dict[str, Any]:
         """The part that an entry comes from, its position there, what it asks for."""

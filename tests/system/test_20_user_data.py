@@ -184,6 +184,11 @@ def test_user_data_whose_settings_do_not_arrive_is_refused(
             PLAIN.replace(b"content: |", b"source: {uri: https://example.com/}\n    content: |"),
             "from a URL",
         ),
+        (
+            PLAIN.split(b"    content: |")[0]
+            + f"    source: {{uri: 'https://user:{SECRET}@example.com/?sig={SECRET}'}}\n".encode(),
+            "from a URL",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
