@@ -12,6 +12,7 @@ templates are rendered in Jinja's sandbox.
 from __future__ import annotations
 
 import base64
+import binascii
 import contextlib
 import importlib
 import json
@@ -310,6 +311,10 @@ def without_values(path: str, message: str, config: Any) -> str:
 
 def reason(error: Exception) -> str:
     """An error in one line; only texts of the system are shown, not those with values."""
+    if isinstance(error, binascii.Error):
+        return "its content is not base64"
+    if type(error).__name__ == "DecompressionError":  # of cloud-init
+        return "its content is not gzip"
     return str(error) if isinstance(error, OSError) else type(error).__name__
 
 

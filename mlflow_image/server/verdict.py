@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 
 from mlflow_image.server import places
@@ -44,8 +44,11 @@ def judge(raw: bytes, reading: Reading, name: str) -> Found:
     writes = [write for write in reading.writes if is_settings_path(write.path)]
     found = [place_of(reading, write.entry, known, name) for write in writes]
     faults = [*part_faults(raw, reading, name), *whole_faults(reading, name)]
-    faults += write_errors(reading, writes, known, name)
-    faults += [lost(place) for place in known if place.settings and place not in found]
+    fatal = fatal_errors(reading, writes, known, name)
+    faults += [write_error(entry, reading.errors[entry], place) for entry, place in fatal.items()]
+    if None not in fatal:
+        told = (*found, *fatal.values())
+        faults += [lost(place) for place in known if place.settings and place not in told]
     for write, place in zip(writes, found, strict=True):
         faults += entry_faults(reading, write, place)
     faults += [
@@ -71,7 +74,7 @@ def judge(raw: bytes, reading: Reading, name: str) -> Found:
         certain=certain,
         unchecked=unchecked,
         faults=tuple(faults),
-        warnings=tuple(warnings(reading, writes)),
+        warnings=tuple(warnings(reading, fatal)),
     )
 
 
@@ -137,21 +140,29 @@ def yaml_faults(part: Part, document: str) -> list[Fault]:
     return [Fault(document, (), 1, "", message, "write keys, such as write_files:")]
 
 
-def write_errors(
+def fatal_errors(
     reading: Reading, writes: list[Write], known: list[Place], name: str
-) -> Iterator[Fault]:
-    """The entries that fail and take the settings with them."""
-    last = max((write.entry for write in writes), default=None)
-    for entry, error in reading.errors.items():
-        if last is not None and (entry is None or entry <= last):
-            place = place_of(reading, entry, known, name)
-            path = ("write_files",) if entry is None else ("write_files", place.position)
-            yield Fault(place.name, path, place.line, "", *entry_error(error))
+) -> dict[int | None, Place]:
+    """The entries of write_files that fail and take the settings with them; None is all of it."""
+    last = max((write.entry for write in writes), default=-1)
+    found = {}
+    for entry in reading.errors:
+        place = place_of(reading, entry, known, name)
+        settings = any(one.settings for one in known) if entry is None else place.settings
+        if settings or (entry is not None and entry <= last):
+            found[entry] = place
+    return found
 
 
-def entry_error(error: str) -> tuple[str, str]:
+def write_error(entry: int | None, error: str, place: Place) -> Fault:
+    path = ("write_files",) if entry is None else ("write_files", place.position)
+    return Fault(place.name, path, place.line, "", *entry_error(entry, error))
+
+
+def entry_error(entry: int | None, error: str) -> tuple[str, str]:
     """What an entry's error means, and what to do."""
-    message = f"fails in cloud-init, which then writes no file after it: {error}"
+    lost = "no file" if entry is None else "no file after it"
+    message = f"fails in cloud-init, which then writes {lost}: {error}"
     if error.startswith("Unknown user or group"):
         return message, "add `defer: true` (users are created later), or use root:root"
     return message, "correct it"
@@ -197,12 +208,11 @@ KNOWN_ENCODINGS = {
 }
 
 
-def warnings(reading: Reading, writes: list[Write]) -> Iterator[str]:
+def warnings(reading: Reading, fatal: Container[int | None]) -> Iterator[str]:
     """What does not keep the settings from arriving, but may not do what was meant."""
-    last = max((write.entry for write in writes), default=None)
     for entry, error in reading.errors.items():
-        if last is None or (entry is not None and entry > last):
-            message, remedy = entry_error(error)
+        if entry not in fatal:
+            message, remedy = entry_error(entry, error)
             where = "write_files" + ("" if entry is None else f"[{entry}]")
             yield f"{where}: {message}; {remedy}"
     for where in reading.commands:

@@ -118,6 +118,14 @@ def test_the_settings_are_found_in_every_form(judge: Judge, raw: bytes) -> None:
             ["write_files[0]", "ubuntu", "defer: true"],
         ),
         (with_entry_before("  - {path: /x, encoding: b64, content: a}\n"), ["write_files[0]"]),
+        (
+            PLAIN.split(b"    content: |")[0] + b"    encoding: b64\n    content: abc\n",
+            ["u.yaml:3", "write_files[0]", "its content is not base64"],
+        ),
+        (
+            PLAIN.split(b"    content: |")[0] + b"    encoding: gz+b64\n    content: aGVsbG8=\n",
+            ["u.yaml:3", "write_files[0]", "its content is not gzip"],
+        ),
         (PLAIN + b"users: []\nwrite_files: []\n", ["u.yaml:3", "replaces", "merge_how"]),
         (mime(PLAIN, OTHER), ["replaces", "merge_how"]),
         (gzip.compress(mime(PLAIN, OTHER)), ["0.yaml", "replaces"]),

@@ -111,7 +111,8 @@ def test_an_entry_that_fails_after_the_settings_is_a_warning_and_before_them_a_f
     tmp_path: Path, image: Image, give: Give
 ) -> None:
     found, file = reading(GOOD), written(tmp_path, "u.yaml", userdata.wrap(GOOD))
-    give(replace(found, errors={1: "Unknown user or group: 'ubuntu'"}))
+    entries = (found.entries[0], replace(found.entries[0], position=1))
+    give(replace(found, errors={1: "Unknown user or group: 'ubuntu'"}, entries=entries))
     assert "defer: true" in user_data.from_user_data(file, image).warnings[0]
     give(replace(found, errors={0: "Unknown user or group: 'ubuntu'"}))
     with pytest.raises(Refusals, match=r"u.yaml:3: .*defer: true"):
