@@ -216,6 +216,12 @@ class Reader:
         if not isinstance(entries, list):
             found["errors"].append({"entry": None, "message": "write_files is not a list"})
             return found
+        try:  # as cc_write_files and cc_write_files_deferred select theirs, before they write any
+            deferred = [self.util.get_cfg_option_bool(entry, "defer", False) for entry in entries]
+        except TypeError:
+            message = "an entry is empty or not a block of keys"
+            found["errors"].append({"entry": None, "message": message})
+            return found
         users, groups = (Account(self.folder / "etc" / name) for name in ("passwd", "group"))
         current: dict[str, Any] = {}
         self.replace_system(current, found["writes"], users, groups)
@@ -223,10 +229,11 @@ class Reader:
         for late in (False, True):
             users.anyone = groups.anyone = late
             for position, entry in enumerate(entries):
+                if deferred[position] is not late:
+                    continue
                 current.update(entry=position, late=late, lost=failed and not late)
                 try:
-                    if self.is_true(entry.get("defer")) is late:
-                        self.write_files.write_files("write_files", [entry], "root:root")
+                    self.write_files.write_files("write_files", [entry], "root:root")
                 except Exception as error:
                     failed = failed or not late
                     found["errors"].append({"entry": position, "message": reason(error)})

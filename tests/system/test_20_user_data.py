@@ -126,6 +126,8 @@ def test_the_settings_are_found_in_every_form(judge: Judge, raw: bytes) -> None:
             PLAIN.split(b"    content: |")[0] + b"    encoding: gz+b64\n    content: aGVsbG8=\n",
             ["u.yaml:3", "write_files[0]", "its content is not gzip"],
         ),
+        (PLAIN + b"  -\n", ["write_files: fails", "writes no file: an entry is empty"]),
+        (PLAIN + b"  - 7\n", ["write_files: fails", "writes no file: an entry is empty"]),
         (PLAIN + b"users: []\nwrite_files: []\n", ["u.yaml:3", "replaces", "merge_how"]),
         (mime(PLAIN, OTHER), ["replaces", "merge_how"]),
         (gzip.compress(mime(PLAIN, OTHER)), ["0.yaml", "replaces"]),
