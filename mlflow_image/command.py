@@ -37,6 +37,10 @@ GUARD = 'read -r line || kill -s KILL -- "-$1"'
 os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
 
 
+class TimedOut(Failure):
+    """A program was ended because it took longer than it may."""
+
+
 @dataclass(frozen=True)
 class Completed:
     """The result of a program: its exit code, its output, how long it took."""
@@ -63,8 +67,8 @@ def run(
 
     env: added to this process's environment. log: the command line and its output are
     appended to this file. Raises Failure with the last lines of output when `check` is set
-    and the exit code is not 0, when the program cannot be started, and when it takes longer
-    than `timeout_s`; and what a check of `watch.during` raises. After an exception, Ctrl-C
+    and the exit code is not 0, and when the program cannot be started; TimedOut when it takes
+    longer than `timeout_s`; and what a check of `watch.during` raises. After an exception, Ctrl-C
     included, the program and everything that it started have ended.
     """
     words = tuple(str(word) for word in argv)
@@ -89,7 +93,7 @@ def run(
     except subprocess.TimeoutExpired as error:
         kill_group(process.pid)
         process.communicate()
-        raise Failure(f"`{shown(words)}` took longer than {timeout_s:.0f} s") from error
+        raise TimedOut(f"`{shown(words)}` took longer than {timeout_s:.0f} s") from error
     except BaseException as error:
         end(process, grace_s(error))
         raise

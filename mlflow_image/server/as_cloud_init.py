@@ -1,9 +1,9 @@
 """Reads user-data with cloud-init's own code, and prints what cloud-init would do with it.
 
 `python -I as_cloud_init.py FOLDER`, the user-data on stdin, JSON on stdout; `cloud_init.py` starts
-it and names the fields. FOLDER: the unpacked cloud-init.zip of an image. It runs as its own
-program, because the folder's modules are the image's, and because a small user-data can unpack to
-gigabytes: this process may use little memory.
+it and names the fields. FOLDER: the unpacked cloud-init.zip of an image; the caller removes it,
+even if this program is killed. It runs as its own program, because the folder's modules are the
+image's, and because a small user-data can unpack to gigabytes: this process may use little memory.
 
 Nothing of the user-data is executed or fetched, and no file outside the folder is written: Jinja
 templates are rendered in Jinja's sandbox.
@@ -329,7 +329,7 @@ def main(argv: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     asked = json.load(sys.stdin)
     try:
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory(dir=argv[0]) as scratch:
             reader = Reader(Path(argv[0]), Path(scratch))
             found = reader.read(base64.b64decode(asked["user_data"]), asked["instance_data"])
     except Exception as error:  # its text may quote the user-data

@@ -125,6 +125,12 @@ def read(raw: bytes, archive: Path, hostname: str) -> Reading:
             # -I: no module of the current folder or of the user's own.
             words = [sys.executable, "-I", str(PROGRAM), folder]
             done = command.run(words, stdin=json.dumps(asked), timeout_s=TIMEOUT_S)
+        except command.TimedOut as failure:
+            raise Failure(
+                f"cloud-init's code had not read the user-data after {TIMEOUT_S:.0f} s, "
+                "so it was ended",
+                remedy="if this host is busy, try again; templates must not repeat without end",
+            ) from failure
         except Failure as failure:
             raise Failure(
                 "cloud-init's code could not read the user-data",

@@ -7,6 +7,8 @@ is given.
 from __future__ import annotations
 
 import json
+import tempfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +152,23 @@ def test_code_that_does_not_run_ends_with_its_error(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="could not read") as failure:
         cloud_init.read(b"", empty, "host")
     assert "cloudinit" in failure.value.evidence
+
+
+def test_code_that_does_not_end_is_ended_and_leaves_nothing_of_the_user_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = tmp_path / "cloud-init.zip"
+    with zipfile.ZipFile(endless, "w") as file:
+        file.writestr("lib/cloudinit/__init__.py", "")
+        file.writestr("lib/cloudinit/handlers/__init__.py", "import time; time.sleep(60)")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setattr(cloud_init, "TIMEOUT_S", 0.6)
+    with pytest.raises(Failure, match=r"had not read the user-data after 1 s, so it was ended"):
+        cloud_init.read(b"", endless, "host")
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_settings_file_becomes_user_data(tmp_path: Path, image: Image) -> None:
