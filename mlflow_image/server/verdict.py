@@ -55,7 +55,8 @@ def judge(raw: bytes, reading: Reading, name: str) -> Found:
         at(place, "path", f"writes {SETTINGS_PATH} a second time", "keep one")
         for place in found[1:]
     ]
-    text, name_inside, offset, certain = None, name, 0, not reading.unread
+    text, name_inside, offset = None, name, 0
+    certain = not reading.unread and not reading.commands
     if writes:
         write, place, entry = writes[-1], found[-1], reading.entries[writes[-1].entry]
         try:

@@ -95,7 +95,7 @@ def test_faults_of_user_data_and_settings_come_together_with_their_lines(
         assert word in lines[int(fault.split(":")[1]) - 1]
 
 
-def test_settings_that_a_template_or_a_url_may_change_are_not_compared_later(
+def test_settings_that_a_template_a_url_or_a_command_may_change_are_not_compared_later(
     tmp_path: Path, image: Image, give: Give
 ) -> None:
     found = reading(GOOD)
@@ -103,6 +103,7 @@ def test_settings_that_a_template_or_a_url_may_change_are_not_compared_later(
     for changed in (
         replace(found, parts=(replace(found.parts[0], jinja=True),)),
         replace(found, unread=("it includes other URLs",)),
+        replace(found, commands=("runcmd",)),
     ):
         give(changed)
         data = user_data.from_user_data(file, image)
