@@ -125,7 +125,14 @@ def room() -> list[Row]:
 
 def network() -> list[Row]:
     """Whether Anaconda can be fetched; a build needs no network after `invoke fetch`."""
-    installer = anaconda.read_installer("anaconda")
+    try:
+        installer = anaconda.read_installers().get("anaconda")
+    except Failure as failure:
+        return [Row("installers", str(failure).replace("\n", "; "), False)]
+    if installer is None:
+        return [
+            Row("network", f"{anaconda.installers_file()} pins no Anaconda", ok=False, needed=False)
+        ]
     why = anaconda.why_not_fetched(installer.url)
     found = f"{installer.host} {why}: no Anaconda" if why else f"{installer.host} offers Anaconda"
     return [Row("network", found, not why, needed=False)]

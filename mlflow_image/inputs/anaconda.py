@@ -158,7 +158,7 @@ def decide(
     if before and requested in ("auto", before.choice):
         choice, reason, date = before.choice, before.reason, before.date
     elif requested == "auto":
-        installer = read_installer("anaconda", checkout)
+        installer = read_installers(checkout).get("anaconda")
         choice, reason = choose(installer, has, offline, why_unavailable or why_not_fetched)
     else:
         choice, reason = requested, "requested"
@@ -179,12 +179,14 @@ def decide(
 
 
 def choose(
-    installer: Installer,
+    installer: Installer | None,
     has: Callable[[str], bool],
     offline: bool,
     why_unavailable: Callable[[str], str],
 ) -> tuple[str, str]:
     """The choice for `auto` and its reason, from the store and, unless offline, the network."""
+    if installer is None:
+        return "system", "no installer of Anaconda is pinned"
     if has(installer.sha256):
         return "anaconda", f"{installer.name} is in the store"
     if offline:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mlflow_image.builder import doctor
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.inputs import anaconda
 from mlflow_image.inputs.anaconda import Installer, InstallerFile
@@ -178,6 +179,27 @@ def test_a_distribution_that_other_pins_leave_out_is_reported(
     with pytest.raises(Failure, match="pins no installer of miniforge") as failure:
         decide("miniforge", own_checkout)
     assert str(other) in failure.value.what
+
+
+def test_auto_takes_the_systems_python_when_no_anaconda_is_pinned(
+    own_checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_miniforge(tmp_path, monkeypatch)
+    decision = decide("auto", own_checkout, why_unavailable=lambda url: "")
+    assert (decision.choice, decision.reason) == ("system", "no installer of Anaconda is pinned")
+    (row,) = doctor.network()
+    assert "pins no Anaconda" in row.found and not row.needed
+    (tmp_path / "installers.yaml").write_text("- malformed")
+    (row,) = doctor.network()
+    assert "does not pin installers" in row.found and row.needed
+
+
+def only_miniforge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins of a company that uses Miniforge alone."""
+    text = (HERE.locks / "installers.yaml").read_text()
+    other = tmp_path / "installers.yaml"
+    other.write_text(text[text.index("miniforge:") :])
+    monkeypatch.setenv("MLFLOW_IMAGE_INSTALLERS", str(other))
 
 
 def test_the_pins_are_those_of_the_checkout(tmp_path: Path) -> None:
