@@ -71,10 +71,14 @@ def needs(inputs: Inputs) -> dict[str, Need]:
     the layers took at most 1622, 2416, 497 and 2659 MiB; the estimates are 10 to 50 % higher.
     """
     tree, environment = tree_mib(inputs), environment_mib(inputs)
-    both = tree + environment
+    distribution = inputs.installer.installed_bytes >> 20 if inputs.installer else 0
+    # One that the image does not keep is only on the disk of the build VM.
+    removed, kept = (0, distribution) if inputs.keeps_distribution else (distribution, 0)
+    opt = environment + kept
+    both = tree + opt
     return {
         "base": Need(4 * tree, tree),
-        "python": Need(3 * environment + tree, 2 * environment),
+        "python": Need(3 * opt + removed + tree, 2 * opt),
         "image-files": Need(3 * tree // 2, tree),
         "sealed": Need(9 * both // 4, both // 2),
     }
@@ -92,10 +96,8 @@ def tree_mib(inputs: Inputs) -> int:
 
 
 def environment_mib(inputs: Inputs) -> int:
-    """The size of /opt: wheels are compressed and get bytecode, and Anaconda has its own files."""
-    wheels_bytes = sum(wheel.size_bytes for wheel in inputs.wheels)
-    anaconda_bytes = inputs.installer.installed_bytes if inputs.installer else 0
-    return (4 * wheels_bytes + anaconda_bytes) >> 20
+    """The size of the environment: wheels are compressed and get bytecode."""
+    return 4 * sum(wheel.size_bytes for wheel in inputs.wheels) >> 20
 
 
 def room_of_layer(layer: str, inputs: Inputs) -> Room:

@@ -63,6 +63,18 @@ def test_anaconda_needs_more_disk(free: dict[str, int], inputs: Inputs) -> None:
     assert "not enough disk" in refused.value.faults[0]
 
 
+def test_a_distribution_that_the_image_does_not_keep_needs_space_once(inputs: Inputs) -> None:
+    installer = anaconda.read_installer("anaconda")
+    kept = replace(inputs, installer=installer)
+    dropped = replace(kept, definition=replace(kept.definition, keep_distribution=False))
+    plain, least = requirements.needs(inputs), requirements.needs(dropped)
+    distribution_mib = installer.installed_bytes >> 20
+    assert least["python"].peak_mib == plain["python"].peak_mib + distribution_mib
+    assert {**least, "python": plain["python"]} == plain
+    assert least["python"].kept_mib == plain["python"].kept_mib
+    assert requirements.disk_mib(ALL, kept) > 2 * requirements.disk_mib(ALL, dropped)
+
+
 def test_only_the_layers_that_are_made_need_space(free: dict[str, int], inputs: Inputs) -> None:
     free.update(disk=1_000)
     requirements.require_host({"image-files"}, inputs)
