@@ -33,6 +33,8 @@ CHECKED_GRACE_S = 5
 PIPE_BYTES = 1 << 20
 #: Waits for a line; at the end of its input without one, kills the process group $1.
 GUARD = 'read -r line || kill -s KILL -- "-$1"'
+#: gettext ignores LANGUAGE only if it is empty or the locale is plain C.
+ENGLISH = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
 #: Debian installs sfdisk and mke2fs here, and the PATH of ordinary users lacks these folders.
 os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
 
@@ -65,7 +67,8 @@ def run(
 ) -> Completed:
     """Run a program until it exits and return what it printed.
 
-    env: added to this process's environment. log: the command line and its output are
+    env: added to this process's environment. Messages are in English, because we compare them,
+    unless env sets another LC_ALL. log: the command line and its output are
     appended to this file. Raises Failure with the last lines of output when `check` is set
     and the exit code is not 0, and when the program cannot be started; TimedOut when it takes
     longer than `timeout_s`; and what a check of `watch.during` raises. After an exception, Ctrl-C
@@ -80,7 +83,7 @@ def run(
                 stdin=source,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={**os.environ, **env} if env else None,
+                env=environment(env or {}),
                 cwd=cwd,
                 text=True,
                 errors="replace",
@@ -135,7 +138,7 @@ def stream(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **env} if env else None,
+            env=environment(env or {}),
             cwd=cwd,
             text=True,
             start_new_session=True,  # Ctrl-C reaches the program once, through `end`
@@ -162,6 +165,11 @@ def stream(
             evidence=last_lines("\n".join(tail)),
             remedy=remedy,
         )
+
+
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program: ours, with messages in English, and `more`."""
+    return {**os.environ, **ENGLISH, **more}
 
 
 def run_on_terminal(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:

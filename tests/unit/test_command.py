@@ -50,6 +50,19 @@ def test_run_passes_standard_input_and_adds_to_the_environment() -> None:
     assert done.stdout == "typed\nyes\n"
 
 
+def test_messages_of_programs_are_in_english_unless_the_caller_wants_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "de")
+    show = ["sh", "-c", 'echo "$LC_ALL $LANGUAGE."']
+    assert command.run(show).stdout == "C.UTF-8 .\n"
+    assert command.run(show, env={"LC_ALL": "C"}).stdout == "C .\n"
+    lines: list[str] = []
+    command.stream(show, lines.append)
+    assert lines == ["C.UTF-8 ."]
+
+
 def test_run_uses_the_given_working_directory(tmp_path: Path) -> None:
     assert command.run(["pwd"], cwd=tmp_path).stdout == f"{tmp_path}\n"
 
