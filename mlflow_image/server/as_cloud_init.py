@@ -86,7 +86,7 @@ class Reader:
         self.util: Any = module("cloudinit.util")
         self.write_files: Any = module("cloudinit.config.cc_write_files")
         self.render_string: Any = self.jinja.render_string
-        self.jinja.render_string = self.render
+        self.jinja.render_string = self.render  # type: ignore[attr-defined]
         module("cloudinit.templater").JTemplate = sandboxed  # type: ignore[attr-defined]
         self.folder, self.scratch = folder, scratch
         self.messages = Messages()
