@@ -97,7 +97,7 @@ class Reader:
         self.parts: list[dict[str, Any]] = []
         self.unread: list[str] = []
         self.scripts: list[dict[str, str]] = []
-        self.in_jinja = False
+        self.in_jinja, self.part_name = False, ""
         self.failure = ""
 
     def read(self, raw: bytes, instance_data: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class Reader:
         return self.util.load_yaml(Path(config.cloud_fn).read_text(), default={}) or {}
 
     def walk_part(self, state: Any, name: str, payload: Any, headers: Mapping[str, str]) -> None:
-        self.in_jinja = headers["Content-Type"] == "text/jinja2"
+        self.in_jinja, self.part_name = headers["Content-Type"] == "text/jinja2", name
         if headers["Content-Type"] == "text/part-handler":
             self.unread.append("it has a part handler")
         self.handlers.walker_callback(state, name, payload, headers)
@@ -171,7 +171,7 @@ class Reader:
         try:
             return str(self.render_string(template, variables))
         except TemplateSyntaxError as error:  # its text quotes the template
-            self.note_part("template", template, bad_line=error.lineno)
+            self.note_part(self.part_name, template, bad_line=error.lineno)
         except SecurityError:
             self.unread.append("its Jinja template does what is not allowed on this host")
         except UndefinedError:

@@ -39,6 +39,7 @@ def mime(*parts: bytes, encode: str = "7bit") -> bytes:
     for number, part in enumerate(parts):
         attached = EmailMessage()
         kind = "x-shellscript" if part.startswith(b"#!") else "cloud-config"
+        kind = "jinja2" if part.startswith(JINJA) else kind
         attached.set_content(part.decode(), subtype=kind, cte=encode)
         attached.add_header("Content-Disposition", "attachment", filename=f"{number}.yaml")
         archive.attach(attached)
@@ -158,6 +159,10 @@ def test_the_settings_are_found_in_every_form(judge: Judge, raw: bytes) -> None:
         (
             JINJA + PLAIN + f"password: {{{{ {SECRET.partition('-')[0]} x\n".encode(),
             [f"u.yaml:{len(PLAIN.splitlines()) + 2}", "is not valid Jinja"],
+        ),
+        (
+            gzip.compress(mime(PLAIN, JINJA + b"#cloud-config\na: {{ hunter2 x\n")),
+            ["u.yaml (1.yaml):3: is not valid Jinja"],
         ),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
