@@ -225,17 +225,15 @@ class Reader:
         users, groups = (Account(self.folder / "etc" / name) for name in ("passwd", "group"))
         current: dict[str, Any] = {}
         self.replace_system(current, found["writes"], users, groups)
-        failed = False
         for late in (False, True):
             users.anyone = groups.anyone = late
             for position, entry in enumerate(entries):
                 if deferred[position] is not late:
                     continue
-                current.update(entry=position, late=late, lost=failed and not late)
+                current.update(entry=position, late=late)
                 try:
                     self.write_files.write_files("write_files", [entry], "root:root")
                 except Exception as error:
-                    failed = failed or not late
                     found["errors"].append({"entry": position, "message": reason(error)})
         found["entries"] = [self.origin(entry) for entry in entries]
         return found

@@ -51,15 +51,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Write:
-    """One write to a file. entry: its position in the merged list. late: in cloud-init's last
-    stage. lost: it does not happen, because an earlier entry failed."""
+    """One write to a file. entry: its position in the merged list. late: in the last stage."""
 
     entry: int
     path: str
     mode: int
     append: bool
     late: bool
-    lost: bool
     content: bytes
 
 

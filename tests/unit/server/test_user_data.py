@@ -34,7 +34,7 @@ def reading(text: str) -> Reading:
     return Reading(
         parts=(Part("part-001", userdata.wrap(text).decode(), jinja=False, broken=False),),
         entries=(Entry(0, 0, encoding="", permissions=True, text=True, url=False),),
-        writes=(Write(0, userdata.SETTINGS_PATH, 0o600, False, False, False, text.encode()),),
+        writes=(Write(0, userdata.SETTINGS_PATH, 0o600, False, False, text.encode()),),
         errors={},
         unread=(),
         missing=(),
