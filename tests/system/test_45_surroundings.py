@@ -121,7 +121,7 @@ def test_the_time_server_of_a_cloud_is_used_where_cloud_init_names_the_cloud(vm:
         "echo aws > /run/cloud-init/cloud-id; touch /run/cloud-init/cloud-id-aws; "
         "systemctl restart mlflow-image-time-source.service'"
     )
-    shown = "timedatectl show-timesync -P SystemNTPServers"
+    shown = "timedatectl show-timesync --property=SystemNTPServers --value"
     deadline = time.monotonic() + 60
     # Fails while the daemon restarts.
     while vm.run(shown, check=False).stdout.strip() != "169.254.169.123":
