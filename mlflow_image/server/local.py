@@ -98,18 +98,7 @@ def ours(
     files.write(folder / "mlflow.db", (share / "empty.sqlite").read_bytes())
     port = free_port()
     server = Server(host="127.0.0.1", port=port, workers=workers, job_execution=job_execution)
-    wanted = settings.Settings(server=server)
-    variables = {
-        **render.environment(wanted),
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
-        "MLFLOW_ARTIFACTS_DESTINATION": f"{folder}/artifacts",
-    }
-    document = {
-        "format": render.FORMAT,
-        "environment": variables,
-        "stock_command": job_execution,
-    }
-    files.write(folder / "server.json", json.dumps(document))
+    configure(folder, server)
     words = [str(environment() / "bin" / "python"), "-I", str(library / "mlflow-launch")]
     places = {
         "MLFLOW_IMAGE_RUN": str(folder),
@@ -117,6 +106,20 @@ def ours(
     }
     with serving(words, folder, places, port) as url:
         yield url
+
+
+def configure(folder: Path, server: Server) -> None:
+    """Write what mlflow-configure would give to a launcher whose data are in the folder."""
+    document = {
+        "format": render.FORMAT,
+        "environment": {
+            **render.environment(settings.Settings(server=server)),
+            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
+            "MLFLOW_ARTIFACTS_DESTINATION": f"{folder}/artifacts",
+        },
+        "stock_command": server.job_execution,
+    }
+    files.write(folder / "server.json", json.dumps(document))
 
 
 @contextlib.contextmanager

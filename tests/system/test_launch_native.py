@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sqlite3
@@ -18,7 +17,6 @@ import requests
 
 from mlflow_image.checks.bench import rate
 from mlflow_image.server import local
-from mlflow_settings import render, settings
 from mlflow_settings.blocks.server import Server
 
 HERE = Path(__file__).resolve().parent
@@ -205,17 +203,7 @@ def launched(python: Path, folder: Path) -> Iterator[tuple[str, Callable[[], str
     Yields the URL, once the probe succeeds, and a function that reads the log.
     """
     port = local.free_port()
-    server = Server(host="127.0.0.1", port=port, workers=1)
-    document = {
-        "format": render.FORMAT,
-        "environment": {
-            **render.environment(settings.Settings(server=server)),
-            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
-            "MLFLOW_ARTIFACTS_DESTINATION": f"{folder}/artifacts",
-        },
-        "stock_command": False,
-    }
-    (folder / "server.json").write_text(json.dumps(document))
+    local.configure(folder, Server(host="127.0.0.1", port=port, workers=1))
     shutil.copyfile(local.launch_files() / "preload.txt", folder / "preload.txt")
     words = [str(python), "-I", str(local.LIBRARY / "mlflow-launch")]
     places = {
@@ -232,16 +220,7 @@ def refused_start(folder: Path, change: str) -> tuple[int, str]:
     shutil.copyfile(share / "empty.sqlite", folder / "mlflow.db")
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         database.executescript(change)
-    document = {
-        "format": render.FORMAT,
-        "environment": {
-            **render.environment(settings.Settings(server=Server(port=local.free_port()))),
-            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
-            "MLFLOW_ARTIFACTS_DESTINATION": f"{folder}/artifacts",
-        },
-        "stock_command": False,
-    }
-    (folder / "server.json").write_text(json.dumps(document))
+    local.configure(folder, Server(port=local.free_port()))
     places = {
         "MLFLOW_IMAGE_RUN": str(folder),
         "MLFLOW_IMAGE_PRELOAD": str(share / "preload.txt"),
