@@ -184,8 +184,8 @@ def test_an_altered_mlflow_is_served_by_its_stock_command_with_a_warning(
     code, sentence = ALTERATIONS[name]
     environment.append("mlflow/server/__init__.py", code)
     output, received = served_by_the_stock_command(environment, notified)
-    (warning,) = [line for line in output.splitlines() if "warning:" in line]
-    assert "this MLflow (unknown version) differs: " in warning
+    (warning,) = [line for line in output.splitlines() if "starting the stock" in line]
+    assert "warning: this MLflow (of an unknown version) differs: " in warning
     assert sentence in warning
     assert "secret" not in warning
     assert warning.endswith("starting the stock `mlflow server`, which starts slower")
