@@ -36,7 +36,7 @@ SMALL_UNITS = (
     "mlflow-image-host-keys",
     "mlflow-image-network",
     "mlflow-image-time-source",
-    "mlflow-report",
+    "mlflow-image-report",
     "mlflow-sweep",
 )
 
