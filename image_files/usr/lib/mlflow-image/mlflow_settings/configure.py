@@ -92,8 +92,7 @@ def put_in_force(root: Path, changed: bool) -> int:
         return 0
     say("the server did not become ready: `journalctl --unit mlflow-tracking` says why")
     memory, text = Memory(root), _text_or_none(root / SETTINGS)
-    proven = memory.folder / "last-good.yaml"
-    if not changed or text is None or memory.is_proven(text) or not proven.exists():
+    if not changed or text is None or memory.is_proven(text) or not memory.has_proven:
         return FAILED
     memory.note_failed(text)
     _, exit_code = configure(root)
@@ -222,8 +221,7 @@ def _apply(root: Path, verdict: Verdict) -> bool:
     memory = Memory(root)
     _ensure_database(root, verdict.settings)
     if verdict.good_text is None:
-        if memory.good.name != "tried.yaml":
-            memory.forget_tried()
+        memory.keep_only_proven()
     elif problem := memory.try_out(verdict.good_text):
         say(problem)
     addresses = files.own_addresses() if root == Path("/") else ()

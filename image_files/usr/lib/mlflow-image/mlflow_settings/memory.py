@@ -2,8 +2,8 @@
 
 Settings become the last good ones when the server has become ready with them: until then they are
 in tried.yaml, and server-is-ready renames that file if its hash is that of the document in force
-(/run/mlflow/document). A document with which the server did not come
-up is remembered by its hash, so that a boot does not try it again.
+(/run/mlflow/document). A document with which the server did not come up is remembered by its hash,
+so that a boot does not try it again.
 """
 
 from __future__ import annotations
@@ -24,10 +24,15 @@ class Memory:
         self.folder = root / STATE
 
     @property
+    def has_proven(self) -> bool:
+        """Whether the server has ever been ready with a document."""
+        return (self.folder / "last-good.yaml").exists()
+
+    @property
     def good(self) -> Path:
         """The document to go back to: proven, or the only one that was ever in force."""
         proven, tried = self.folder / "last-good.yaml", self.folder / "tried.yaml"
-        return proven if proven.exists() or not tried.exists() else tried
+        return proven if self.has_proven or not tried.exists() else tried
 
     def try_out(self, text: str) -> str:
         """Note a document that is now in force; returns why that could not be stored, or ""."""
@@ -39,6 +44,11 @@ class Memory:
     def is_proven(self, text: str) -> bool:
         """Whether the server has been ready with this document."""
         return _read(self.folder / "last-good.yaml") == text
+
+    def keep_only_proven(self) -> None:
+        """A proven document, or none, is in force again."""
+        if self.has_proven:
+            self.forget_tried()
 
     def forget_tried(self) -> None:
         """Another document is in force."""
