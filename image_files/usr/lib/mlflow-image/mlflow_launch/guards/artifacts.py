@@ -63,8 +63,7 @@ def mend(module: Any) -> None:
         return found
 
     def download_file(self: Any, remote_file_path: str, local_path: str) -> Any:
-        find(self, remote_file_path)  # refuses paths outside the store, and missing files
-        _refuse_lost_bytes(Path(self.artifact_dir, remote_file_path), remote_file_path)
+        get_local_path(self, remote_file_path)  # refuses a file that is missing or damaged
         return download(self, remote_file_path, local_path)
 
     kind._publish_staged_artifact = publish

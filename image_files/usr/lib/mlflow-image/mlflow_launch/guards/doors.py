@@ -25,9 +25,9 @@ def mend(module: Any) -> None:
     is_exempt = getattr(module, mlflow_names.EXEMPT_CHECK)
 
     def is_allowed_host(allowed_hosts: Iterable[str], host: str | None) -> bool:
-        known = [one.lower() for one in allowed_hosts]
+        # The settings have written their names in lower case (mlflow_settings/blocks/hosts.py).
         host = (host or "").lower()
-        return bool(listed(known, host)) or is_private_address(host)
+        return bool(listed(allowed_hosts, host)) or is_private_address(host)
 
     def checks_origin(path: str) -> bool:
         return not is_exempt(path)
