@@ -25,7 +25,7 @@ bootcmd:
 fs_setup:
   - {label: mlflow-data, filesystem: ext4, device: /dev/loop7, partition: none, overwrite: false}
 mounts:
-  - [LABEL=mlflow-data, /var/lib/mlflow, ext4, "defaults,nofail,x-systemd.device-timeout=30"]
+  - [LABEL=mlflow-data, /var/lib/mlflow, ext4, "defaults,nofail,x-systemd.device-timeout=100"]
 write_files:
   - path: /etc/mlflow/settings.yaml
     permissions: "0600"
