@@ -15,7 +15,7 @@ import pytest
 
 import mlflow_settings
 from mlflow_settings import blocks, render, settings
-from mlflow_settings.blocks.block import Block
+from mlflow_settings.blocks.block import Block, Machine
 
 PACKAGE = Path(mlflow_settings.__file__).parent
 
@@ -56,28 +56,27 @@ def test_every_variable_has_at_most_one_owner() -> None:
 
 def test_a_block_renders_only_variables_that_it_owns() -> None:
     for block in settings.Settings().blocks:
-        assert set(block.environment(("10.0.2.15",))) <= set(block.OWNED)
+        assert set(block.environment(Machine(("10.0.2.15",)))) <= set(block.OWNED)
 
 
 def test_every_rendered_variable_is_owned_or_is_a_default_that_may_be_changed() -> None:
-    rendered = render.environment(settings.Settings(), ("10.0.2.15",))
+    rendered = render.environment(settings.Settings(), Machine(("10.0.2.15",)))
     assert set(rendered) - set(settings.OWNED) == set(render.DEFAULTS)
 
 
 def test_an_owned_variable_names_a_setting_that_exists() -> None:
-    properties = settings.own_schema()["properties"]
     for setting in settings.OWNED.values():
-        block, _, key = setting.partition(".")
-        assert not key or key in properties[block]["properties"]
-        assert block in properties
+        here = settings.own_schema()
+        for key in setting.split("."):
+            here = here["properties"][key]
 
 
 GREETING = """
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mlflow_settings.blocks.block import Block, Given
+from mlflow_settings.blocks.block import Block, Given, Machine
 from mlflow_settings.wording import Worded
 
 
@@ -91,7 +90,7 @@ class Greeting(Block):
         if given.get("word") == "bye":
             yield Worded(("word",), "is no greeting", "", "greet")
 
-    def environment(self, addresses: Sequence[str]) -> Mapping[str, str]:
+    def environment(self, machine: Machine) -> Mapping[str, str]:
         return {"GREETING": self.word}
 """
 USE_GREETING = """

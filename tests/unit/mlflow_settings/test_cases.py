@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from mlflow_settings import render, settings
+from mlflow_settings.blocks.block import Machine
 from mlflow_settings.document import Faults
 
 CASES = sorted(folder for folder in (Path(__file__).parent / "cases").iterdir())
-#: The addresses of the machine in every case.
-ADDRESSES = ("10.0.2.15",)
+#: The machine in every case.
+MACHINE = Machine(("10.0.2.15",))
 
 
 def outcome(folder: Path) -> tuple[str, str]:
@@ -26,7 +27,7 @@ def outcome(folder: Path) -> tuple[str, str]:
         checked = settings.check(text, "settings.yaml")
     except Faults as refused:
         return "faults.txt", f"{refused}\n"
-    return "server.json", render.render(checked, ADDRESSES)[0].content
+    return "server.json", render.render(checked, MACHINE)[0].content
 
 
 def test_there_are_cases_of_both_kinds() -> None:

@@ -11,23 +11,23 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_settings import apply as applying
-from mlflow_settings import cloudinit, files, signals
+from mlflow_settings import cloudinit, database, files, signals
+from mlflow_settings.blocks.block import Machine
 from mlflow_settings.blocks.server import Server, unknown_variables
 from mlflow_settings.document import Fault, Faults
 from mlflow_settings.memory import STATE, Memory, hash_of
-from mlflow_settings.render import render
+from mlflow_settings.render import STORE_FILES, render
 from mlflow_settings.settings import Settings, check
 from mlflow_settings.wording import visible
 
 SETTINGS = Path("etc/mlflow/settings.yaml")
 RUN = Path("run/mlflow")
 SERVER_STATE = Path("var/lib/mlflow")
-EMPTY_DATABASE = Path("opt/mlflow/share/mlflow-image/empty.sqlite")
 
 # Exit codes. STAYED: the settings are refused and the last good ones stay in force; the unit
 # counts that as a success, because the server runs. REFUSED: there are no good settings either.
@@ -143,8 +143,8 @@ def decide(root: Path) -> Verdict:
     memory = Memory(root)
     try:
         text = _read(root / SETTINGS)
-        settings = check(text, SETTINGS.name)
-        _refuse_unusable_database(root, settings, SETTINGS.name)
+        settings = check(text, SETTINGS.name, read=_reader(root))
+        database.refuse_unusable(root, settings, SETTINGS.name)
     except FileNotFoundError:
         if not memory.good.exists():
             return Verdict(Settings(server=Server(host="127.0.0.1")), NO_USER_DATA)
@@ -186,8 +186,8 @@ def _fall_back(root: Path, faults: tuple[str, ...]) -> Verdict:
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     last_good = Memory(root).good
     try:
-        settings = check(_read(last_good), last_good.name)
-        _refuse_unusable_database(root, settings, last_good.name)
+        settings = check(_read(last_good), last_good.name, read=_reader(root))
+        database.refuse_unusable(root, settings, last_good.name)
     except FileNotFoundError:
         line = signals.no_server(f"{count} in /{SETTINGS}, and no earlier good settings exist")
         return Verdict(None, (line,), faults, exit_code=REFUSED)
@@ -219,21 +219,23 @@ def _apply(root: Path, verdict: Verdict) -> bool:
         return files.write_if_changed(run / "refused", reasons, 0o640, files.SERVICE_USER)
     (run / "refused").unlink(missing_ok=True)
     memory = Memory(root)
-    _ensure_database(root, verdict.settings)
+    database.ensure(root, verdict.settings, say)
     if verdict.good_text is None:
         memory.keep_only_proven()
     elif problem := memory.try_out(verdict.good_text):
         say(problem)
-    addresses = files.own_addresses() if root == Path("/") else ()
-    host = verdict.settings.server.host
-    if addresses and host == "0.0.0.0" and all(":" in one for one in addresses):  # noqa: S104
-        say('this machine has IPv6 addresses only, but the server listens on IPv4: set host: "::"')
-    device = (root / SERVER_STATE).stat().st_dev
+    machine = files.this_machine() if root == Path("/") else Machine()
+    _advise(verdict.settings, machine)
+    rendered = render(verdict.settings, machine, (root / SERVER_STATE).stat().st_dev)
     changed = False
-    # server.json is written last, because the launcher waits for it.
-    for rendered in reversed(render(verdict.settings, addresses, device)):
-        target = root / rendered.path.lstrip("/")
-        changed |= files.write_if_changed(target, rendered.content, rendered.mode, rendered.group)
+    # The first is server.json: written last, because the launcher waits for it.
+    for file in reversed(rendered):
+        target = root / file.path.lstrip("/")
+        changed |= files.write_if_changed(
+            target, file.content, file.mode, file.group, owner=file.owner
+        )
+    for path in set(STORE_FILES) - {file.path for file in rendered}:
+        (root / path.lstrip("/")).unlink(missing_ok=True)
     # Last: the server that becomes ready next runs with this document (server-is-ready).
     if verdict.good_text is None:
         (run / "document").unlink(missing_ok=True)
@@ -242,43 +244,18 @@ def _apply(root: Path, verdict: Verdict) -> bool:
     return changed
 
 
-def _refuse_unusable_database(root: Path, settings: Settings, name: str) -> None:
-    """Refuse settings whose database is missing, and paths below something that is no folder."""
-    path = settings.backend_store.sqlite
-    if path in Memory(root).databases and not (root / path.lstrip("/")).exists():
-        raise Faults(
-            [
-                Fault(
-                    name,
-                    ("backend_store", "sqlite"),
-                    1,
-                    path,
-                    # A new database would look like data loss.
-                    f"the database {path} existed before and is missing",
-                    "restore it (is its disk mounted?), or remove its line from "
-                    f"/{STATE}/databases to start with an empty one",
-                )
-            ]
-        )
-    for where, wanted in (
-        (("backend_store", "sqlite"), str(Path(path).parent)),
-        (("artifact_store", "local"), settings.artifact_store.local),
-    ):
-        if blocking := files.not_a_directory(root, wanted):
-            message = f"cannot be created: {blocking} is not a directory"
-            raise Faults([Fault(name, where, 1, wanted, message, "choose another path")])
+def _advise(settings: Settings, machine: Machine) -> None:
+    """Say what was decided for this machine, and what does not fit it."""
+    addresses, server = machine.addresses, settings.server
+    if addresses and server.host == "0.0.0.0" and all(":" in one for one in addresses):  # noqa: S104
+        say('this machine has IPv6 addresses only, but the server listens on IPv4: set host: "::"')
+    if server.workers == "auto":
+        found = f"{machine.processors} processors and {machine.memory_mib} MiB of memory"
+        say(f"workers: {server.workers_on(machine)} (auto: {found})")
 
 
-def _ensure_database(root: Path, settings: Settings) -> None:
-    """Copy the empty, migrated database of the image where none exists; saves 11 s of start."""
-    path = settings.backend_store.sqlite
-    database = root / path.lstrip("/")
-    template = root / EMPTY_DATABASE
-    if not database.exists() and template.exists():
-        files.copy_new(template, database)
-        say(f"created the empty database {path}")
-    if database.exists() and (problem := Memory(root).add_database(path)):
-        say(problem)
+def _reader(root: Path) -> Callable[[str], bytes]:
+    return lambda path: (root / path.lstrip("/")).read_bytes()
 
 
 def _text_or_none(path: Path) -> str | None:

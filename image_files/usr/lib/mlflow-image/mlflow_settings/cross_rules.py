@@ -13,6 +13,14 @@ from mlflow_settings.blocks.paths import overlap
 from mlflow_settings.blocks.server import extra_variables, unknown_variables
 from mlflow_settings.wording import Worded, shown
 
+#: Variables that boto3 prefers to a file.
+S3_CREDENTIALS = frozenset(
+    {
+        *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"),
+        *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
+    }
+)
+
 #: Every block of a document as it was written, by name; a missing block is empty.
 Blocks: TypeAlias = Mapping[str, Given]
 
@@ -22,6 +30,7 @@ def faults(blocks: Blocks, owned: Mapping[str, str]) -> Iterator[Worded]:
     yield from _owned_variables(blocks, owned)
     yield from _unknown_variables(blocks, owned)
     yield from _database_among_artifacts(blocks)
+    yield from _credentials_beside_s3(blocks)
 
 
 def _owned_variables(blocks: Blocks, owned: Mapping[str, str]) -> Iterator[Worded]:
@@ -51,3 +60,14 @@ def _database_among_artifacts(blocks: Blocks) -> Iterator[Worded]:
         message = f'is "{directory}", which overlaps backend_store.sqlite "{database}"'
         remedy = "keep the database outside the artifact directory"
         yield Worded(("artifact_store", "local"), message, shown(directory), remedy)
+
+
+def _credentials_beside_s3(blocks: Blocks) -> Iterator[Worded]:
+    """boto3 prefers these variables to the key in the settings, which is in no environment."""
+    if not {"s3", "uri"} & set(blocks["artifact_store"]):
+        return
+    for name in extra_variables(blocks["server"]):
+        if name in S3_CREDENTIALS:
+            reason = owned_fault("artifact_store.s3")
+            path = ("server", "extra_environment", name)
+            yield Worded(path, reason.message, "", reason.remedy)

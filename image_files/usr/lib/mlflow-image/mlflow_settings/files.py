@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mlflow_settings.blocks.block import Machine
+
 SERVICE_USER = "mlflow"
 # Documentation addresses (RFC 5737, RFC 3849). Connecting a datagram socket to one sends nothing,
 # but the kernel selects the source address.
@@ -24,7 +26,13 @@ _SIOCGIFADDR = 0x8915
 
 
 def write_if_changed(
-    path: Path, content: str, mode: int, group: str = "root", *, durable: bool = False
+    path: Path,
+    content: str,
+    mode: int,
+    group: str = "root",
+    *,
+    owner: str = "root",
+    durable: bool = False,
 ) -> bool:
     """Write `content` to `path` atomically, unless it is there already; returns whether it wrote.
 
@@ -39,7 +47,7 @@ def write_if_changed(
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             if os.geteuid() == 0:
-                os.fchown(file.fileno(), 0, _group_id(group))
+                os.fchown(file.fileno(), _user_id(owner), _group_id(group))
             os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
@@ -126,6 +134,13 @@ def _umask(mask: int) -> Iterator[None]:
         os.umask(before)
 
 
+def this_machine() -> Machine:
+    """What settings depend on. Without /proc/meminfo, which the unit hides."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    processors = len(os.sched_getaffinity(0))
+    return Machine(own_addresses(), processors, pages >> 20)
+
+
 def own_addresses() -> tuple[str, ...]:
     """The machine's own IP addresses: that of the default route first, IPv4 before IPv6."""
     towards = {family: _address_towards(family, elsewhere) for family, elsewhere in _ELSEWHERE}
@@ -198,6 +213,13 @@ def _service_user() -> pwd.struct_passwd | None:
     except KeyError:
         # Only in tests as root outside the image: in the image, sysusers.d creates the user.
         return None
+
+
+def _user_id(user: str) -> int:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return 0
 
 
 def _group_id(group: str) -> int:

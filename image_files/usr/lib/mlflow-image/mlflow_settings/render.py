@@ -1,6 +1,7 @@
 """Renders settings as the files that the server reads; equal settings give equal bytes.
 
-Secrets go only into server.json, which root and the service's group can read.
+Secrets go only into files that root and the service can read: those of a store into its own, and
+extra_environment into server.json.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
+from mlflow_settings.blocks import postgresql, s3
+from mlflow_settings.blocks.block import RUN, Machine, RenderedFile
 from mlflow_settings.blocks.hosts import in_url
 from mlflow_settings.settings import Settings
 
 FORMAT = 1
+#: Files of stores, which only some settings have.
+STORE_FILES = (postgresql.PASSWORD_FILE, postgresql.CA_FILE, s3.KEY_FILE, s3.CA_FILE)
 # Variables that extra_environment may change. Telemetry is off unless somebody asks for it: the
 # server may run in a private network. `mlflow server` sets the others itself, but the launcher
 # imports MLflow before that. mlflow-tracking.service sets the same values; a test compares them.
@@ -24,43 +28,37 @@ DEFAULTS = {
 }
 
 
-@dataclass(frozen=True)
-class RenderedFile:
-    """One file to write: its path, content, mode and owners."""
-
-    path: str
-    content: str = field(repr=False)
-    mode: int
-    owner: str = "root"
-    group: str = "mlflow"
-
-
 def render(
-    settings: Settings, addresses: Sequence[str] = (), state_device: int | None = None
+    settings: Settings, machine: Machine | None = None, state_device: int | None = None
 ) -> list[RenderedFile]:
-    """The files for these settings.
+    """The files for these settings, server.json first.
 
-    addresses: the machine's own IP addresses, most useful first. The web page works under each
-    of them, and the first one that the server listens on is in the URL that people see.
-    state_device: the device number of the file system at /var/lib/mlflow; the launcher compares it.
+    The web page works under each of the machine's addresses, and the first one that the server
+    listens on is in the URL that people see. state_device: the device number of the file system at
+    /var/lib/mlflow; the launcher compares it.
     """
+    machine = machine or Machine()
     launch = {
         "format": FORMAT,
-        "environment": dict(sorted(environment(settings, addresses).items())),
+        "environment": dict(sorted(environment(settings, machine).items())),
         "stock_command": settings.server.job_execution,
         "state_device": state_device,
     }
     return [
-        RenderedFile("/run/mlflow/server.json", json.dumps(launch, indent=2) + "\n", 0o640),
-        RenderedFile("/run/mlflow/url", url(settings, addresses) + "\n", 0o644),
+        RenderedFile(f"{RUN}/server.json", json.dumps(launch, indent=2) + "\n", 0o640),
+        RenderedFile(f"{RUN}/url", url(settings, machine.addresses) + "\n", 0o644),
+        *(file for block in settings.blocks for file in block.files()),
     ]
 
 
-def environment(settings: Settings, addresses: Sequence[str] = ()) -> Mapping[str, str]:
-    """The environment variables that configure `mlflow server`; those of the blocks win."""
+def environment(settings: Settings, machine: Machine | None = None) -> Mapping[str, str]:
+    """The environment variables that configure `mlflow server`; those of the blocks win.
+
+    Only extra_environment may hold secrets.
+    """
     variables = {**DEFAULTS, **settings.server.extra_environment}
     for block in settings.blocks:
-        variables.update(block.environment(addresses))
+        variables.update(block.environment(machine or Machine()))
     return variables
 
 

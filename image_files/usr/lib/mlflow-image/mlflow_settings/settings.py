@@ -9,7 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-from mlflow_settings import cross_rules
+from mlflow_settings import cross_rules, placeholders
+from mlflow_settings.blocks import sources
 from mlflow_settings.blocks.artifact_store import ArtifactStore
 from mlflow_settings.blocks.backend_store import BackendStore
 from mlflow_settings.blocks.block import Block, Given
@@ -49,10 +50,16 @@ OWNED: Mapping[str, str] = {
 }
 
 
-def check(text: str, name: str, schema: Mapping[str, Any] | None = None) -> Settings:
+def check(
+    text: str,
+    name: str,
+    schema: Mapping[str, Any] | None = None,
+    read: sources.Read | None = None,
+) -> Settings:
     """The settings in YAML `text`; `name` is the file's name in messages.
 
     schema: the schema of the image that will read the settings; this package's by default.
+    read: reads the files that settings name (from_file); None leaves them unread.
     Raises Faults with every fault: those of the schema, of each block, and between blocks.
     """
     document = load(text, name)
@@ -67,7 +74,13 @@ def check(text: str, name: str, schema: Mapping[str, Any] | None = None) -> Sett
             faults.append(fault)
     if faults:
         raise Faults(faults)
-    return _settings(document.data)
+    found = _settings(document.data)
+    if read is None:
+        return found
+    found, wrong = sources.read_all(found, read)
+    if wrong:
+        raise Faults(document.fault(one.path, one.message, remedy=one.remedy) for one in wrong)
+    return found
 
 
 def template_gap(document: Document, text: str) -> Fault | None:
@@ -94,7 +107,9 @@ def _settings(data: Mapping[str, Any]) -> Settings:
 
 
 def _rule_faults(document: Document) -> Iterator[Fault]:
-    """The faults that a schema cannot find: of each block, then between blocks."""
+    """The faults that a schema cannot find: of each value, each block, then between blocks."""
+    for worded in placeholders.faults(document.data, own_schema()):
+        yield document.fault(worded.path, worded.message, value=worded.value, remedy=worded.remedy)
     given = {name: _given(document.data, name) for name in BLOCKS}
     for name, kind in BLOCKS.items():
         for worded in kind.faults(given[name]):

@@ -2,50 +2,113 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from mlflow_settings.blocks.block import Block, Given, text_faults
+from mlflow_settings.blocks import s3
+from mlflow_settings.blocks.block import (
+    Block,
+    Given,
+    Machine,
+    RenderedFile,
+    only_one_of,
+    text_faults,
+)
 from mlflow_settings.blocks.paths import state_path_fault, valid_state_path
+from mlflow_settings.blocks.s3 import S3
 from mlflow_settings.wording import Worded
 
-#: The sources that a model version may have: all lead back to this server. The last ones are
+DEFAULT = "/var/lib/mlflow/artifacts"
+#: The sources that a model version may have: these lead back to this server. The last ones are
 #: those that MLflow itself gives to prompts.
 OWN_SOURCES = r"^(mlflow-artifacts|models|runs):/|^(prompt-template|dummy-source)$"
 
 
 @dataclass(frozen=True)
 class ArtifactStore(Block):
-    """Where artifacts are stored; the server proxies them to its clients."""
+    """Where artifacts are stored: a directory, or else a bucket.
 
-    local: str = "/var/lib/mlflow/artifacts"
+    local: the directory's path; "" when the store is S3.
+    """
+
+    local: str = DEFAULT
+    s3: S3 | None = None
 
     OWNED: ClassVar[Mapping[str, str]] = {
-        "AWS_EC2_METADATA_DISABLED": "artifact_store",
-        "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "artifact_store",
-        "MLFLOW_ARTIFACTS_DESTINATION": "artifact_store",
-        "MLFLOW_DEFAULT_ARTIFACT_ROOT": "artifact_store",
-        "MLFLOW_SERVE_ARTIFACTS": "artifact_store",
+        **dict.fromkeys(
+            (
+                "AWS_EC2_METADATA_DISABLED",
+                "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX",
+                "MLFLOW_ARTIFACTS_DESTINATION",
+                "MLFLOW_DEFAULT_ARTIFACT_ROOT",
+                "MLFLOW_IMAGE_LOCATIONS",
+                "MLFLOW_IMAGE_PRESIGNED_DOWNLOADS",
+                "MLFLOW_SERVE_ARTIFACTS",
+            ),
+            "artifact_store",
+        ),
+        **dict.fromkeys(
+            (
+                "AWS_CA_BUNDLE",
+                "AWS_DEFAULT_REGION",
+                "AWS_REQUEST_CHECKSUM_CALCULATION",
+                "AWS_RESPONSE_CHECKSUM_VALIDATION",
+                "AWS_SHARED_CREDENTIALS_FILE",
+                "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE",
+                "MLFLOW_S3_ENDPOINT_URL",
+            ),
+            "artifact_store.s3",
+        ),
     }
 
     @staticmethod
     def faults(given: Given) -> Iterator[Worded]:
-        """The rule for the directory's path."""
+        """The rules for the directory's path, the bucket and the URI."""
+        yield from only_one_of(given, ("local", "s3", "uri"))
         yield from text_faults(given, "local", state_path_fault)
+        yield from text_faults(given, "uri", s3.uri_fault)
+        parts = given.get("s3")
+        for worded in s3.faults(parts if isinstance(parts, dict) else {}):
+            yield Worded(("s3", *worded.path), worded.message, worded.value, worded.remedy)
 
-    def environment(self, addresses: Sequence[str]) -> Mapping[str, str]:
+    def environment(self, machine: Machine) -> Mapping[str, str]:
         """The destination, what makes the server proxy it, and what keeps it to this store."""
+        locations = self.s3.locations if self.s3 else (self.local,)
+        proxied = self.s3 is None or self.s3.access == "proxied"
+        presigned = self.s3 is not None and self.s3.presigned_downloads
         return {
             # A client that names s3://... must not make boto3 use the machine's cloud role.
             "AWS_EC2_METADATA_DISABLED": "true",
-            "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": OWN_SOURCES,
+            **(self.s3.environment() if self.s3 else {}),
+            "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": self._sources(),
+            "MLFLOW_IMAGE_LOCATIONS": " ".join(locations),
+            "MLFLOW_IMAGE_PRESIGNED_DOWNLOADS": str(presigned).lower(),
+            # Also with direct access, for experiments that were made before.
             "MLFLOW_SERVE_ARTIFACTS": "true",
-            "MLFLOW_ARTIFACTS_DESTINATION": self.local,
-            "MLFLOW_DEFAULT_ARTIFACT_ROOT": "mlflow-artifacts:/",
+            "MLFLOW_ARTIFACTS_DESTINATION": locations[0],
+            "MLFLOW_DEFAULT_ARTIFACT_ROOT": "mlflow-artifacts:/" if proxied else locations[0],
         }
+
+    def files(self) -> Sequence[RenderedFile]:
+        """The key and the CA certificate of S3."""
+        return tuple(self.s3.files()) if self.s3 else ()
+
+    @classmethod
+    def from_given(cls, given: Mapping[str, Any]) -> ArtifactStore:
+        """A URI becomes its parts."""
+        if "uri" in given:
+            return cls("", S3.from_given(s3.parts_of_uri(given["uri"])))
+        if "s3" in given:
+            return cls("", S3.from_given(given["s3"]))
+        return cls(given.get("local", DEFAULT))
+
+    def _sources(self) -> str:
+        places = self.s3.locations if self.s3 else ()
+        return OWN_SOURCES + "".join(f"|^{re.escape(place)}(/|$)" for place in places)
 
 
 def local_directory(given: Given) -> str | None:
-    """The directory that a block names; None when its path breaks the rule."""
-    return valid_state_path(given, "local", ArtifactStore.local)
+    """The directory that a block names; None when there is none or its path breaks the rule."""
+    return None if {"s3", "uri"} & set(given) else valid_state_path(given, "local", DEFAULT)

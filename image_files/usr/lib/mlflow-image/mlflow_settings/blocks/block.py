@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from mlflow_settings.wording import Path, Reason, Worded, shown
@@ -13,6 +13,30 @@ from mlflow_settings.wording import Path, Reason, Worded, shown
 Given: TypeAlias = Mapping[str, object]
 
 _B = TypeVar("_B", bound="Block")
+
+
+#: mlflow-configure's folder, gone with each boot. Only root and the service can read it.
+RUN = "/run/mlflow"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What settings depend on. addresses: its own IP addresses, most useful first."""
+
+    addresses: tuple[str, ...] = ()
+    processors: int = 2
+    memory_mib: int = 2048
+
+
+@dataclass(frozen=True)
+class RenderedFile:
+    """One file to write: its path, content, mode and owners."""
+
+    path: str
+    content: str = field(repr=False)
+    mode: int
+    owner: str = "root"
+    group: str = "mlflow"
 
 
 @dataclass(frozen=True)
@@ -37,11 +61,12 @@ class Block(ABC):
         """
 
     @abstractmethod
-    def environment(self, addresses: Sequence[str]) -> Mapping[str, str]:
-        """The environment variables that this block gives to MLflow's server.
+    def environment(self, machine: Machine) -> Mapping[str, str]:
+        """The environment variables that this block gives to MLflow's server; never a secret."""
 
-        addresses: the machine's own IP addresses, most useful first.
-        """
+    def files(self) -> Sequence[RenderedFile]:
+        """The files in RUN that the variables name; secrets are only here."""
+        return ()
 
     @classmethod
     def from_given(cls: type[_B], given: Mapping[str, Any]) -> _B:
@@ -59,3 +84,10 @@ def text_faults(given: Given, key: str, rule: Callable[[str], Reason | None]) ->
     for path, value in texts:
         if isinstance(value, str) and (reason := rule(value)):
             yield Worded(path, reason.message, shown(value), reason.remedy)
+
+
+def only_one_of(given: Given, keys: Sequence[str]) -> Iterator[Worded]:
+    """A fault for each of the keys after the first one that is given."""
+    found = [key for key in given if key in keys and given[key] is not None]
+    for key in found[1:]:
+        yield Worded((key,), f"is given besides {found[0]}", "", "keep one of them")

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from mlflow_settings.blocks import hosts
-from mlflow_settings.blocks.block import Block, Given, text_faults
+from mlflow_settings.blocks.block import Block, Given, Machine, text_faults
 from mlflow_settings.blocks.environment import is_known, variable_fault
 from mlflow_settings.wording import Worded
+
+# Of the first process and the machine's own programs; of each worker (measured: 190 to 250 MB).
+_OTHER_MIB = 600
+_WORKER_MIB = 350
+_MOST_WORKERS = 8
+# MLflow's functions for metrics write one file for each process there.
+PROMETHEUS_FILES = "/run/mlflow-tracking/prometheus"
+_UNITS = {"M": 20, "G": 30, "T": 40}
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """In seconds; None: MLflow's default."""
+
+    artifacts_s: int | None = None
+    gateway_s: int | None = None
+    webhooks_s: int | None = None
 
 
 @dataclass(frozen=True)
@@ -18,9 +35,12 @@ class Server(Block):
 
     host: str = "0.0.0.0"  # noqa: S104 - the VM's network limits access; docs/settings.md
     port: int = 8000
-    workers: int = 2
+    workers: int | str = "auto"
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    prometheus: bool = False
+    upload_limit: str = "none"
+    timeouts: Timeouts = field(default_factory=Timeouts)
     job_execution: bool = False
     allow_unknown_variables: bool = False
     # A secret: repr=False keeps it out of tracebacks and logs.
@@ -34,6 +54,12 @@ class Server(Block):
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "server.allowed_origins",
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "server.allowed_hosts",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "server.job_execution",
+        "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "server.timeouts",
+        "MLFLOW_EXPOSE_PROMETHEUS": "server.prometheus",
+        "MLFLOW_GATEWAY_ROUTE_TIMEOUT_SECONDS": "server.timeouts",
+        "MLFLOW_IMAGE_UPLOAD_LIMIT": "server.upload_limit",
+        "MLFLOW_WEBHOOK_REQUEST_TIMEOUT": "server.timeouts",
+        "prometheus_multiproc_dir": "server.prometheus",
     }
 
     @staticmethod
@@ -46,19 +72,41 @@ class Server(Block):
             if reason := variable_fault(name, value):
                 yield Worded(("extra_environment", name), reason.message, "", reason.remedy)
 
-    def environment(self, addresses: Sequence[str]) -> Mapping[str, str]:
+    def environment(self, machine: Machine) -> Mapping[str, str]:
         """Everything but extra_environment, which must not override another block."""
-        own_names = [*self.allowed_hosts, *map(hosts.in_url, addresses)]
+        own_names = [*self.allowed_hosts, *map(hosts.in_url, machine.addresses)]
         variables = {
             "MLFLOW_HOST": self.host,
             "MLFLOW_PORT": str(self.port),
-            "MLFLOW_WORKERS": str(self.workers),
+            "MLFLOW_WORKERS": str(self.workers_on(machine)),
             "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts.host_entries(own_names)),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": str(self.job_execution).lower(),
         }
         if origins := hosts.origin_entries(own_names, self.allowed_origins, self.port):
             variables["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(origins)
-        return variables
+        if self.prometheus:
+            # The second is what MLflow makes of the first; it is read while MLflow is imported.
+            variables["MLFLOW_EXPOSE_PROMETHEUS"] = PROMETHEUS_FILES
+            variables["prometheus_multiproc_dir"] = PROMETHEUS_FILES
+        if self.upload_limit != "none":
+            size = int(self.upload_limit[:-1]) << _UNITS[self.upload_limit[-1]]
+            variables["MLFLOW_IMAGE_UPLOAD_LIMIT"] = str(size)
+        limits = {
+            "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": self.timeouts.artifacts_s,
+            "MLFLOW_GATEWAY_ROUTE_TIMEOUT_SECONDS": self.timeouts.gateway_s,
+            "MLFLOW_WEBHOOK_REQUEST_TIMEOUT": self.timeouts.webhooks_s,
+        }
+        return {**variables, **{name: str(limit) for name, limit in limits.items() if limit}}
+
+    def workers_on(self, machine: Machine) -> int:
+        """The number of workers: as it was written, or what suits the machine (auto).
+
+        Two for one processor, because a worker that waits for a store needs none.
+        """
+        if isinstance(self.workers, int):
+            return self.workers
+        in_memory = (machine.memory_mib - _OTHER_MIB) // _WORKER_MIB
+        return max(1, min(max(2, machine.processors), in_memory, _MOST_WORKERS))
 
     @classmethod
     def from_given(cls, given: Mapping[str, Any]) -> Server:
@@ -67,6 +115,7 @@ class Server(Block):
         for key in ("allowed_hosts", "allowed_origins"):
             if key in values:
                 values[key] = tuple(name.lower() for name in values[key])
+        values["timeouts"] = Timeouts(**values.get("timeouts", {}))
         return super().from_given(values)
 
 

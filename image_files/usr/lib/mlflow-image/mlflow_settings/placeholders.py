@@ -1,0 +1,46 @@
+"""Values of our examples and of tutorials that nobody has replaced yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mlflow_settings.wording import Path, Worded, is_secret
+
+#: The values in capitals in cloud-init/*.yaml, which every user must replace.
+NAMES = (
+    "ACCESS_KEY_ID",
+    "BUCKET_NAME",
+    "DATABASE_HOST",
+    "DATABASE_NAME",
+    "DATABASE_PASSWORD",
+    "DATABASE_USER",
+    "SECRET_ACCESS_KEY",
+    "STORE_ENDPOINT",
+    "STORE_REGION",
+)
+# As tutorials write them: <password>. A secret may really look like that, unless it is in a URI.
+_TUTORIAL = re.compile(r"<[^<>@:/]{1,40}>")
+_OWN = re.compile(r"(?<![A-Z_])(" + "|".join(NAMES) + r")(?![A-Z_])")
+
+
+def faults(data: Any, schema: Mapping[str, Any], path: Path = ()) -> Iterator[Worded]:
+    """A fault for each text that is still a placeholder, or a URI that holds one."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from faults(value, schema, (*path, key))
+    elif isinstance(data, list):
+        for position, value in enumerate(data):
+            yield from faults(value, schema, (*path, position))
+    elif isinstance(data, str) and (found := _placeholder(data, is_secret(path, schema))):
+        yield Worded(path, f"is still the example's {found}", found, "write your own value")
+
+
+def _placeholder(text: str, secret: bool) -> str:
+    in_uri = "://" in text
+    if (own := _OWN.search(text)) and (in_uri or own[0] == text):
+        return own[0]
+    if (found := _TUTORIAL.search(text)) and (in_uri or (found[0] == text and not secret)):
+        return found[0]
+    return ""
