@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import socket
@@ -15,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -23,8 +23,10 @@ from mlflow_image import command, files
 from mlflow_image.errors import Failure
 from mlflow_image.paths import HERE, cache
 from mlflow_image.server import ready
-from mlflow_settings import render, settings
+from mlflow_settings import render
+from mlflow_settings.blocks.block import RUN
 from mlflow_settings.blocks.server import Server
+from mlflow_settings.settings import Settings
 
 LIBRARY = HERE.image_files / "usr" / "lib" / "mlflow-image"
 START_TIMEOUT_S = 180.0
@@ -88,38 +90,45 @@ def stock(folder: Path, workers: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def ours(
-    folder: Path, workers: int, *, job_execution: bool = False, library: Path = LIBRARY
+    folder: Path,
+    workers: int,
+    *,
+    job_execution: bool = False,
+    library: Path = LIBRARY,
+    stores: Settings | None = None,
 ) -> Iterator[str]:
     """Run the image's launcher with the image's settings; yields its URL once it answers.
 
-    library: another copy of the launcher, changed for a measurement.
+    library: another copy of the launcher, changed for a measurement. stores: settings with the
+    stores to use, instead of a file and a directory in the folder.
     """
     share = launch_files()
     files.write(folder / "mlflow.db", (share / "empty.sqlite").read_bytes())
     port = free_port()
     server = Server(host="127.0.0.1", port=port, workers=workers, job_execution=job_execution)
-    configure(folder, server)
+    configure(folder, replace(stores or Settings(), server=server))
     words = [str(environment() / "bin" / "python"), "-I", str(library / "mlflow-launch")]
     places = {
         "MLFLOW_IMAGE_RUN": str(folder),
         "MLFLOW_IMAGE_PRELOAD": str(share / "preload.txt"),
+        "RUNTIME_DIRECTORY": str(folder),
     }
     with serving(words, folder, places, port) as url:
         yield url
 
 
-def configure(folder: Path, server: Server) -> None:
+def configure(folder: Path, chosen: Settings) -> None:
     """Write what mlflow-configure would give to a launcher whose data are in the folder."""
-    document = {
-        "format": render.FORMAT,
-        "environment": {
-            **render.environment(settings.Settings(server=server)),
-            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
-            "MLFLOW_ARTIFACTS_DESTINATION": f"{folder}/artifacts",
-        },
-        "stock_command": server.job_execution,
-    }
-    files.write(folder / "server.json", json.dumps(document))
+    for file in render.render(chosen):
+        # A path of the image, or a part of a variable: each has its place in the folder.
+        content = file.content.replace(RUN, str(folder)).replace("/var/lib/mlflow", str(folder))
+        files.write_private(folder / Path(file.path).name, content)
+
+
+def _own_environment() -> dict[str, str]:
+    """This process's variables without those that change which stores a server uses, and how."""
+    ours = ("AWS_", "MLFLOW_", "PG")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 @contextlib.contextmanager
@@ -134,7 +143,7 @@ def serving(
             stdout=log,
             stderr=log,
             cwd=folder,
-            env={**os.environ, **quiet, **variables},
+            env={**_own_environment(), **quiet, **variables},
             start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"

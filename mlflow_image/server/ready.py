@@ -29,11 +29,17 @@ def wait(
 ) -> str:
     """Wait until the MLflow server answers through its database, as seen from the host.
 
-    Returns the address that the guest reports. Raises Failure with the guest's own lines, at
-    once when the guest reports that its settings are bad.
+    Returns the address that the guest reports. on_wait also gets what the guest says of a store
+    that it cannot use. Raises Failure with the guest's own lines, at once when the guest reports
+    that its settings are bad.
     """
     reached = mlflow_ready(vm.forwarded.get)
-    return boot.follow(vm.current_boot, "the MLflow server", reached, on_wait, timeout_s, STAGES)
+
+    def informed(stage: str) -> None:
+        trouble = signals.store_trouble(vm.current_boot.text)
+        on_wait(f"{stage}, which waits: {trouble}" if trouble else stage)
+
+    return boot.follow(vm.current_boot, "the MLflow server", reached, informed, timeout_s, STAGES)
 
 
 def mlflow_ready(port_of: Callable[[int], int | None]) -> Callable[[str], str | None]:

@@ -37,6 +37,7 @@ SMALL_UNITS = (
     "mlflow-image-network",
     "mlflow-image-time-source",
     "mlflow-image-report",
+    "mlflow-image-store",
     "mlflow-sweep",
 )
 

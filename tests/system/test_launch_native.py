@@ -18,6 +18,7 @@ import requests
 from mlflow_image.checks.bench import rate
 from mlflow_image.server import local
 from mlflow_settings.blocks.server import Server
+from mlflow_settings.settings import Settings
 
 HERE = Path(__file__).resolve().parent
 #: Releases before the locked one, what the launcher logs (it knows the first of them), and what
@@ -203,7 +204,7 @@ def launched(python: Path, folder: Path) -> Iterator[tuple[str, Callable[[], str
     Yields the URL, once the probe succeeds, and a function that reads the log.
     """
     port = local.free_port()
-    local.configure(folder, Server(host="127.0.0.1", port=port, workers=1))
+    local.configure(folder, Settings(server=Server(host="127.0.0.1", port=port, workers=1)))
     shutil.copyfile(local.launch_files() / "preload.txt", folder / "preload.txt")
     words = [str(python), "-I", str(local.LIBRARY / "mlflow-launch")]
     places = {
@@ -220,7 +221,7 @@ def refused_start(folder: Path, change: str) -> tuple[int, str]:
     shutil.copyfile(share / "empty.sqlite", folder / "mlflow.db")
     with closing(sqlite3.connect(folder / "mlflow.db")) as database:
         database.executescript(change)
-    local.configure(folder, Server(port=local.free_port()))
+    local.configure(folder, Settings(server=Server(port=local.free_port())))
     places = {
         "MLFLOW_IMAGE_RUN": str(folder),
         "MLFLOW_IMAGE_PRELOAD": str(share / "preload.txt"),
@@ -246,7 +247,7 @@ def test_a_database_of_an_older_mlflow_is_refused_with_the_command_to_upgrade_it
     code, reason = refused_start(tmp_path, older)
     assert code == 78
     assert "has the schema 7f2a7d5fae7d of an older MLflow, and MLflow 3." in reason
-    assert f"mlflow db upgrade sqlite:///{tmp_path}/mlflow.db`" in reason
+    assert "`sudo mlflow-admin db upgrade`" in reason
 
 
 @pytest.mark.budget(60)

@@ -134,3 +134,13 @@ def test_a_failure_to_write_is_found_as_well() -> None:
 def test_settings_that_are_refused_while_good_ones_stay_in_force_are_not_reported() -> None:
     printed = signals.configure_line("1 fault in /etc/mlflow/settings.yaml: the last good ones")
     assert signals.refused_settings(on_the_console(printed)) == []
+
+
+def test_the_last_word_of_the_guest_about_its_stores_counts() -> None:
+    down = "[   30.1] report-store[7]: mlflow-tracking: database: the name db does not resolve\r\n"
+    up = "mlflow-tracking: the stores can be reached again\r\n"
+    assert signals.store_trouble("login: ") == ""
+    assert signals.store_trouble(down) == "database: the name db does not resolve"
+    assert signals.store_trouble(down + up) == ""
+    assert signals.store_trouble(down + up + down.replace("name", "host"))
+    assert signals.store_trouble("mlflow-tracking: the server has ended: x\n") == ""

@@ -17,11 +17,13 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mlflow_launch import bundle, failures, handover, notify, preload, schema_revision
 from mlflow_launch.log import say
+from mlflow_launch.stores import watch
 
 PRELOAD_LIST = Path("/opt/mlflow/share/mlflow-image/preload.txt")
 # What a process that starts over is given. It imports nothing early; with STOCK and a reason it
@@ -60,6 +62,7 @@ def main(argv: list[str]) -> int:
             from mlflow_launch import stock
 
             os.environ.update(launch.environment)
+            watch.wait(watch.Stores.of(os.environ))
             reason = JOB_EXECUTION if launch.stock_command else argv[-1]
             code = stock.run(reason, differs=not launch.stock_command)
             if code:
@@ -72,36 +75,52 @@ def main(argv: list[str]) -> int:
         if not fresh and (late or not sound):
             without_preload(given, late)
         os.environ.update(launch.environment)
-        return serve(given, early, run, fresh=fresh)
+        stores = watch.Stores.of(os.environ)
+        for kind in () if fresh else stores.kinds:
+            if not preload.preload(preload.list_of(kind, listed)):
+                without_preload(given, [])
+        return serve(Start(given, early, run, listed, stores, fresh))
 
 
-def serve(given: Mapping[str, str], early: preload.Recorder, run: Path, *, fresh: bool) -> int:
-    """Check through MLflow's own command, import the application, and run the workers.
+@dataclass(frozen=True)
+class Start:
+    """What a start needs.
 
     given: the environment that a process which starts over begins with. run: the directory of
-    mlflow-configure's files.
+    mlflow-configure's files. listed: the preload list. fresh: nothing was imported early.
     """
+
+    given: Mapping[str, str] = field(repr=False)
+    early: preload.Recorder
+    run: Path
+    listed: Path
+    stores: watch.Stores = field(repr=False)
+    fresh: bool
+
+
+def serve(start: Start) -> int:
+    """Check through MLflow's own command, import the application, and run the workers."""
     from mlflow_launch import command, mlflow_names, rehearsal
 
     try:
-        found, application = decided(given, early, fresh=fresh)
-        early.stop()
-        rehearsal.rehearse(application)
+        found, application = decided(start)
+        start.early.stop()
+        rehearsal.rehearse(application, start.stores.kinds)
     except command.CommandRefusedError as error:
         failures.note(str(error), os.environ)
-        return 1
+        return error.exit_code
     except mlflow_names.DiffersError as error:
-        start_over(given, "this MLflow differs", STOCK, str(error))
+        start_over(start.given, "this MLflow differs", STOCK, str(error))
     except (Exception, SystemExit) as error:
         traceback.print_exc()
         # Any other error's text may hold a setting's value; the new process shows its arguments.
         text = f": {error}" if isinstance(error, command.TEXT_HOLDS_NO_VALUE) else ""
         why = f"the launcher stopped at {type(error).__name__}{text}"
-        start_over(given, "an error before the server was started", STOCK, why)
+        start_over(start.given, "an error before the server was started", STOCK, why)
     from mlflow_launch import workers
 
     try:
-        code = workers.run(application, found, run)
+        code = workers.run(application, found, start.run)
     except OSError as error:  # the port is taken, or the address is not this machine's
         failures.note(f"{found.host} port {found.port}: {error.strerror}", os.environ)
         return 1
@@ -110,20 +129,28 @@ def serve(given: Mapping[str, str], early: preload.Recorder, run: Path, *, fresh
     return code
 
 
-def decided(given: Mapping[str, str], early: preload.Recorder, *, fresh: bool) -> tuple[Any, Any]:
+def decided(start: Start) -> tuple[Any, Any]:
     """What MLflow's command decided, and the application, with that environment in place.
+
+    Waits until the stores can be used: MLflow itself would give up after 101 s.
 
     Raises command.CommandRefusedError, mlflow_names.DiffersError, and what importing MLflow
     raises.
     """
     from mlflow_launch import command
 
-    if fresh:
+    stores = start.stores
+    look = watch.Look(lambda: stores.trouble(write=True)) if stores.kinds else None
+    if start.fresh:
+        watch.wait(stores, look)
+        refuse_another_revision(start)
         found = command.started()()
         os.environ.update(found.environment)
         return found, command.application()
     # The command's checks run at the same time as the rest of the application's import.
     command.import_server()
+    watch.wait(stores, look)
+    refuse_another_revision(start)
     finish = command.started()
     try:
         application = command.application()
@@ -131,10 +158,29 @@ def decided(given: Mapping[str, str], early: preload.Recorder, *, fresh: bool) -
         # Also after a failed import: the child may be migrating a database. Its own verdict, if
         # it has one, is the better reason.
         found = finish()
-    if late := early.disagrees(found.environment):
-        without_preload(given, late)
+    if late := start.early.disagrees(found.environment):
+        without_preload(start.given, late)
     os.environ.update(found.environment)
     return found, application
+
+
+def refuse_another_revision(start: Start) -> None:
+    """Raise CommandRefusedError when PostgreSQL holds the schema of another MLflow.
+
+    A file is compared before (unusable), because that needs no connection.
+    """
+    from mlflow_launch import command
+
+    if "postgresql" not in start.stores.kinds:
+        return
+    uri, template = start.stores.database, template_of(start.listed)
+    if reason := watch.Look(lambda: schema_revision.difference(uri, template)).result():
+        raise command.CommandRefusedError(reason, handover.EX_CONFIG)
+
+
+def template_of(listed: Path) -> Path:
+    """The image's empty database."""
+    return listed.with_name("empty.sqlite")
 
 
 def unusable(launch: handover.Launch, listed: Path) -> int:
@@ -146,7 +192,8 @@ def unusable(launch: handover.Launch, listed: Path) -> int:
         )
         return 1
     uri = launch.environment.get("MLFLOW_BACKEND_STORE_URI", "")
-    if reason := schema_revision.difference(uri, listed.with_name("empty.sqlite")):
+    is_file = uri.startswith(schema_revision.SQLITE)
+    if is_file and (reason := schema_revision.difference(uri, template_of(listed))):
         failures.note(reason, launch.environment)
         notify.status("the database does not fit this MLflow")
         return handover.EX_CONFIG

@@ -26,7 +26,10 @@ _CREDENTIALS = re.compile(r"//\S*@")
 _SHOWN = re.compile(
     r"_?MLFLOW_(SERVER_\w+|BACKEND_STORE_URI|ARTIFACTS_DESTINATION|HOST|PORT|WORKERS|SERVE_ARTIFACTS"
     r"|DISABLE_TELEMETRY|ENABLE_WORKSPACES|DEFAULT_ARTIFACT_ROOT"
-    r"|CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX)|AWS_EC2_METADATA_DISABLED"
+    r"|CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX|IMAGE_\w+|S3_ENDPOINT_URL|EXPOSE_PROMETHEUS"
+    r"|BOTO_CLIENT_ADDRESSING_STYLE|SQLALCHEMYSTORE_\w+|\w+_TIMEOUT(_SECONDS)?)"
+    r"|AWS_(EC2_METADATA_DISABLED|SHARED_CREDENTIALS_FILE|CA_BUNDLE|DEFAULT_REGION|RE\w+_CHECKSUM_\w+)"
+    r"|PGPASSFILE|prometheus_multiproc_dir"
 )
 
 
@@ -53,7 +56,7 @@ def ensure_temporary_directory() -> None:
             file.write(b"x" * 4096)
             file.flush()
     except OSError as error:
-        os.environ["TMPDIR"] = str(_directory())
+        os.environ["TMPDIR"] = str(directory())
         tempfile.tempdir = None
         warn(f"no file can be written to /tmp ({error.strerror}): is the disk full?")
 
@@ -63,7 +66,7 @@ def note(reason: str, environment: Mapping[str, str]) -> None:
     line = without_secrets(reason.strip(), environment).partition("\n")[0]
     say(f"not serving: {line}")
     with contextlib.suppress(OSError):
-        (_directory() / "reason").write_text(f"{line}\n", encoding="utf-8")
+        (directory() / "reason").write_text(f"{line}\n", encoding="utf-8")
 
 
 def without_secrets(text: str, environment: Mapping[str, str]) -> str:
@@ -77,5 +80,6 @@ def without_secrets(text: str, environment: Mapping[str, str]) -> str:
     return _CREDENTIALS.sub("//(...)@", text)
 
 
-def _directory() -> Path:
+def directory() -> Path:
+    """The unit's own directory in /run, which outlives the process."""
     return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/mlflow-tracking"))

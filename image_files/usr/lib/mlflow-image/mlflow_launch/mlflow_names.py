@@ -54,6 +54,10 @@ IMPORTED_BY_A_SERVER = (
     *LATE_MODULES,
 )
 
+#: MLflow's client for S3, which it keeps for five minutes.
+S3_ARTIFACTS = "mlflow.store.artifact.s3_artifact_repo"
+S3_CLIENT = "_get_s3_client"
+
 #: How prepare.py makes an empty database (functions of DATABASE) and serves from it (variables).
 DATABASE = "mlflow.store.db.utils"
 MIGRATE = "_initialize_tables"
@@ -73,6 +77,9 @@ REPOSITORIES = "mlflow.store.artifact.artifact_repository_registry"
 REPOSITORY_REGISTRY = "ArtifactRepositoryRegistry"
 HANDLERS = "mlflow.server.handlers"
 VALIDATE_LOCATION = "_validate_storage_location_uri"
+SERVER_INFO = "build_server_info_payload"
+SERVER_INFO_MODULE = "mlflow.server.server_info_api"  # has the function by its own name, too
+WAYS_TO_THE_STORE = ("multipart_uploads_enabled", "multipart_downloads_enabled")
 SECURITY = ("mlflow.server.fastapi_security", "mlflow.server.security")  # for either part
 HOST_CHECK = "is_allowed_host_header"
 ORIGIN_CHECK = "is_api_endpoint"
@@ -87,7 +94,9 @@ _GUARDED: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         f"{LOCAL_REPOSITORY}._download_file": (None, "path", "target"),
     },
     REPOSITORIES: {f"{REPOSITORY_REGISTRY}.get_artifact_repository": (None, "uri")},
-    HANDLERS: {VALIDATE_LOCATION: ("uri", "field")},
+    HANDLERS: {VALIDATE_LOCATION: ("uri", "field"), SERVER_INFO: ()},
+    SERVER_INFO_MODULE: {SERVER_INFO: ()},
+    APPLICATION_MODULE: {f"{APPLICATION_NAME}.add_middleware": (None,)},
     **{
         part: {HOST_CHECK: ([], "host"), ORIGIN_CHECK: ("path",), EXEMPT_CHECK: ("path",)}
         for part in SECURITY

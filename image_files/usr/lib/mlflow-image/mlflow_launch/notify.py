@@ -17,6 +17,11 @@ def stopping() -> None:
     _send("STOPPING=1\nSTATUS=finishing requests")
 
 
+def still_starting(text: str, seconds: float) -> None:
+    """The start goes on: systemd waits so much longer for it (sd_notify(3))."""
+    _send(f"STATUS={text}\nEXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
+
 def status(text: str) -> None:
     """The line that `systemctl status` shows."""
     _send(f"STATUS={text}")

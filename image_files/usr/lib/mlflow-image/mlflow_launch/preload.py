@@ -102,8 +102,13 @@ def preload(listed: Path) -> bool:
     done = preload_names(names)
     missing = f"{len(done.missing)} of {len(names)} listed modules are missing"
     left_out = f", {missing}" if done.missing else ""
-    say(f"{len(sys.modules)} modules imported early{left_out}")
+    say(f"{listed.stem}: {len(names)} modules imported early{left_out}")
     return not done.reaching
+
+
+def list_of(kind: str, listed: Path) -> Path:
+    """The list of what a kind of store needs more (stores/watch.py), beside the general one."""
+    return listed.with_name(f"{listed.stem}-{kind}{listed.suffix}")
 
 
 def preload_names(names: Sequence[str]) -> Preloaded:

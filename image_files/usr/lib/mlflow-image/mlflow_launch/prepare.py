@@ -15,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ _OWN_PACKAGES = ("mlflow_launch", "__main__", "__mp_main__", preload.FORBIDDEN)
 
 
 def main(argv: list[str]) -> int:
-    """Write the three files below argv[0] (default: DESTINATION); returns the exit code."""
+    """Write the files below argv[0] (default: DESTINATION); returns the exit code."""
     if os.environ.get("PYTHONHASHSEED") != "0":
         # Some modules import others in the order of a set. With a random seed in each process,
         # every build would list them in another order.
@@ -48,14 +48,55 @@ def main(argv: list[str]) -> int:
     make_empty_database(database)
     say(f"{database}: {database.stat().st_size} bytes")
     every = _modules_of_a_server(database)
-    names = importable_early([name for name in every if _belongs(name)])
-    _replace(listed, "".join(f"{name}\n" for name in names).encode())
-    say(f"{listed}: {len(names)} modules")
+    write_list(listed, every)
+    for kind, use in KINDS.items():
+        use()
+        new = [name for name in sys.modules if name not in set(every)]
+        write_list(preload.list_of(kind, listed), new)
+        every += new
     site = Path(sysconfig.get_path("purelib"))
     compile_the_rest(every, site)
     count = bundle.write(directory / bundle.NAME, every, site)
     say(f"{directory / bundle.NAME}: {count} modules")
     return 0
+
+
+def write_list(target: Path, names: Sequence[str]) -> None:
+    """Write the list of those modules that can be imported before the settings are there."""
+    sound = importable_early([name for name in names if _belongs(name)])
+    _replace(target, "".join(f"{name}\n" for name in sound).encode())
+    say(f"{target}: {len(sound)} modules")
+
+
+def use_postgresql() -> None:
+    """Import what a first connection needs; nothing listens there."""
+    sqlalchemy: Any = importlib.import_module("sqlalchemy")
+    engine = sqlalchemy.create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none")
+    with contextlib.suppress(sqlalchemy.exc.OperationalError):
+        engine.connect()
+    importlib.import_module("psycopg2.extras")
+
+
+def use_s3() -> None:
+    """Import what a first request needs; nothing listens there."""
+    boto3: Any = importlib.import_module("boto3")
+    exceptions: Any = importlib.import_module("botocore.exceptions")
+    config: Any = importlib.import_module("botocore.config")
+    importlib.import_module(mlflow_names.S3_ARTIFACTS)
+    client = boto3.client(
+        "s3",
+        endpoint_url="http://127.0.0.1:1",
+        region_name="none",
+        aws_access_key_id="none",
+        aws_secret_access_key="none",  # noqa: S106
+        config=config.Config(retries={"total_max_attempts": 1}, signature_version="s3v4"),
+    )
+    with contextlib.suppress(exceptions.BotoCoreError):
+        client.put_object(Bucket="none", Key="none", Body=b"none")
+
+
+#: For each kind of store (stores/watch.py): what imports its modules.
+KINDS: Mapping[str, Callable[[], None]] = {"postgresql": use_postgresql, "s3": use_s3}
 
 
 def make_empty_database(target: Path) -> None:

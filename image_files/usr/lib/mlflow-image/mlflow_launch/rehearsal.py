@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import importlib
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any
 
 from mlflow_launch import mlflow_names, ready
@@ -23,14 +23,17 @@ CALLS = (ready.PROBE, "/api/2.0/mlflow/registered-models/search?max_results=1")
 _THREAD_ENDS_WITHIN_S = 5.0
 
 
-def rehearse(application: Any) -> None:
+def rehearse(application: Any, kinds: Sequence[str] = ()) -> None:
     """Make one call to each store, and close every connection that was opened.
 
-    A call that fails is only logged: the workers' first calls will try again.
+    A call that fails is only logged: the workers' first calls will try again. kinds: of the stores
+    (stores/watch.py).
     """
     for name in mlflow_names.LATE_MODULES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    if "s3" in kinds:
+        make_s3_client()
     with closing_connections():
         for path, status in zip(CALLS, asyncio.run(statuses(application)), strict=True):
             if status != 200:
@@ -41,6 +44,13 @@ def rehearse(application: Any) -> None:
     if threading.active_count() > 1:
         say(f"{threading.active_count()} threads run while the workers are forked; one is expected")
     say("rehearsed the first calls")
+
+
+def make_s3_client() -> None:
+    """Let MLflow make its client, which opens no connection: boto3 keeps the protocol's data."""
+    with contextlib.suppress(Exception):  # the first call will raise it again
+        module: Any = importlib.import_module(mlflow_names.S3_ARTIFACTS)
+        getattr(module, mlflow_names.S3_CLIENT)()
 
 
 async def statuses(application: Any) -> list[int]:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mlflow_launch import mlflow_names
+from mlflow_launch.stores import postgresql
 
 SQLITE = "sqlite:///"
 
@@ -22,13 +23,15 @@ SQLITE = "sqlite:///"
 def difference(uri: str, template: Path) -> str:
     """Why the server must not start on this database, and what to do; "" when it may.
 
-    uri: of an SQLite file; others are left to MLflow. template: the image's empty database. A
-    database that cannot be read is left to MLflow, too: it says why.
+    uri: of an SQLite file, or of PostgreSQL, which opens a connection. template: the image's empty
+    database. A database that cannot be read is left to MLflow: it says why.
     """
-    if not uri.startswith(SQLITE):
-        return ""
-    path = uri[len(SQLITE) :]
-    found = _revision(path, "mode=ro")
+    if uri.startswith(SQLITE):
+        place = uri[len(SQLITE) :]
+        found = _revision(place, "mode=ro")
+    else:
+        place = "the database"
+        found = postgresql.revision(uri)
     if not found or found == _revision(str(template), "immutable=1"):
         return ""
     known, newest = _migrations()
@@ -37,12 +40,12 @@ def difference(uri: str, template: Path) -> str:
     version = mlflow_names.version()
     if found in known:
         return (
-            f"{path} has the schema {found} of an older MLflow, and MLflow {version} needs "
-            f"{newest}: back it up, then run `sudo -u mlflow mlflow db upgrade {uri}` and "
+            f"{place} has the schema {found} of an older MLflow, and MLflow {version} needs "
+            f"{newest}: back it up, then run `sudo mlflow-admin db upgrade` and "
             "`sudo systemctl restart mlflow-tracking`"
         )
     return (
-        f"{path} has the schema {found}, which MLflow {version} does not know (its own is "
+        f"{place} has the schema {found}, which MLflow {version} does not know (its own is "
         f"{newest}): a newer MLflow has written it. Boot an image with that MLflow; nothing has "
         "been changed"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import Any
 from mlflow_launch import notify, ready
 from mlflow_launch.command import ServerCommand
 from mlflow_launch.log import say
+from mlflow_launch.stores import watch
 
 # Requests in flight (uploads) may take this long after SIGTERM; uvicorn's default is no limit.
 # The unit's TimeoutStopSec is longer.
@@ -48,7 +50,9 @@ def run(application: Any, command: ServerCommand, directory: Path) -> int:
     gc.freeze()
     # Crew.run() waits for them with sigtimedwait, so that no handler interrupts other code.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    crew = Crew(lambda: _serve(application, command, listener), command.workers)
+    stores = watch.Stores.of(os.environ)
+    look = (lambda: watch.look_again(stores)) if stores.kinds else None
+    crew = Crew(lambda: _serve(application, command, listener), command.workers, look)
 
     def wait_until_ready() -> None:
         ready.wait(command.host, command.port)
@@ -71,11 +75,19 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class Crew:
-    """The worker processes, and the process that finds out whether they answer."""
+    """The worker processes, and the process that finds out whether they answer.
 
-    def __init__(self, work: Callable[[], None], size: int) -> None:
+    look: looks at the stores from time to time, in a process of its own.
+    """
+
+    def __init__(
+        self, work: Callable[[], None], size: int, look: Callable[[], None] | None = None
+    ) -> None:
         self._work = work
         self._size = size
+        self._look = look
+        self._looker = 0
+        self._look_at_s = time.monotonic() + watch.EVERY_S if look else math.inf
         self._born_s: dict[int, float] = {}
         self._failed_starts = 0
         self._start_at_s = 0.0
@@ -89,7 +101,8 @@ class Crew:
             self._start_worker()
         prober = _fork(wait_until_ready)
         while True:
-            timeout_s = max(0.0, self._start_at_s - time.monotonic()) if self._missing() else 3600
+            next_s = min(self._start_at_s if self._missing() else math.inf, self._look_at_s)
+            timeout_s = min(3600.0, max(0.0, next_s - time.monotonic()))
             received = signal.sigtimedwait(_SIGNALS, timeout_s)
             if received and received.si_signo in (signal.SIGTERM, signal.SIGINT):
                 return self._stop(prober)
@@ -99,6 +112,8 @@ class Crew:
                     if status == 0:
                         say("ready: a call through the database has succeeded")
                         notify.ready()
+                elif pid == self._looker:
+                    self._looker = 0
                 elif pid in self._born_s:
                     self._worker_ended(pid, status)
             if self._failed_starts >= MOST_FAILED_STARTS:
@@ -107,6 +122,14 @@ class Crew:
                 return 1
             while self._missing() and time.monotonic() >= self._start_at_s:
                 self._start_worker()
+            self._look_when_due()
+
+    def _look_when_due(self) -> None:
+        if self._look is None or time.monotonic() < self._look_at_s:
+            return
+        self._look_at_s = time.monotonic() + watch.EVERY_S
+        if not self._looker:  # else the last one still waits for a store
+            self._looker = _fork(self._look)
 
     def _missing(self) -> int:
         return self._size - len(self._born_s)
@@ -125,8 +148,8 @@ class Crew:
 
     def _stop(self, prober: int) -> int:
         notify.stopping()
-        if prober:
-            os.kill(prober, signal.SIGKILL)
+        for helper in filter(None, (prober, self._looker)):
+            os.kill(helper, signal.SIGKILL)
         for pid in self._born_s:
             os.kill(pid, signal.SIGTERM)
         deadline_s = time.monotonic() + KILL_AFTER_S

@@ -187,15 +187,11 @@ def _as_service_user(work: Callable[[], None]) -> None:
     if os.geteuid() != 0:
         work()
         return
-    user = _service_user()
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            if user:
-                os.setgroups([])
-                os.setgid(user.pw_gid)
-                os.setuid(user.pw_uid)
+            become_service_user()
             work()
             status = 0
         except BaseException:
@@ -205,6 +201,14 @@ def _as_service_user(work: Callable[[], None]) -> None:
     _, wait_status = os.waitpid(child, 0)
     if wait_status != 0:
         raise OSError("the new database could not be written; see the traceback above")
+
+
+def become_service_user() -> None:
+    """Give up root's rights for those of the service, for good."""
+    if user := _service_user():
+        os.setgroups([])
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
 
 
 def _service_user() -> pwd.struct_passwd | None:

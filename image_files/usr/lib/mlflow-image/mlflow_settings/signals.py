@@ -12,6 +12,10 @@ READY = re.compile(r"\bmlflow-ready (https?://\S+)")
 # From mlflow-configure, and from server-has-ended.
 REPORT = re.compile(r"^.*?\bmlflow-(?:configure|tracking): (.*)$", re.MULTILINE)
 
+# The launcher's own lines about its stores (mlflow_launch/stores).
+STORES = ("database", "artifact store", "the stores could not")
+STORES_REACHED = "the stores can be reached again"
+
 
 def ready_line(url: str) -> str:
     """The line for a server that answers at `url`; the script server-is-ready prints it."""
@@ -37,6 +41,13 @@ def ready_url(text: str) -> str | None:
 def report_lines(text: str) -> list[str]:
     """The guest's messages in the console text, each once."""
     return [line.rstrip("\r") for line in dict.fromkeys(REPORT.findall(text))]
+
+
+def store_trouble(text: str) -> str:
+    """What the guest said last of a store that it cannot use; "" when it can use them all."""
+    said = [line.rstrip("\r") for line in REPORT.findall(text)]
+    of_stores = [line for line in said if line.startswith(STORES) or line == STORES_REACHED]
+    return "" if not of_stores or of_stores[-1] == STORES_REACHED else of_stores[-1]
 
 
 def refused_settings(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from mlflow_launch import mlflow_names
-from mlflow_launch.guards import artifacts, doors, locations
+from mlflow_launch.guards import artifacts, doors, handlers, limits, locations
 from mlflow_launch.log import warn
 
 #: The MLflow modules that are changed, each with its change and what is missing without it.
@@ -25,9 +25,14 @@ GUARDS: Mapping[str, tuple[Callable[[Any], None], str]] = {
         "clients may make the server open artifact stores other than its own",
     ),
     mlflow_names.HANDLERS: (
-        locations.mend_handlers,
-        "a foreign artifact location is refused late, when it is used",
+        handlers.mend,
+        "a foreign artifact location is refused late, and clients may be sent to the store itself",
     ),
+    mlflow_names.SERVER_INFO_MODULE: (
+        handlers.mend_announcement,
+        "clients may be sent to the store itself",
+    ),
+    mlflow_names.APPLICATION_MODULE: (limits.mend, "server.upload_limit has no effect"),
     **dict.fromkeys(
         mlflow_names.SECURITY,
         (doors.mend, "clients are refused that use a private address"),

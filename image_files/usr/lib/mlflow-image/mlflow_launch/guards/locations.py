@@ -19,6 +19,8 @@ from mlflow_launch import mlflow_names
 # These lead back to this server: to a run's or a model's own location, which is compared in turn.
 _OWN_SCHEMES = frozenset({"mlflow-artifacts", "models", "runs"})
 _FILE_SCHEMES = frozenset({"", "file"})
+#: mlflow-configure's variable with the places of the server's store, separated by blanks.
+PLACES = "MLFLOW_IMAGE_LOCATIONS"
 
 
 def mend_registry(module: Any) -> None:
@@ -48,8 +50,8 @@ def mend_handlers(module: Any) -> None:
 
 def refuse_foreign(uri: str) -> None:
     """Raise MLflow's INVALID_PARAMETER_VALUE for a location outside this server's store."""
-    store = os.environ.get(mlflow_names.ARTIFACT_DESTINATION, "")
-    if store and not is_own(uri, store):
+    places = os.environ.get(PLACES, "").split()
+    if places and not any(is_own(uri, place) for place in places):
         from mlflow.exceptions import MlflowException
 
         raise MlflowException.invalid_parameter_value(
@@ -59,7 +61,10 @@ def refuse_foreign(uri: str) -> None:
 
 
 def is_own(uri: str, store: str) -> bool:
-    """Whether a location lies in the server's store, a local path, or leads back to the server."""
+    """Whether a location lies in a place of the server's store, or leads back to the server.
+
+    store: a local path or s3://BUCKET/FOLDER.
+    """
     scheme_of: Any = importlib.import_module("mlflow.utils.uri").get_uri_scheme
     path_of: Any = importlib.import_module("mlflow.utils.file_utils").local_file_uri_to_path
     # MLflow decodes some paths twice.
@@ -70,7 +75,10 @@ def is_own(uri: str, store: str) -> bool:
         # models://profile@databricks is another server; MLflow itself compares the host of
         # mlflow-artifacts://host with its own.
         return scheme == "mlflow-artifacts" or not urlsplit(uri).netloc
-    if scheme not in _FILE_SCHEMES:
+    if scheme == "s3" and store.startswith("s3://"):
+        # MLflow makes a key of the path as it is, but joins it with others by posixpath.
+        return ".." not in uri.split("/") and f"{uri}/".startswith(f"{store}/")
+    if scheme not in _FILE_SCHEMES or not store.startswith("/"):
         return False
     root, path = (os.path.normpath(str(path_of(place))) for place in (store, uri))
     return path == root or path.startswith(root + os.sep)

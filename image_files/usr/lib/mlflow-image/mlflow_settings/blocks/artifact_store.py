@@ -44,7 +44,7 @@ class ArtifactStore(Block):
                 "MLFLOW_ARTIFACTS_DESTINATION",
                 "MLFLOW_DEFAULT_ARTIFACT_ROOT",
                 "MLFLOW_IMAGE_LOCATIONS",
-                "MLFLOW_IMAGE_PRESIGNED_DOWNLOADS",
+                "MLFLOW_IMAGE_CLIENTS_REACH_STORE",
                 "MLFLOW_SERVE_ARTIFACTS",
             ),
             "artifact_store",
@@ -77,14 +77,14 @@ class ArtifactStore(Block):
         """The destination, what makes the server proxy it, and what keeps it to this store."""
         locations = self.s3.locations if self.s3 else (self.local,)
         proxied = self.s3 is None or self.s3.access == "proxied"
-        presigned = self.s3 is not None and self.s3.presigned_downloads
+        direct = self.s3 is not None and self.s3.clients_reach_endpoint
         return {
             # A client that names s3://... must not make boto3 use the machine's cloud role.
             "AWS_EC2_METADATA_DISABLED": "true",
             **(self.s3.environment() if self.s3 else {}),
             "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": self._sources(),
             "MLFLOW_IMAGE_LOCATIONS": " ".join(locations),
-            "MLFLOW_IMAGE_PRESIGNED_DOWNLOADS": str(presigned).lower(),
+            "MLFLOW_IMAGE_CLIENTS_REACH_STORE": str(direct).lower(),
             # Also with direct access, for experiments that were made before.
             "MLFLOW_SERVE_ARTIFACTS": "true",
             "MLFLOW_ARTIFACTS_DESTINATION": locations[0],

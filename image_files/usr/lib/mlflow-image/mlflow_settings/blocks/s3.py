@@ -42,7 +42,7 @@ class S3:
     addressing: str = "auto"
     checksums: str = "when_required"
     access: str = "proxied"
-    presigned_downloads: bool = False
+    clients_reach_endpoint: bool = False
     allowed_locations: tuple[str, ...] = ()
 
     @classmethod

@@ -1,0 +1,89 @@
+"""mlflow-admin: MLflow's own command line, with the stores and the rights of this server.
+
+Nobody needs to know a URI or a key: the variables are those that the server was started with, and
+the command runs as the service's user. Commands reach runs and artifacts through the server itself;
+those that need the database (`gc`, `db`) get its URI.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mlflow_settings import files
+from mlflow_settings.blocks.block import RUN
+from mlflow_settings.blocks.hosts import in_url
+
+MLFLOW = Path("/opt/mlflow/bin/mlflow")
+FAILED = 1
+USAGE = """\
+usage: mlflow-admin ARGS...
+
+Runs `mlflow ARGS...` with this server's stores and rights. As root (sudo). Examples:
+
+  mlflow-admin experiments search
+  mlflow-admin gc --older-than 30d    delete for good what was deleted 30 days ago
+  mlflow-admin db upgrade             after a backup: bring the database to this MLflow's schema
+  mlflow-admin --help                 all commands of MLflow
+"""
+# From the server's own settings these would make a client of this command line misbehave.
+_SERVER_ONLY = ("MLFLOW_HOST", "MLFLOW_PORT", "MLFLOW_WORKERS", "MLFLOW_EXPOSE_PROMETHEUS")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the program; returns its exit code, or becomes MLflow's command."""
+    if not argv:
+        print(USAGE, end="")
+        return 0
+    if os.geteuid() != 0:
+        print("mlflow-admin: only root can use the server's stores: use sudo", file=sys.stderr)
+        return FAILED
+    try:
+        server = json.loads((Path(RUN) / "server.json").read_text(encoding="utf-8"))
+        given: Mapping[str, str] = server["environment"]
+    except (OSError, ValueError, KeyError, TypeError):
+        print(
+            "mlflow-admin: no settings are in force; `mlflow-configure --apply` says why",
+            file=sys.stderr,
+        )
+        return FAILED
+    files.become_service_user()
+    # A relative path of the caller's folder may be unreachable for the service.
+    os.chdir("/")
+    words = [str(MLFLOW), *with_database(argv, given)]
+    os.execve(MLFLOW, words, variables(given))  # noqa: S606 - no shell is involved
+
+
+def variables(given: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment of the command: the server's, and where the server itself listens."""
+    kept = {name: value for name, value in given.items() if name not in _SERVER_ONLY}
+    plain = {name: os.environ[name] for name in ("TERM", "LANG", "COLUMNS") if name in os.environ}
+    return {
+        **plain,
+        **kept,
+        "PATH": "/opt/mlflow/bin:/usr/bin:/bin",
+        "HOME": "/var/lib/mlflow",
+        "MLFLOW_TRACKING_URI": f"http://{in_url(_reachable(given['MLFLOW_HOST']))}:"
+        + given["MLFLOW_PORT"],
+    }
+
+
+def with_database(argv: Sequence[str], given: Mapping[str, str]) -> Sequence[str]:
+    """The arguments, with the database's URI where `db` wants it as an argument.
+
+    The URI holds no secret: the password is in a file.
+    """
+    if argv[0] == "db" and not any("://" in word or word == "--help" for word in argv):
+        return [*argv, given["MLFLOW_BACKEND_STORE_URI"]]
+    return argv
+
+
+def _reachable(host: str) -> str:
+    address = ipaddress.ip_address(host)
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "::1"
+    return host
