@@ -25,7 +25,6 @@ from mlflow_image.paths import HERE, cache
 from mlflow_image.server import ready
 from mlflow_settings import render
 from mlflow_settings.blocks.block import RUN
-from mlflow_settings.blocks.server import Server
 from mlflow_settings.settings import Settings
 
 LIBRARY = HERE.image_files / "usr" / "lib" / "mlflow-image"
@@ -100,13 +99,16 @@ def ours(
     """Run the image's launcher with the image's settings; yields its URL once it answers.
 
     library: another copy of the launcher, changed for a measurement. stores: settings with the
-    stores to use, instead of a file and a directory in the folder.
+    stores to use, instead of a file and a directory in the folder, and the server's other keys.
     """
     share = launch_files()
     files.write(folder / "mlflow.db", (share / "empty.sqlite").read_bytes())
     port = free_port()
-    server = Server(host="127.0.0.1", port=port, workers=workers, job_execution=job_execution)
-    configure(folder, replace(stores or Settings(), server=server))
+    chosen = stores or Settings()
+    server = replace(
+        chosen.server, host="127.0.0.1", port=port, workers=workers, job_execution=job_execution
+    )
+    configure(folder, replace(chosen, server=server))
     words = [str(environment() / "bin" / "python"), "-I", str(library / "mlflow-launch")]
     places = {
         "MLFLOW_IMAGE_RUN": str(folder),
@@ -125,7 +127,7 @@ def configure(folder: Path, chosen: Settings) -> None:
         files.write_private(folder / Path(file.path).name, content)
 
 
-def _own_environment() -> dict[str, str]:
+def own_environment() -> dict[str, str]:
     """This process's variables without those that change which stores a server uses, and how."""
     ours = ("AWS_", "MLFLOW_", "PG")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
@@ -143,7 +145,7 @@ def serving(
             stdout=log,
             stderr=log,
             cwd=folder,
-            env={**_own_environment(), **quiet, **variables},
+            env={**own_environment(), **quiet, **variables},
             start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"

@@ -19,7 +19,7 @@ from invoke.program import Program
 from mlflow_image.inputs import definition
 from mlflow_image.paths import HERE
 from mlflow_image.tasks import namespace
-from mlflow_settings import settings, userdata
+from mlflow_settings import settings
 from mlflow_settings.document import Faults
 from tests.lint.pages import blocks, inline, pages, paths_in
 
@@ -129,13 +129,6 @@ def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, obj
 
 def page(name: str) -> str:
     return (HERE.root / name).read_text()
-
-
-def test_ready_made_user_data_is_valid() -> None:
-    ready = sorted((HERE.root / "cloud-init").glob("*.yaml"))
-    assert ready
-    for file in ready:
-        settings.check(userdata.unwrap(file.read_bytes()), file.name)
 
 
 def test_the_default_definition_has_every_key() -> None:

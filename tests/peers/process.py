@@ -16,7 +16,7 @@ USER = "postgres"
 START_S = 60.0
 
 
-def as_user(words: Sequence[str | Path]) -> list[str]:
+def as_user(words: Sequence[object]) -> list[str]:
     """The command line, as USER when this is root."""
     prefix = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
     return [*(prefix if os.geteuid() == 0 else []), *map(str, words)]
@@ -35,7 +35,7 @@ def give(*paths: Path) -> None:
 
 @contextmanager
 def running(
-    words: Sequence[str | Path],
+    words: Sequence[object],
     port: int,
     log: Path,
     variables: Mapping[str, str] | None = None,

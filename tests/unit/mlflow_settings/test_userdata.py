@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from mlflow_settings import settings, userdata
+from mlflow_settings import placeholders, settings, userdata
+from mlflow_settings.document import Faults
 
 READY_MADE = sorted((Path(__file__).parents[3] / "cloud-init").glob("*.yaml"))
 SETTINGS = "schema_version: 1\nserver:\n  port: 8001\n"
@@ -22,6 +24,33 @@ def test_the_ready_made_sqlite_server_is_the_default_one() -> None:
     path = next(path for path in READY_MADE if path.name == "sqlite.yaml")
     text = userdata.unwrap(path.read_bytes())
     assert settings.check(text, "x") == settings.Settings()
+
+
+#: Values for those in capitals.
+FILLED = {
+    "ACCESS_KEY_ID": "key",
+    "BUCKET_NAME": "runs",
+    "DATABASE_HOST": "db.example.com",
+    "DATABASE_NAME": "mlflow",
+    "DATABASE_PASSWORD": "p@ss:w/rd",
+    "DATABASE_USER": "me",
+    "SECRET_ACCESS_KEY": "secret",
+    "STORE_ENDPOINT": "https://storage.example.com",
+    "STORE_REGION": "eu-central-1",
+}
+
+
+@pytest.mark.parametrize("path", READY_MADE, ids=lambda path: path.stem)
+def test_ready_made_user_data_is_valid_once_the_values_in_capitals_are_replaced(path: Path) -> None:
+    text = userdata.unwrap(path.read_bytes())
+    found = {name for name in placeholders.NAMES if re.search(rf"\b{name}\b", text)}
+    if found:
+        with pytest.raises(Faults) as refused:
+            settings.check(text, "x")
+        assert {fault.value for fault in refused.value.faults} == found
+    for name in placeholders.NAMES:
+        text = re.sub(rf"\b{name}\b", FILLED[name], text)
+    assert settings.check(text, "x")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ _CAUSES = (
     (r"does not match host name", "its certificate is for another name; write that name as host"),
     (r"certificate has expired|certificate expired", "its certificate has expired; renew it there"),
     (
-        r"certificate verify failed|unable to get local issuer|self.signed certificate",
+        r"certificate verify failed|unable to get local issuer|self.signed certificate"
+        r"|signature failure",  # another CA of the same name
         "its certificate is not signed by the CA; correct ca_certificate",
     ),
     (r"root certificate file .* does not exist", "the CA's file is missing; run mlflow-configure"),

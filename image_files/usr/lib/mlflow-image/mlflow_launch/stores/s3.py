@@ -24,6 +24,7 @@ _CODES = {
     "AccessDenied": "access is denied; the key needs to read, write, list and delete below prefix",
     "AllAccessDisabled": "access is denied; the bucket is disabled",
     "InvalidAccessKeyId": "it does not know the key; correct access_key_id",
+    "XAdminUserNotFound": "it does not know the key; correct access_key_id",  # versitygw
     "SignatureDoesNotMatch": "it refused the key's secret; correct secret_access_key",
     "ExpiredToken": "the temporary key has expired; write a new one",
     "InvalidToken": "it refused session_token; write the one that belongs to the key",
