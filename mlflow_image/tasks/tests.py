@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from invoke.context import Context
 
-from mlflow_image import command
+from mlflow_image import command, progress
 from mlflow_image.checks.record import add_rows, current_commit
 from mlflow_image.errors import Failure
 from mlflow_image.paths import HERE
@@ -34,6 +36,8 @@ def test(context: Context, full: bool = False, only: str = "", k: str = "") -> N
     refuse_unknown("only", only, ("", *FOLDERS))
     folders = [f"tests/{name}" for name in ([only] if only else FOLDERS)]
     commit = current_commit()
+    if only in ("", "system"):
+        install_peers()
     with tempfile.TemporaryDirectory() as scratch:
         results = Path(scratch) / "record.json"
         words = [sys.executable, "-m", "pytest", *folders, f"--record={results}"]
@@ -44,3 +48,33 @@ def test(context: Context, full: bool = False, only: str = "", k: str = "") -> N
             add_rows(json.loads(results.read_text())["rows"], commit)
     if exit_code != 0:
         raise Failure("tests failed; pytest's output above names them")
+
+
+def install_peers() -> None:
+    """Install what tests with real peers need, as root; else say which tests will not run."""
+    missing = missing_packages(HERE.root / "tests" / "peers" / "packages.txt")
+    if not missing:
+        return
+    words = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        progress.warn(f"tests with real peers are skipped; as root: {' '.join(words)}")
+        return
+    try:
+        with progress.step(f"installing {', '.join(missing)} for tests with real peers"):
+            command.run(["apt-get", "update"], check=False)
+            command.run(words, env={"DEBIAN_FRONTEND": "noninteractive"})
+    except Failure as failure:
+        progress.warn(f"tests with real peers are skipped: {failure}")
+
+
+def missing_packages(listed: Path) -> list[str]:
+    """The apt packages of a list whose program is not on this host."""
+    missing = []
+    for line in listed.read_text().splitlines():
+        if line and not line.startswith("#"):
+            program, package = line.split()[:2]
+            if not any(Path("/").glob(program.lstrip("/"))) and not shutil.which(
+                program, path=f"{os.defpath}:/usr/sbin"
+            ):
+                missing.append(package)
+    return missing
