@@ -62,17 +62,38 @@ def from_user_data(file: Path, image: Image, hostname: str = "mlflow") -> UserDa
     return UserData(raw, checked.server.port, tuple(warnings), certain)
 
 
-def from_settings(file: Path, image: Image) -> UserData:
-    """User-data that contains a settings file byte for byte; same errors as `from_user_data`."""
+def from_settings(file: Path, image: Image | None) -> UserData:
+    """User-data that contains a settings file byte for byte; same errors as `from_user_data`.
+
+    image: whose schema decides; None: this checkout's.
+    """
+    found = checked(file, image)
+    text = file.read_text(encoding="utf-8")
+    return UserData(userdata.wrap(text), found.server.port, settings=text)
+
+
+def checked(file: Path, image: Image | None) -> settings.Settings:
+    """The settings in a file; same errors as `from_user_data`."""
     raw = _read(file)
     try:
         text = raw.decode()
-        checked = settings.check(text, file.name, _schema(image))
+        return settings.check(text, file.name, _schema(image))
     except UnicodeDecodeError as error:
         raise Refusal(f"{file} is not UTF-8 text: {error.reason}") from error
     except Faults as refused:
-        raise _refusals(file, refused.faults) from refused
-    return UserData(userdata.wrap(text), checked.server.port, settings=text)
+        found = _refusals(file, refused.faults)
+        if image is not None and _is_valid_here(text):
+            found.add_remedy(f"the image {image.id} is older than these keys: `invoke build-image`")
+        raise found from refused
+
+
+def _is_valid_here(text: str) -> bool:
+    """Whether this checkout's own schema accepts settings."""
+    try:
+        settings.check(text, "")
+    except Faults:
+        return False
+    return True
 
 
 def _check_inside(found: verdict.Found, schema: Mapping[str, Any] | None) -> settings.Settings:
@@ -91,8 +112,8 @@ def _check_inside(found: verdict.Found, schema: Mapping[str, Any] | None) -> set
     return checked
 
 
-def _schema(image: Image) -> Mapping[str, Any] | None:
-    if image.schema is None:
+def _schema(image: Image | None) -> Mapping[str, Any] | None:
+    if image is None or image.schema is None:
         return None
     loaded: Mapping[str, Any] = json.loads(image.schema.read_text())
     return loaded
@@ -108,4 +129,4 @@ def _read(file: Path) -> bytes:
 
 
 def _refusals(file: Path, faults: list[Fault]) -> Refusals:
-    return Refusals(f"{file} has errors; no VM was started", [str(fault) for fault in faults])
+    return Refusals(f"{file} has errors; nothing was started", [str(fault) for fault in faults])

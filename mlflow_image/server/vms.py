@@ -23,10 +23,14 @@ from mlflow_image.vm import machine
 from mlflow_image.vm.boot import OnWait
 from mlflow_image.vm.machine import Machine
 from mlflow_image.vm.qemu import Spec
+from mlflow_settings.document import Faults
+from mlflow_settings.settings import Settings, check
 
 DEFAULT_NAME = "mlflow"
 UNITS = ("mlflow-configure", "mlflow-tracking")
 RECORD_NAME = "vm.json"
+#: The settings that the VM was created with, where they are known.
+SETTINGS_NAME = "settings.yaml"
 #: A label of a host name (RFC 1123), because the name is also the guest's host name.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -117,6 +121,8 @@ def create(name: str, image: Image, data: UserData, options: Options) -> Vm:
         try:
             record = Record(name, image.id, data.guest_port, time.time())
             write_record(directory, record)
+            if data.settings is not None:
+                files.write_private(directory / SETTINGS_NAME, data.settings)
             made.start()
         except BaseException:
             _delete(made)
@@ -218,6 +224,15 @@ def find(name: str) -> Vm:
             f"there is no VM named {name}",
             remedy=f"existing VMs: {others}" if others else "create one with `invoke up`",
         ) from error
+
+
+def settings_of(vm: Vm) -> Settings | None:
+    """The settings that a VM was created with; None when they are not known."""
+    try:
+        text = (vm.machine.directory / SETTINGS_NAME).read_text(encoding="utf-8")
+        return check(text, SETTINGS_NAME)
+    except (OSError, Faults):
+        return None
 
 
 def find_all() -> list[Vm]:

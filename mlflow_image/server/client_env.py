@@ -1,0 +1,139 @@
+"""What a client of a server sets in its environment, each variable with its reason.
+
+With artifacts that go through the server, that is its address and nothing else. Clients that use
+the store themselves need its address, a key and what boto3 has to know.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mlflow_settings.blocks import sources
+from mlflow_settings.blocks.s3 import S3
+from mlflow_settings.settings import Settings
+
+#: In place of what is not known here, or not shown.
+OWN_KEY = "YOUR_OWN_KEY"
+SERVER = "http://SERVER_ADDRESS"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable. known: False when the value is for the reader to replace."""
+
+    name: str
+    value: str = field(repr=False)
+    reason: str
+    known: bool = True
+
+
+def variables(
+    url: str, settings: Settings | None, ca_file: str, *, with_secrets: bool = False
+) -> list[Variable]:
+    """What a client sets.
+
+    url: of the server as its clients see it. settings: of the server, if they are known.
+    ca_file: where the client has the store's CA certificate.
+    """
+    found = [Variable("MLFLOW_TRACKING_URI", url, "where the server is", SERVER not in url)]
+    store = settings.artifact_store.s3 if settings else None
+    if store and store.access == "direct":
+        found += _direct(store, ca_file, with_secrets=with_secrets)
+    elif store and store.clients_reach_endpoint and store.ca_certificate:
+        reason = "large files go to and from the store itself, whose CA this is"
+        found.append(Variable("REQUESTS_CA_BUNDLE", ca_file, reason))
+    return found
+
+
+def address(settings: Settings) -> str:
+    """The URL of a server of which only the settings are known."""
+    names = [name for name in settings.server.allowed_hosts if "*" not in name]
+    if not names:
+        return f"{SERVER}:{settings.server.port}"
+    has_port = re.search(r":\d+$", names[0])
+    return f"http://{names[0]}" + ("" if has_port else f":{settings.server.port}")
+
+
+def _direct(store: S3, ca_file: str, *, with_secrets: bool) -> Iterator[Variable]:
+    if store.endpoint_url:
+        yield Variable("MLFLOW_S3_ENDPOINT_URL", store.endpoint_url, "the store that clients use")
+    if store.region:
+        yield Variable("AWS_DEFAULT_REGION", store.region, "the bucket's region")
+    names = ("access_key_id", "secret_access_key", "session_token")
+    for name in names:
+        value = getattr(store, name)
+        if name == "session_token" and not value:
+            continue
+        shown = with_secrets and isinstance(value, str) and value != ""
+        reason = f"a key that may read and write {store.uri}"
+        yield Variable(f"AWS_{name.upper()}", str(value) if shown else OWN_KEY, reason, shown)
+    if store.ca_certificate:
+        yield Variable("AWS_CA_BUNDLE", ca_file, "the CA of the store's certificate")
+    if store.addressing != "auto":
+        reason = "how the bucket is named in requests"
+        yield Variable("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", store.addressing, reason)
+    reason = "which checksums the store takes"
+    for name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"):
+        yield Variable(name, store.checksums, reason)
+
+
+def ca_of(settings: Settings | None) -> str:
+    """The CA certificate that clients need, as PEM; "" when they need none or it is not here."""
+    store = settings.artifact_store.s3 if settings else None
+    if store is None or isinstance(store.ca_certificate, sources.FromFile):
+        return ""
+    needed = store.access == "direct" or store.clients_reach_endpoint
+    return store.ca_certificate if needed else ""
+
+
+def shell(found: Sequence[Variable]) -> str:
+    """Lines for `eval` or a shell's start file."""
+    return _lines(found, lambda one: f"export {one.name}={shlex.quote(one.value)}")
+
+
+def dotenv(found: Sequence[Variable]) -> str:
+    """A .env file, as python-dotenv and Docker read it: quotes only where both take them."""
+    return _lines(found, lambda one: f"{one.name}={one.value}")
+
+
+def python(found: Sequence[Variable]) -> str:
+    """Python code for the top of a program."""
+    body = _lines(found, lambda one: f"os.environ[{one.name!r}] = {one.value!r}")
+    return f"import os\n\n{body}"
+
+
+def notebook(found: Sequence[Variable]) -> str:
+    """A cell for the top of a notebook: `%env` would expand $ and braces in a key."""
+    return f"# Run this cell first, before mlflow is imported.\n{python(found)}"
+
+
+def compose(found: Sequence[Variable]) -> str:
+    """The `environment:` of a service in a Compose file, where $ is written twice."""
+
+    def line(one: Variable) -> str:
+        return f"{one.name}: {json.dumps(one.value.replace('$', '$$'))}"
+
+    body = "".join(f"  {text}\n" for text in _lines(found, line).splitlines())
+    return f"environment:\n{body}"
+
+
+#: Name of a format -> what writes it.
+FORMATS: Mapping[str, Callable[[Sequence[Variable]], str]] = {
+    "shell": shell,
+    "dotenv": dotenv,
+    "python": python,
+    "notebook": notebook,
+    "compose": compose,
+}
+
+
+def _lines(found: Sequence[Variable], line: Callable[[Variable], str]) -> str:
+    text = ""
+    for one in found:
+        note = "" if one.known else " (replace the value)"
+        text += f"# {one.reason}{note}\n{line(one)}\n"
+    return text

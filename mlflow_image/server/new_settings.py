@@ -1,0 +1,164 @@
+"""Writes a commented settings file from a few decisions, such as those of a tutorial's command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mlflow_image.errors import Refusal
+from mlflow_settings.blocks import postgresql, s3
+from mlflow_settings.wording import Reason
+
+SQLITE, LOCAL = "sqlite", "local"
+#: In place of what is not known yet.
+PASSWORD = "DATABASE_PASSWORD"  # noqa: S105
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a user decides. Values that are not known yet stay in capitals, for the user to replace.
+
+    database: `sqlite`, or the parts of a PostgreSQL URI. place: `local` or s3://BUCKET/FOLDER.
+    database_ca, store_ca: PEM text.
+    """
+
+    port: int = 8000
+    database: str | Mapping[str, Any] = field(default=SQLITE, repr=False)
+    database_ca: str = ""
+    place: str = LOCAL
+    endpoint: str = ""
+    region: str = ""
+    key_id: str = field(default="ACCESS_KEY_ID", repr=False)
+    secret: str = field(default="SECRET_ACCESS_KEY", repr=False)
+    store_ca: str = ""
+    access: str = "proxied"
+
+
+_UNKNOWN: Mapping[str, Any] = {
+    "host": "DATABASE_HOST",
+    "port": 6432,
+    "database": "db1",
+    "user": "DATABASE_USER",
+    "password": PASSWORD,
+}
+#: The servers of the five documents that mlflow-image comes from.
+SEEDS: Mapping[str, Choices] = {
+    "000": Choices(
+        database=_UNKNOWN,
+        place="s3://mlflow-bucket/artifacts",
+        endpoint="STORE_ENDPOINT",
+        access="direct",
+    ),
+    "001": Choices(
+        database=_UNKNOWN,
+        place="s3://mlflowbucket/artifacts",
+        endpoint="STORE_ENDPOINT",
+        access="direct",
+    ),
+    "003": Choices(
+        port=5000,
+        database={**_UNKNOWN, "port": 5432, "database": "mlflow"},
+        place="s3://BUCKET_NAME",
+        region="STORE_REGION",
+        access="direct",
+    ),
+    "004": Choices(
+        port=5000, place="s3://mlflows3/artifacts", endpoint="STORE_ENDPOINT", region="us-east-1"
+    ),
+}
+
+
+def with_database(choices: Choices, text: str) -> Choices:
+    """The choices with `sqlite` or a PostgreSQL URI; raises Refusal without repeating the URI.
+
+    A URI without a password gets one in capitals.
+    """
+    if text == SQLITE:
+        return replace(choices, database=SQLITE)
+    scheme, separator, rest = text.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    if separator and at and ":" not in credentials:
+        text = f"{scheme}://{credentials}:{PASSWORD}@{place}"
+    parts = postgresql.parts_of_uri(text)
+    if isinstance(parts, Reason):
+        raise Refusal(f"the database's URI {parts.message}", remedy=parts.remedy)
+    return replace(choices, database=parts)
+
+
+def with_place(choices: Choices, text: str) -> Choices:
+    """The choices with `local` or s3://BUCKET/FOLDER; raises Refusal."""
+    if text != LOCAL and (reason := s3.uri_fault(text)):
+        raise Refusal(f"the artifacts' place {reason.message}", remedy=reason.remedy)
+    return replace(choices, place=text)
+
+
+def text_of(choices: Choices) -> str:
+    """The settings file."""
+    return f"""\
+# Settings of an MLflow server; docs/settings.md explains every key.
+schema_version: 1
+
+server:
+  # Listen on every address of the machine; limit access with the cloud's firewall.
+  host: "0.0.0.0"
+  port: {choices.port}
+  # localhost and private IP addresses always work. List every DNS name and public address that
+  # clients use; a request to any other name gets status 403:
+  # allowed_hosts: [mlflow.example.com]
+
+backend_store:
+{_database(choices)}
+artifact_store:
+{_artifacts(choices)}"""
+
+
+def _database(choices: Choices) -> str:
+    if isinstance(choices.database, str):
+        return """\
+  # A file on the machine: back up /var/lib/mlflow.
+  sqlite: /var/lib/mlflow/mlflow.db
+"""
+    lines = ["  postgresql:"]
+    for key, value in choices.database.items():
+        lines.append(f"    {key}: {value if isinstance(value, int) else json.dumps(value)}")
+        if key == "port" and value == 6432:
+            lines[-1] += "  # pgbouncer's, as managed services have it; PostgreSQL's own is 5432"
+    if "sslmode" not in choices.database:
+        lines.append("    sslmode: verify-full  # the certificate and its name are checked")
+    if choices.database_ca:
+        lines += _pem(choices.database_ca)
+    else:
+        lines.append("    # ca_certificate: the CA as PEM text; by default the system's CAs")
+    return "\n".join(lines) + "\n"
+
+
+def _artifacts(choices: Choices) -> str:
+    if choices.place == LOCAL:
+        return """\
+  # A directory on the machine. Clients upload and download through the server.
+  local: /var/lib/mlflow/artifacts
+"""
+    parts = s3.parts_of_uri(choices.place)
+    lines = ["  s3:", f"    bucket: {json.dumps(parts['bucket'])}"]
+    if prefix := parts["prefix"].rstrip("/"):
+        lines.append(f"    prefix: {json.dumps(prefix)}")
+    if choices.endpoint:
+        lines.append(f"    endpoint_url: {json.dumps(choices.endpoint)}")
+    if choices.region:
+        lines.append(f"    region: {json.dumps(choices.region)}")
+    lines += [
+        "    # Both or neither: without a key, the machine's role is used (AWS).",
+        f"    access_key_id: {json.dumps(choices.key_id)}",
+        f"    secret_access_key: {json.dumps(choices.secret)}",
+        "    # proxied: clients need only this server. direct: they use keys of their own.",
+        f"    access: {choices.access}",
+    ]
+    if choices.store_ca:
+        lines += _pem(choices.store_ca)
+    return "\n".join(lines) + "\n"
+
+
+def _pem(text: str) -> list[str]:
+    return ["    ca_certificate: |", *(f"      {line}" for line in text.strip().splitlines())]
