@@ -75,6 +75,7 @@ def main(argv: list[str]) -> int:
         if not fresh and (late or not sound):
             without_preload(given, late)
         os.environ.update(launch.environment)
+        watch.forget()
         stores = watch.Stores.of(os.environ)
         for kind in () if fresh else stores.kinds:
             if not preload.preload(preload.list_of(kind, listed)):

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
+
+from mlflow_settings import signals
+from mlflow_settings.wording import visible
 
 SYSTEMCTL = "/usr/bin/systemctl"
 SERVER = "mlflow-tracking.service"
 PAUSE = Path("/run/mlflow/pause")
-# A database that is down is tried for 101 s; a start on a slow machine takes less.
+METADATA_ADDRESS = "169.254.169.254"
+#: Where systemd keeps what set-property has set.
+METADATA_RULE = Path(f"/run/systemd/system.control/{SERVER}.d/50-IPAddressAllow.conf")
+#: What the server says of a store that it cannot use (mlflow_launch/stores/watch.py).
+STORE = Path("/run/mlflow-tracking/store")
+# A start on a slow machine takes less.
 START_TIMEOUT_S = 300
+# New settings whose store cannot be used are taken back after this time.
+STORE_TIMEOUT_S = 60
+_LOOK_EVERY_S = 0.5
 
 
 def restart(say: Callable[[str], None]) -> bool:
-    """Restart the server, or start it; returns whether it became ready."""
+    """Restart the server, or start it; returns whether it became ready.
+
+    Repeats what the server says of a store that it cannot use, and does not wait long for one.
+    """
     say("the settings have changed: restarting the server")
-    return _systemctl("restart", SERVER)
+    return _restart(say)
 
 
 def ensure_running(say: Callable[[str], None]) -> bool:
@@ -28,7 +44,17 @@ def ensure_running(say: Callable[[str], None]) -> bool:
         say(f"nothing has changed: the server is {'running' if state == 'active' else 'starting'}")
         return True
     say(f"nothing has changed, but the server is {state or 'stopped'}: starting it")
-    return _systemctl("restart", SERVER)
+    return _restart(say)
+
+
+def allow_metadata_service(allowed: bool) -> None:
+    """Let the server ask for the machine's role (AWS), or not, which is the unit's own rule.
+
+    Allowed addresses win over IPAddressDeny= of the unit. Lasts until the next boot.
+    """
+    if allowed or METADATA_RULE.exists():
+        rule = f"IPAddressAllow={METADATA_ADDRESS if allowed else ''}"
+        subprocess.call([SYSTEMCTL, "set-property", "--runtime", SERVER, rule])
 
 
 def reset_configure() -> None:
@@ -36,12 +62,32 @@ def reset_configure() -> None:
     subprocess.call([SYSTEMCTL, "reset-failed", "--quiet", "mlflow-configure.service"])
 
 
-def _systemctl(*words: str) -> bool:
+def _restart(say: Callable[[str], None]) -> bool:
     # A start that was asked for begins at once, however many have failed before.
     PAUSE.unlink(missing_ok=True)
     subprocess.call([SYSTEMCTL, "reset-failed", "--quiet", SERVER])
+    began_s = time.monotonic()
+    said, trouble_since_s = "", 0.0
+    with subprocess.Popen([SYSTEMCTL, "restart", SERVER]) as waiting:
+        while (code := waiting.poll()) is None:
+            time.sleep(_LOOK_EVERY_S)
+            now_s, trouble = time.monotonic(), _trouble_of_a_store()
+            if trouble and trouble != said:
+                say(trouble)
+                said, trouble_since_s = trouble, trouble_since_s or now_s
+            waited_s = now_s - trouble_since_s if trouble and said else 0.0
+            if waited_s > STORE_TIMEOUT_S or now_s - began_s > START_TIMEOUT_S:
+                waiting.terminate()  # only the wait: the server goes on with its start
+                return False
+    return code == 0
+
+
+def _trouble_of_a_store() -> str:
+    """What the server says of a store; the file is the service's, and systemd cleans its folder."""
     try:
-        done = subprocess.run([SYSTEMCTL, *words], timeout=START_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+        descriptor = os.open(STORE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
+            text = file.read(500).strip()
+    except OSError:
+        return ""
+    return "" if text == signals.STORES_REACHED else visible(text)

@@ -224,7 +224,10 @@ def _apply(root: Path, verdict: Verdict) -> bool:
         memory.keep_only_proven()
     elif problem := memory.try_out(verdict.good_text):
         say(problem)
-    machine = files.this_machine() if root == Path("/") else Machine()
+    machine = Machine()
+    if root == Path("/"):
+        machine = files.this_machine()
+        applying.allow_metadata_service(verdict.settings.artifact_store.uses_role)
     _advise(verdict.settings, machine)
     rendered = render(verdict.settings, machine, (root / SERVER_STATE).stat().st_dev)
     changed = False

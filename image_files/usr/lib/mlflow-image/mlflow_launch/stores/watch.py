@@ -89,6 +89,12 @@ class Look:
         return text if code == 0 else f"the stores could not be looked at: exit code {code}"
 
 
+def forget() -> None:
+    """A new start knows nothing of the stores yet."""
+    with contextlib.suppress(OSError):
+        _file().unlink(missing_ok=True)
+
+
 def wait(stores: Stores, look: Look | None = None) -> None:
     """Return when the stores can be used; says what is wrong, and again when that changes.
 

@@ -91,6 +91,11 @@ class ArtifactStore(Block):
             "MLFLOW_DEFAULT_ARTIFACT_ROOT": "mlflow-artifacts:/" if proxied else locations[0],
         }
 
+    @property
+    def uses_role(self) -> bool:
+        """Whether the server needs the machine's role in the cloud."""
+        return self.s3 is not None and self.s3.uses_role
+
     def files(self) -> Sequence[RenderedFile]:
         """The key and the CA certificate of S3."""
         return tuple(self.s3.files()) if self.s3 else ()

@@ -1,0 +1,222 @@
+"""One VM with PostgreSQL behind pgbouncer and an S3 store on this host, both with TLS.
+
+It boots from cloud-init/postgresql-s3.yaml with the values filled in, as seeds 000, 001 and 003 want
+it; the other scenarios change its settings with `mlflow-configure --apply`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from mlflow_settings import userdata
+from tests.peers import postgresql, s3, versitygw
+from tests.peers.authority import Authority
+from tests.peers.postgresql import Postgresql
+from tests.peers.s3 import S3
+
+from .conftest import CHECKOUT, Tasks
+
+pytestmark = pytest.mark.skipif(
+    bool(postgresql.missing()), reason=f"missing: {postgresql.missing()}"
+)
+
+NAME = "test-stores"
+#: This host's loopback, as a VM of QEMU's user network sees it.
+HOST = "10.0.2.2"
+ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+
+
+@dataclass(frozen=True)
+class Peers:
+    database: Postgresql
+    store: S3
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What replaces the values in capitals."""
+        return {
+            "DATABASE_HOST": postgresql.HOST,
+            "port: 6432": f"port: {self.database.pooled_port}",
+            "DATABASE_NAME": postgresql.DATABASE,
+            "DATABASE_USER": postgresql.USER,
+            "DATABASE_PASSWORD": self.database.password,
+            "sslmode: verify-full": "sslmode: verify-full\n    ca_certificate: |\n"
+            + textwrap.indent(self.database.ca, "      ").rstrip(),
+            "BUCKET_NAME": s3.BUCKET,
+            "STORE_ENDPOINT": f"https://{s3.HOST}:{self.store.port}",
+            "STORE_REGION": "us-east-1",
+            "SECRET_ACCESS_KEY": s3.SECRET_KEY,
+            "ACCESS_KEY_ID": s3.ACCESS_KEY,
+            "access: proxied": "access: proxied\n    addressing: path\n    ca_certificate: |\n"
+            + textwrap.indent(self.store.ca, "      ").rstrip(),
+        }
+
+    def settings(self, **changed: str) -> str:
+        text = userdata.unwrap((CHECKOUT / "cloud-init/postgresql-s3.yaml").read_bytes())
+        for before, after in {**self.values, **changed}.items():
+            assert before in text, before
+            text = text.replace(before, after)
+        return text
+
+
+@pytest.fixture(scope="module")
+def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
+    if versitygw.program() is None:
+        pytest.skip("versitygw cannot be built here: Go and its module proxy are needed")
+    base = tmp_path_factory.mktemp("peers")
+    authority = Authority(base / "ca")
+    with (
+        postgresql.running(base / "pg", authority) as database,
+        versitygw.running(base / "s3", authority) as store,
+    ):
+        yield Peers(database, store)
+
+
+@pytest.fixture(scope="module")
+def up(
+    tasks: Tasks, image: Path, peers: Peers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[subprocess.CompletedProcess[str]]:
+    """What `up` printed for the VM."""
+    file = tmp_path_factory.mktemp("user-data") / "user-data"
+    # The names of the peers, as a DNS server would give them.
+    hosts = f"\nbootcmd:\n  - echo '{HOST} {postgresql.HOST} {s3.HOST}' >> /etc/hosts\n"
+    file.write_bytes(userdata.wrap(peers.settings()) + hosts.encode())
+    done = tasks("up", "--name", NAME, "--memory", "1536", "--user-data", str(file))
+    try:
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield done
+    finally:
+        tasks("down", "--name", NAME)
+
+
+@pytest.fixture(scope="module")
+def url(up: subprocess.CompletedProcess[str]) -> str:
+    return up.stdout.split("export MLFLOW_TRACKING_URI=")[1].strip()
+
+
+def in_guest(tasks: Tasks, line: str, timeout_s: float = 400) -> str:
+    done = tasks("ssh", "--name", NAME, "--command", line, timeout_s=timeout_s)
+    return done.stdout + done.stderr
+
+
+def console() -> str:
+    file = CHECKOUT / ".mlflow-image/vms" / NAME / "console.log"
+    return file.read_text(errors="replace")
+
+
+def wait_for_console(text: str, timeout_s: float = 200) -> None:
+    deadline = time.monotonic() + timeout_s
+    while text not in console():
+        assert time.monotonic() < deadline, console()[-3000:]
+        time.sleep(1)
+
+
+@pytest.mark.budget(900)
+@pytest.mark.verifies("PostgreSQL (pgbouncer, TLS, SCRAM) and S3 (TLS): a VM from one YAML file")
+def test_a_vm_with_both_stores_comes_up(url: str, peers: Peers) -> None:
+    assert requests.get(f"{url}/version", timeout=20).status_code == 200
+    assert peers.database.sql("SELECT count(*) FROM experiments") == "1"
+
+
+@pytest.mark.budget(300)
+@pytest.mark.verifies("a real client logs to PostgreSQL and S3 through a VM, and reads it back")
+def test_a_real_client_logs_a_run_and_reads_it_back(url: str, tasks: Tasks) -> None:
+    done = tasks("smoke-test", "--url", url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "comparisons passed" in done.stdout
+
+
+@pytest.mark.budget(60)
+def test_an_artifact_lies_in_the_bucket_and_comes_back(url: str) -> None:
+    data = b"0123456789" * 1_000_000
+    assert requests.put(f"{url}{ARTIFACTS}/9/big", data=data, timeout=60).status_code == 200
+    assert requests.get(f"{url}{ARTIFACTS}/9/big", timeout=60).content == data
+
+
+def test_clients_need_only_the_address(tasks: Tasks, url: str) -> None:
+    done = tasks("client-env", "--name", NAME, "--format", "dotenv")
+    assert done.stdout.splitlines()[1:] == [f"MLFLOW_TRACKING_URI={url}"]
+
+
+@pytest.mark.budget(120)
+@pytest.mark.verifies("`mlflow-admin` works with the server's stores, without a URI or a key")
+def test_mlflow_admin_has_the_servers_stores(tasks: Tasks, url: str) -> None:
+    assert "Default" in in_guest(tasks, "sudo mlflow-admin experiments search")
+    assert "use sudo" in in_guest(tasks, "mlflow-admin experiments search")
+    made = requests.post(
+        f"{url}/api/2.0/mlflow/runs/create", json={"experiment_id": "0"}, timeout=20
+    ).json()["run"]["info"]["run_id"]
+    place = f"{url}{ARTIFACTS}/0/{made}/artifacts/x"
+    assert requests.put(place, data=b"x", timeout=20).status_code == 200
+    delete = f"{url}/api/2.0/mlflow/runs/delete"
+    assert requests.post(delete, json={"run_id": made}, timeout=20).status_code == 200
+    assert made in in_guest(tasks, "sudo mlflow-admin gc")
+    assert requests.get(place, timeout=20).status_code == 404
+
+
+@pytest.mark.budget(60)
+@pytest.mark.verifies("no secret of a store is in an argument, unit, log or environment in the VM")
+def test_secrets_are_nowhere_that_others_can_read(tasks: Tasks, url: str, peers: Peers) -> None:
+    # The patterns come over standard input: arguments would find themselves.
+    patterns = f"{peers.database.password}\n{s3.SECRET_KEY}\n"
+    look = (
+        "sudo sh -c 'cat > /run/canaries; chmod 600 /run/canaries; "
+        'cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr "\\0" "\\n" | '
+        "grep -c -F -f /run/canaries; "
+        "journalctl --no-pager -o verbose | grep -c -F -f /run/canaries; "
+        "grep -r -l -F -f /run/canaries /etc /run/systemd /usr/lib/systemd /var/log 2>/dev/null; "
+        "find /run/mlflow -perm /077 -type f | xargs grep -l -F -f /run/canaries; "
+        "rm /run/canaries'"
+    )
+    state = CHECKOUT / ".mlflow-image/vms" / NAME
+    words = ["ssh", "--name", NAME, "--command", f"printf '%s' '{patterns}' | {look}"]
+    found = tasks(*words, timeout_s=400).stdout.split()
+    assert found == ["0", "0", "/etc/mlflow/settings.yaml"]
+    assert peers.database.password not in console()
+    assert json.loads((state / "vm.json").read_text())["name"] == NAME
+
+
+@pytest.mark.budget(300)
+@pytest.mark.verifies("a database that goes away and comes back: both said on the console")
+def test_a_database_that_goes_away_is_said_and_comes_back(
+    tasks: Tasks, url: str, peers: Peers
+) -> None:
+    peers.database.sql(f"ALTER DATABASE {postgresql.DATABASE} ALLOW_CONNECTIONS false", "postgres")
+    peers.database.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        f"WHERE datname = '{postgresql.DATABASE}'",
+        "postgres",
+    )
+    try:
+        wait_for_console("mlflow-tracking: database")
+    finally:
+        peers.database.sql(
+            f"ALTER DATABASE {postgresql.DATABASE} ALLOW_CONNECTIONS true", "postgres"
+        )
+    wait_for_console("mlflow-tracking: the stores can be reached again")
+    assert requests.get(f"{url}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=60).ok
+
+
+@pytest.mark.budget(400)
+@pytest.mark.verifies(
+    "--apply with a wrong password says so and goes back to the last good settings"
+)
+def test_settings_whose_store_cannot_be_used_are_taken_back(
+    tasks: Tasks, url: str, peers: Peers
+) -> None:
+    bad = peers.settings(**{f'"{peers.database.password}"': '"wrong-password"'})
+    write = f"printf '%s' '{bad}' | sudo tee /etc/mlflow/settings.yaml > /dev/null"
+    shown = in_guest(tasks, f"{write}; sudo mlflow-configure --apply; echo code $?")
+    assert "refused the user or the password" in shown
+    assert "last good settings stay in force" in shown
+    assert "wrong-password" not in shown
+    assert requests.get(f"{url}/version", timeout=20).status_code == 200
