@@ -1,7 +1,7 @@
 """One VM with PostgreSQL behind pgbouncer and an S3 store on this host, both with TLS.
 
-It boots from cloud-init/postgresql-s3.yaml with the values filled in, as seeds 000, 001 and 003 want
-it; the other scenarios change its settings with `mlflow-configure --apply`.
+It boots from cloud-init/postgresql-s3.yaml with the values filled in, as seeds 000, 001 and 003
+want it; the other scenarios change its settings with `mlflow-configure --apply`.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ def test_a_database_that_goes_away_is_said_and_comes_back(
 ) -> None:
     peers.database.sql(f"ALTER DATABASE {postgresql.DATABASE} ALLOW_CONNECTIONS false", "postgres")
     peers.database.sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        f"WHERE datname = '{postgresql.DATABASE}'",  # noqa: S608 - a constant
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IS NOT NULL "
+        "AND pid <> pg_backend_pid()",
         "postgres",
     )
     try:
