@@ -7,10 +7,12 @@ want it; the other scenarios change its settings with `mlflow-configure --apply`
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
+import tarfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,6 +182,43 @@ def test_secrets_are_nowhere_that_others_can_read(tasks: Tasks, url: str, peers:
     found = in_guest(tasks, f'sudo sh -c "{look}"').split()
     assert found == ["0", "0", "/etc/mlflow/settings.yaml"]
     assert peers.database.password not in console()
+
+
+#: Prints, as JSON, what the image's own code makes of each case: its faults or its server.json.
+JUDGE = """
+import json, pathlib, sys
+sys.path.insert(0, "/usr/lib/mlflow-image")
+from mlflow_settings import render, settings
+from mlflow_settings.blocks.block import Machine
+from mlflow_settings.document import Faults
+found = {}
+for folder in pathlib.Path("/tmp/cases").iterdir():
+    try:
+        checked = settings.check((folder / "settings.yaml").read_text(), "settings.yaml")
+        found[folder.name] = render.render(checked, Machine(("10.0.2.15",)))[0].content
+    except Faults as refused:
+        found[folder.name] = f"{refused}\\n"
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.budget(120)
+@pytest.mark.verifies("every case of settings has the same verdict on the laptop and in the VM")
+def test_the_vm_judges_settings_as_the_laptop_does(
+    tasks: Tasks, url: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    cases = CHECKOUT / "tests/unit/mlflow_settings/cases"
+    packed = tmp_path / "cases.tar.xz"
+    with tarfile.open(packed, "w:xz") as archive:
+        archive.add(cases, "cases", filter=lambda one: None if ".json" in one.name else one)
+    archive_text = base64.b64encode(packed.read_bytes()).decode()
+    script = base64.b64encode(JUDGE.encode()).decode()
+    unpack = f"echo {archive_text} | base64 -d | tar -xJ -C /tmp"
+    judged = in_guest(tasks, f"{unpack}; echo {script} | base64 -d | python3 -I -")
+    found = json.loads(judged.splitlines()[-1])
+    results = [path for path in cases.glob("*/*") if path.name in ("faults.txt", "server.json")]
+    assert found == {path.parent.name: path.read_text() for path in results}
+    record_property("figure", f"{len(found)} cases")
 
 
 @pytest.mark.budget(300)
