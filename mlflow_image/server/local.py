@@ -74,16 +74,22 @@ def launch_files() -> Path:
 
 
 @contextlib.contextmanager
-def stock(folder: Path, workers: int) -> Iterator[str]:
-    """Run `mlflow server` with a new SQLite file in `folder`; yields its URL once it answers."""
+def stock(
+    folder: Path, workers: int, *, database: str = "", variables: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Run `mlflow server` with a new SQLite file in `folder`; yields its URL once it answers.
+
+    database: the URI of another database. variables: what its driver needs.
+    """
     port = free_port()
     words = [
         *(str(environment() / "bin" / "mlflow"), "server", "--host", "127.0.0.1"),
         *("--port", str(port), "--workers", str(workers), "--uvicorn-opts", STOCK_UVICORN),
-        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"),
+        *("--backend-store-uri", database or f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"),
         *("--artifacts-destination", f"{folder}/artifacts"),
     ]
-    with serving(words, folder, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, port) as url:
+    given = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(variables or {})}
+    with serving(words, folder, given, port) as url:
         yield url
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from invoke.context import Context
 
 from mlflow_image import progress
-from mlflow_image.checks.bench import boot, build, figure, rate, uploads
+from mlflow_image.checks.bench import boot, build, figure, rate, stores, uploads
 from mlflow_image.checks.bench.figure import Figure
 from mlflow_image.checks.record import add_rows, current_commit
 from mlflow_image.errors import Refusal
 from mlflow_image.images import find
 from mlflow_image.images.find import Image
 from mlflow_image.inputs import definition
+from mlflow_image.paths import typed_path
+from mlflow_image.server import user_data
 from mlflow_image.tasks.task import refuse_unknown, task, whole_number
 
 PARTS = ("rate", "uploads", "boot", "build")
@@ -21,6 +23,7 @@ PARTS = ("rate", "uploads", "boot", "build")
     name="bench",
     help={
         "only": "one of rate, uploads, boot, build; default: all, about 35 minutes without KVM",
+        "settings": "instead: measure a server with the stores of this settings file, natively",
         "image": "the image to boot: id, folder or disk file; default: the newest image",
         "packages": "the package set to build: full or server",
         "rounds": "how often to repeat each boot",
@@ -31,6 +34,7 @@ PARTS = ("rate", "uploads", "boot", "build")
 def measure(
     context: Context,
     only: str = "",
+    settings: str = "",
     image: str = "",
     packages: str = "full",
     rounds: str = "2",
@@ -47,11 +51,17 @@ def measure(
     count = whole_number("rounds", rounds)
     if count < 1:
         raise Refusal("--rounds 0 measures nothing", remedy="give at least 1")
-    wanted = [only] if only else list(PARTS)
+    if settings and (only or image):
+        raise Refusal("--settings excludes --only and --image", remedy="use one of them")
+    chosen = user_data.checked(typed_path(settings), None) if settings else None
+    wanted = [] if chosen else [only] if only else list(PARTS)
     booted = find.resolve(image or None) if "boot" in wanted else None
     commit = current_commit()
     with progress.on_stderr(json):
         figures = measured(wanted, booted, count, packages)
+        if chosen:
+            with progress.step("a server with these stores") as step:
+                figures += stores.measure(chosen, step)
     if record:
         add_rows(figure.as_rows(figures), commit)
     if json:

@@ -64,14 +64,16 @@ def compared(metrics: int, stock: list[float], ours: list[float]) -> list[Figure
     ]
 
 
-def calls_a_second(url: str, calls: int = CALLS, metrics: int = METRICS[0]) -> float:
+def calls_a_second(
+    url: str, calls: int = CALLS, metrics: int = METRICS[0], experiment: str = "0"
+) -> float:
     """One client's rate of `log_batch` calls, one after the other, after WARM_UP_CALLS others."""
     # Not at the top: importing MLflow takes a second, which every task would have to wait.
     import mlflow.entities
     import mlflow.tracking
 
     client = mlflow.tracking.MlflowClient(url)
-    run = client.create_run("0").info.run_id
+    run = client.create_run(experiment).info.run_id
     started = 0.0
     for number in range(calls + WARM_UP_CALLS):
         if number == WARM_UP_CALLS:

@@ -1,0 +1,203 @@
+"""A server with the stores of a settings file: calls, large files and memory, natively.
+
+What is written stays small and is deleted again; MLflow keeps deleted experiments in its trash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import requests
+
+from mlflow_image import command
+from mlflow_image.checks.bench import rate
+from mlflow_image.checks.bench.figure import Figure
+from mlflow_image.errors import Refusal
+from mlflow_image.progress import Step
+from mlflow_image.server import local
+from mlflow_settings.settings import Settings
+
+ROUNDS = 3
+WORKERS = 2
+FILE_MB = 500
+ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+#: Run in the image's environment: uploads and downloads a file with boto3 alone; prints seconds.
+BOTO3_ALONE = """
+import boto3, json, os, sys, time
+from botocore.config import Config
+file, bucket, key = sys.argv[1:]
+style = os.environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", "auto")
+client = boto3.client(
+    "s3",
+    endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"),
+    config=Config(signature_version="s3v4", s3={"addressing_style": style}),
+)
+began = time.monotonic()
+client.upload_file(file, bucket, key)
+up = time.monotonic()
+client.download_file(bucket, key, file + ".back")
+down = time.monotonic()
+client.delete_object(Bucket=bucket, Key=key)
+print(json.dumps([up - began, down - up]))
+"""
+
+
+def measure(chosen: Settings, step: Step) -> list[Figure]:
+    """Measure the image's server with these stores: against a stock server, and boto3 alone.
+
+    Raises Refusal for settings without PostgreSQL and S3.
+    """
+    if not (chosen.backend_store.postgresql or chosen.artifact_store.s3):
+        raise Refusal(
+            "these settings have neither PostgreSQL nor S3",
+            remedy="leave --settings out: bench measures SQLite and files by default",
+        )
+    figures: list[Figure] = []
+    if chosen.backend_store.postgresql:
+        figures += _calls(chosen, step)
+    if chosen.artifact_store.s3:
+        figures += _files(chosen, step)
+    return figures
+
+
+def _calls(chosen: Settings, step: Step) -> list[Figure]:
+    """Both servers in turn on the same database, and the memory of the image's."""
+    ours: list[float] = []
+    stock: list[float] = []
+    memory: list[float] = []
+    for number in range(ROUNDS):
+        step.update(f"round {number + 1} of {ROUNDS}, stock server")
+        with tempfile.TemporaryDirectory() as scratch, stock_server(Path(scratch), chosen) as url:
+            stock.append(_rate(url))
+        step.update(f"round {number + 1} of {ROUNDS}, image's server")
+        with _ours(chosen) as url:
+            ours.append(_rate(url))
+            memory.append(_memory_mb())
+    ratios = [mine / theirs for mine, theirs in zip(ours, stock, strict=True)]
+    call = "log_batch of 10 metrics over PostgreSQL"
+    return [
+        Figure(f"{call}, stock server", statistics.median(stock), "calls/s"),
+        Figure(f"{call}, image's server", statistics.median(ours), "calls/s"),
+        Figure(
+            f"{call}, image's server / stock server",
+            statistics.median(ratios),
+            "times",
+            at_least=3,
+            note=f"rounds: {', '.join(f'{ratio:.1f}' for ratio in ratios)}",
+        ),
+        Figure(
+            f"memory of the server with {WORKERS} workers, shared pages counted once",
+            max(memory),
+            "MB",
+            at_most=600,
+        ),
+    ]
+
+
+def _files(chosen: Settings, step: Step) -> list[Figure]:
+    """One large file through the server, and with boto3 alone, in turn."""
+    up: list[float] = []
+    down: list[float] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "file"
+        with file.open("wb") as output:
+            for _ in range(FILE_MB):
+                output.write(os.urandom(1_000_000))
+        with _ours(chosen) as url:
+            for number in range(ROUNDS):
+                step.update(f"round {number + 1} of {ROUNDS}, {FILE_MB} MB")
+                alone = _boto3_alone(chosen, file)
+                through = _through(url, file)
+                up.append(alone[0] / through[0])
+                down.append(alone[1] / through[1])
+    return [
+        Figure(
+            f"{way} of {FILE_MB} MB through the server / boto3 alone",
+            statistics.median(ratios),
+            "times",
+            at_least=0.8,
+            note=f"rounds: {', '.join(f'{ratio:.2f}' for ratio in ratios)}",
+        )
+        for way, ratios in (("upload", up), ("download", down))
+    ]
+
+
+@contextmanager
+def stock_server(folder: Path, chosen: Settings) -> Iterator[str]:
+    """Run `mlflow server` on the same database."""
+    local.configure(folder, chosen)
+    given = json.loads((folder / "server.json").read_text())["environment"]
+    wanted = {name: given[name] for name in ("PGPASSFILE",) if name in given}
+    with local.stock(
+        folder, WORKERS, database=given["MLFLOW_BACKEND_STORE_URI"], variables=wanted
+    ) as url:
+        yield url
+
+
+@contextmanager
+def _ours(chosen: Settings) -> Iterator[str]:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        local.ours(Path(scratch), WORKERS, stores=chosen) as url,
+    ):
+        yield url
+
+
+def _rate(url: str) -> float:
+    """One client's rate of calls, in an experiment of its own, which is deleted."""
+    name = f"mlflow-image-bench-{secrets.token_hex(4)}"
+    api = f"{url}/api/2.0/mlflow/experiments"
+    made = requests.post(f"{api}/create", json={"name": name}, timeout=60).json()["experiment_id"]
+    try:
+        return rate.calls_a_second(url, experiment=made)
+    finally:
+        requests.post(f"{api}/delete", json={"experiment_id": made}, timeout=60)
+
+
+def _memory_mb() -> float:
+    """Of the launcher and its workers: what they alone use, and their share of the rest."""
+    found = 0.0
+    for child in psutil.Process().children(recursive=True):
+        if any(word.endswith("/mlflow-launch") for word in child.cmdline()):
+            found += child.memory_full_info().pss / 1e6
+    return found
+
+
+def _boto3_alone(chosen: Settings, file: Path) -> tuple[float, float]:
+    """Seconds of an upload and a download."""
+    store = chosen.artifact_store.s3
+    assert store is not None  # noqa: S101 - the caller has looked
+    with tempfile.TemporaryDirectory() as scratch:
+        local.configure(Path(scratch), chosen)
+        given = json.loads((Path(scratch) / "server.json").read_text())["environment"]
+        key = f"{store.prefix}/mlflow-image-bench-{secrets.token_hex(4)}".lstrip("/")
+        words = [local.environment() / "bin" / "python", "-c", BOTO3_ALONE, file]
+        done = command.run([*words, store.bucket, key], env=given)
+    up, down = json.loads(done.stdout)
+    return up, down
+
+
+def _through(url: str, file: Path) -> tuple[float, float]:
+    """Seconds of an upload and a download through the server."""
+    place = f"{url}{ARTIFACTS}/mlflow-image-bench-{secrets.token_hex(4)}"
+    began = time.monotonic()
+    with file.open("rb") as body:
+        requests.put(place, data=body, timeout=600).raise_for_status()
+    up = time.monotonic()
+    with requests.get(place, stream=True, timeout=600) as answer:
+        answer.raise_for_status()
+        with file.with_suffix(".back").open("wb") as output:
+            for chunk in answer.iter_content(1 << 20):
+                output.write(chunk)
+    down = time.monotonic()
+    requests.delete(place, timeout=600).raise_for_status()
+    return up - began, down - up
