@@ -37,7 +37,7 @@ def test(context: Context, full: bool = False, only: str = "", k: str = "") -> N
     folders = [f"tests/{name}" for name in ([only] if only else FOLDERS)]
     commit = current_commit()
     if only in ("", "system"):
-        install_peers()
+        install_peers(full)
     with tempfile.TemporaryDirectory() as scratch:
         results = Path(scratch) / "record.json"
         words = [sys.executable, "-m", "pytest", *folders, f"--record={results}"]
@@ -50,9 +50,11 @@ def test(context: Context, full: bool = False, only: str = "", k: str = "") -> N
         raise Failure("tests failed; pytest's output above names them")
 
 
-def install_peers() -> None:
+def install_peers(full: bool) -> None:
     """Install what tests with real peers need, as root; else say which tests will not run."""
-    missing = missing_packages(HERE.root / "tests" / "peers" / "packages.txt")
+    lists = ("packages.txt", "packages-full.txt")[: 2 if full else 1]
+    peers = HERE.root / "tests" / "peers"
+    missing = [one for name in lists for one in missing_packages(peers / name)]
     if not missing:
         return
     words = ["apt-get", "install", "-y", "--no-install-recommends", *missing]

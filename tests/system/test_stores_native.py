@@ -18,7 +18,7 @@ import requests
 from mlflow_image.server import local
 from mlflow_settings import settings
 from mlflow_settings.settings import Settings
-from tests.peers import postgresql, process, s3, versitygw
+from tests.peers import ceph, postgresql, s3, versitygw
 from tests.peers.authority import Authority
 from tests.peers.postgresql import Postgresql
 from tests.peers.s3 import S3
@@ -255,15 +255,11 @@ def cases(database: Postgresql, store: S3, authority: Authority, folder: Path) -
     }
 
 
-@pytest.mark.budget(120)
-@pytest.mark.verifies("what is wrong with PostgreSQL or S3 is told apart, with a remedy (natively)")
-def test_what_is_wrong_with_a_store_is_told_apart(
-    database: Postgresql, store: S3, authority: Authority, tmp_path: Path
-) -> None:
-    found = cases(database, store, authority, tmp_path)
+def looked(texts: list[str], folder: Path) -> list[str]:
+    """What a launcher with each of these settings says of its stores."""
     environments = []
-    for number, text in enumerate([text_of(database, store), *found]):
-        place = tmp_path / str(number)
+    for number, text in enumerate(texts):
+        place = folder / str(number)
         place.mkdir()
         local.configure(place, settings.check(text, "settings.yaml"))
         environments.append(json.loads((place / "server.json").read_text())["environment"])
@@ -277,7 +273,45 @@ def test_what_is_wrong_with_a_store_is_told_apart(
         env=local.own_environment(),
     )
     assert done.returncode == 0, done.stderr
-    sound, *said = json.loads(done.stdout)
+    said: list[str] = json.loads(done.stdout)
+    return said
+
+
+@pytest.mark.full
+@pytest.mark.skipif(bool(ceph.missing()), reason=f"missing: {ceph.missing()}")
+@pytest.mark.budget(180)
+@pytest.mark.verifies("Ceph's RADOS Gateway with TLS: used as it is, its refusals are told apart")
+def test_ceph_takes_our_checksums_and_its_refusals_are_told_apart(
+    database: Postgresql, authority: Authority, tmp_path: Path
+) -> None:
+    with ceph.running(tmp_path / "ceph", authority) as gateway:
+        good = text_of(database, gateway)
+        found = {
+            good: "",
+            good.replace("addressing: path", "addressing: path\n    checksums: when_supported"): (
+                "write checksums: when_required"
+            ),
+            good.replace(f"bucket: {s3.BUCKET}", "bucket: none"): "no such bucket",
+            good.replace(s3.SECRET_KEY, "wrong"): "correct secret_access_key",
+            good.replace(s3.ACCESS_KEY, "wrongkey"): "correct access_key_id",
+        }
+        for expected, line in zip(found.values(), looked(list(found), tmp_path), strict=True):
+            assert expected in line if expected else line == "", (expected, line)
+        folder = tmp_path / "server"
+        folder.mkdir()
+        with local.ours(folder, 1, stores=settings.check(good, "x")) as url:
+            data = b"0123456789" * 2_000_000
+            assert requests.put(f"{url}{ARTIFACTS}/1/big", data=data, timeout=60).status_code == 200
+            assert requests.get(f"{url}{ARTIFACTS}/1/big", timeout=60).content == data
+
+
+@pytest.mark.budget(120)
+@pytest.mark.verifies("what is wrong with PostgreSQL or S3 is told apart, with a remedy (natively)")
+def test_what_is_wrong_with_a_store_is_told_apart(
+    database: Postgresql, store: S3, authority: Authority, tmp_path: Path
+) -> None:
+    found = cases(database, store, authority, tmp_path)
+    sound, *said = looked([text_of(database, store), *found], tmp_path)
     assert sound == ""
     for expected, line in zip(found.values(), said, strict=True):
         assert expected in line, (expected, line)
@@ -329,4 +363,3 @@ def test_a_request_above_the_limit_gets_413(tmp_path: Path) -> None:
             assert found.status_code == 413
             assert "server.upload_limit" in found.json()["message"]
         assert requests.get(f"{url}{ARTIFACTS}/over", timeout=20).status_code == 404
-    assert process.listens(1) is False

@@ -180,8 +180,8 @@ def _boto3_alone(chosen: Settings, file: Path) -> tuple[float, float]:
         local.configure(Path(scratch), chosen)
         given = json.loads((Path(scratch) / "server.json").read_text())["environment"]
         key = f"{store.prefix}/mlflow-image-bench-{secrets.token_hex(4)}".lstrip("/")
-        words = [local.environment() / "bin" / "python", "-c", BOTO3_ALONE, file]
-        done = command.run([*words, store.bucket, key], env=given)
+        python = local.environment() / "bin" / "python"
+        done = command.run([python, "-c", BOTO3_ALONE, file, store.bucket, key], env=given)
     up, down = json.loads(done.stdout)
     return up, down
 

@@ -24,7 +24,7 @@ def test_without_root_the_packages_are_named_and_the_tests_go_on(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(tests, "missing_packages", lambda _: ["postgresql"])
-    tests.install_peers()
+    tests.install_peers(full=False)
     shown = "".join(capsys.readouterr())
     assert "tests with real peers are skipped" in shown
     assert "apt-get install -y --no-install-recommends postgresql" in shown
