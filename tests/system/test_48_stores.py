@@ -149,7 +149,7 @@ def test_clients_need_only_the_address(tasks: Tasks, url: str) -> None:
     assert done.stdout.splitlines()[1:] == [f"MLFLOW_TRACKING_URI={url}"]
 
 
-@pytest.mark.budget(120)
+@pytest.mark.budget(400)
 @pytest.mark.verifies("`mlflow-admin` works with the server's stores, without a URI or a key")
 def test_mlflow_admin_has_the_servers_stores(tasks: Tasks, url: str) -> None:
     assert "Default" in in_guest(tasks, "sudo mlflow-admin experiments search")
