@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +27,8 @@ OLDEST = (1, 6, 6)
 FIRST_WITH_PLUGINS = (1, 10, 0)
 QEMU_PLUGIN = Plugin("qemu", "github.com/hashicorp/qemu", ">= 1.0.9")
 CONSOLE_LINES = 15
+#: A socket's path has at most 107 bytes (unix(7)); Packer adds `/packer-plugin` and ten digits.
+LONGEST_FOLDER_BYTES = 107 - len("/packer-plugin0123456789")
 PACKER_LOG = "packer.log"
 CONSOLE_LOG = "console.log"
 
@@ -167,9 +173,23 @@ def run(
     work, logs = place.work, place.logs
     template = work / "image.pkr.hcl"
     files.write(template, image_template(build, packer.plugins, checkout))
-    env = packer.environment(work)
     shutil.copyfile(template, logs / template.name)
-    command.run([packer.binary, "validate", template], env=env, cwd=work)
+    with folder_for_sockets(work) as sockets:
+        env = {**packer.environment(work), "TMPDIR": str(sockets)}
+        command.run([packer.binary, "validate", template], env=env, cwd=work)
+        _build(packer, template, build, place, env, keep_on_error=keep_on_error)
+
+
+def _build(
+    packer: Packer,
+    template: Path,
+    build: PackerBuild,
+    place: Place,
+    env: Mapping[str, str],
+    *,
+    keep_on_error: bool,
+) -> None:
+    work, logs = place.work, place.logs
     progress = Run(place.step)
     on_error = "abort" if keep_on_error else "cleanup"
     try:
@@ -194,6 +214,16 @@ def run(
             + (how_to_look(build, work) if keep_on_error else "; --on-error=abort keeps the VM"),
             of_guest=True,
         ) from failure
+
+
+@contextmanager
+def folder_for_sockets(work: Path) -> Iterator[Path]:
+    """Where Packer's plugins listen: `work`, unless its path is too long for a Unix socket."""
+    if len(os.fsencode(work)) <= LONGEST_FOLDER_BYTES:
+        yield work
+        return
+    with tempfile.TemporaryDirectory(prefix="mlflow-image-", dir="/tmp") as short:
+        yield Path(short)
 
 
 def evidence(run: Run, logs: Path) -> str:

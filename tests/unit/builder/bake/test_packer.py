@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,6 +47,15 @@ def test_a_chosen_packer_is_preferred_to_the_one_on_path(program: Program) -> No
 def test_a_chosen_packer_that_does_not_exist_is_refused() -> None:
     with pytest.raises(Refusal, match="--packer /no/packer: this program was not found"):
         packer.find("/no/packer")
+
+
+def test_a_long_cache_path_does_not_keep_packers_plugins_from_listening(tmp_path: Path) -> None:
+    with packer.folder_for_sockets(tmp_path / "w") as near:
+        assert near == tmp_path / "w"
+    for work in (tmp_path / ("x" * 100), tmp_path / ("ä" * 50)):
+        with packer.folder_for_sockets(work) as short, socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"{short}/packer-plugin0123456789")
+        assert not short.exists()
 
 
 @pytest.mark.parametrize("version", ["1.6.5", "1.5.9", "0.12.3"])
