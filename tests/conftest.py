@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,14 +100,21 @@ def pytest_terminal_summary(
 
 
 def write_record(target: Path, results: dict[str, dict[str, object]]) -> None:
-    rows = [
-        {
-            "name": row["verifies"],
-            "result": row["result"],
-            "figure": row["figure"],
-            "seconds": round(row["seconds"], 1),
-        }
-        for row in results.values()
-        if "verifies" in row
-    ]
-    files.write(target, json.dumps({"at": time.time(), "rows": rows}, indent=1))
+    files.write(target, json.dumps({"at": time.time(), "rows": rows_of(results)}, indent=1))
+
+
+def rows_of(results: dict[str, dict[str, object]]) -> list[dict[str, object]]:
+    """One row for each name: a test with parameters has passed when all of its cases have."""
+    rows: dict[object, dict[str, object]] = {}
+    cases: Counter[object] = Counter()
+    for result in results.values():
+        if "verifies" not in result:
+            continue
+        name = result["verifies"]
+        cases[name] += 1
+        row = rows.setdefault(name, {"name": name, "result": "passed", "figure": "", "seconds": 0})
+        if result["result"] != "passed":
+            row["result"] = result["result"]
+        row["figure"] = result["figure"] or (f"{cases[name]} cases" if cases[name] > 1 else "")
+        row["seconds"] = round(row["seconds"] + result["seconds"], 1)
+    return list(rows.values())
