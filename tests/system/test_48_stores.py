@@ -250,7 +250,8 @@ def test_settings_whose_store_cannot_be_used_are_taken_back(
     tasks: Tasks, url: str, peers: Peers
 ) -> None:
     bad = peers.settings(**{f'"{peers.database.password}"': '"wrong-password"'})
-    write = f"printf '%s' '{bad}' | sudo tee /etc/mlflow/settings.yaml > /dev/null"
+    encoded = base64.b64encode(bad.encode()).decode()
+    write = f"echo {encoded} | base64 -d | sudo tee /etc/mlflow/settings.yaml > /dev/null"
     shown = in_guest(tasks, f"{write}; sudo mlflow-configure --apply; echo code $?")
     assert "refused the user or the password" in shown
     assert "last good settings stay in force" in shown

@@ -73,13 +73,16 @@ def variables(given: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def with_database(argv: Sequence[str], given: Mapping[str, str]) -> Sequence[str]:
-    """The arguments, with the database's URI where `db` wants it as an argument.
+    """The arguments, with the database's URI where `db` and `gc` want it as an argument.
 
     The URI holds no secret: the password is in a file.
     """
-    if argv[0] == "db" and not any("://" in word or word == "--help" for word in argv):
-        return [*argv, given["MLFLOW_BACKEND_STORE_URI"]]
-    return argv
+    uri = given["MLFLOW_BACKEND_STORE_URI"]
+    if "--help" in argv or any("://" in word for word in argv):
+        return argv
+    if argv[0] == "db":
+        return [*argv, uri]
+    return [argv[0], "--backend-store-uri", uri, *argv[1:]] if argv[0] == "gc" else argv
 
 
 def _reachable(host: str) -> str:
