@@ -54,7 +54,7 @@ def new(
     direct: bool = False,
     force: bool = False,
 ) -> None:
-    """Write a commented settings file, from flags or from a few questions.
+    """Write a commented settings file, from flags or questions.
 
     What is not known stays in capitals in the file, for you to replace.
     """
