@@ -97,7 +97,7 @@ def new(
 def user_data_task(
     context: Context, settings: str = DEFAULT_FILE, out: str = "", compress: bool = False
 ) -> None:
-    """Check a settings file and print it as user-data for any cloud."""
+    """Check a settings file and print it as user-data."""
     if compress and not out and sys.stdout.isatty():
         raise Refusal("--compress writes no text", remedy="give a file with --out")
     raw = user_data.from_settings(typed_path(settings), newest()).raw
@@ -132,7 +132,7 @@ def client_env_task(
     with_secrets: bool = False,
     ca: str = "",
 ) -> None:
-    """Print what a client of a server sets in its environment, with reasons."""
+    """Print the variables that clients of a server set, with reasons."""
     refuse_unknown("format", format, tuple(client_env.FORMATS))
     if name and (settings or url):
         raise Refusal("--name excludes --settings and --url", remedy="use one of them")
