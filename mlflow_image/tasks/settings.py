@@ -132,7 +132,7 @@ def client_env_task(
     with_secrets: bool = False,
     ca: str = "",
 ) -> None:
-    """Print the variables that clients of a server set, with reasons."""
+    """Print the variables that clients of a server set."""
     refuse_unknown("format", format, tuple(client_env.FORMATS))
     if name and (settings or url):
         raise Refusal("--name excludes --settings and --url", remedy="use one of them")
