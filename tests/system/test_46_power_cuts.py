@@ -88,7 +88,7 @@ def lost(url: str, acknowledged: dict[str, str]) -> list[str]:
     return found
 
 
-@pytest.mark.budget(3600)
+@pytest.mark.budget(5400)
 @pytest.mark.verifies("power cuts while artifacts are uploaded: no acknowledged one is lost")
 def test_no_acknowledged_artifact_is_lost_in_a_power_cut(
     image: Path, record_property: Callable[[str, object], None]
