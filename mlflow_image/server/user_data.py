@@ -67,17 +67,20 @@ def from_settings(file: Path, image: Image | None) -> UserData:
 
     image: whose schema decides; None: this checkout's.
     """
-    found = checked(file, image)
-    text = file.read_text(encoding="utf-8")
+    text, found = _checked_text(file, image)
     return UserData(userdata.wrap(text), found.server.port, settings=text)
 
 
 def checked(file: Path, image: Image | None) -> settings.Settings:
     """The settings in a file; same errors as `from_user_data`."""
+    return _checked_text(file, image)[1]
+
+
+def _checked_text(file: Path, image: Image | None) -> tuple[str, settings.Settings]:
     raw = _read(file)
     try:
         text = raw.decode()
-        return settings.check(text, file.name, _schema(image))
+        return text, settings.check(text, file.name, _schema(image))
     except UnicodeDecodeError as error:
         raise Refusal(f"{file} is not UTF-8 text: {error.reason}") from error
     except Faults as refused:

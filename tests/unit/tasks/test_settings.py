@@ -66,6 +66,13 @@ def test_user_data_is_written_privately_and_compressed_when_asked(tmp_path: Path
     assert (tmp_path / "u").stat().st_mode & 0o777 == 0o600
 
 
+def test_line_ends_of_a_settings_file_stay_as_they_are(tmp_path: Path) -> None:
+    text = GOOD.replace("\n", "\r\n")
+    (tmp_path / "s.yaml").write_bytes(text.encode())
+    settings.user_data_task(Context(), settings="s.yaml", out="u")
+    assert userdata.unwrap((tmp_path / "u").read_bytes()) == text
+
+
 def test_large_user_data_is_named_for_each_cloud_that_refuses_it() -> None:
     assert list(size_limits.warnings(b"x" * 16_384, compressed=False)) == []
     (first,) = size_limits.warnings(b"x" * 16_385, compressed=False)
