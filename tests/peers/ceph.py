@@ -59,7 +59,9 @@ def running(folder: Path, authority: Authority) -> Iterator[S3]:
         _run(folder, "ceph", "osd", "new", str(uuid.UUID(int=2)))
         _run(folder, "ceph-osd", "--mkfs", "-i", "0", "--osd-uuid", str(uuid.UUID(int=2)))
         log = folder / "osd.log"
-        osd = stack.enter_context(_daemon([*_ceph(folder, "ceph-osd"), "-f", "-i", "0"], log))
+        osd = stack.enter_context(
+            process.daemon([*_ceph(folder, "ceph-osd"), "-f", "-i", "0"], log)
+        )
         _wait_for_osd(folder, osd)
         stack.enter_context(
             process.running(
@@ -157,22 +159,6 @@ def _run(folder: Path, program: str, *words: str | Path, check: bool = True) -> 
     )
     assert done.returncode == 0 or not check, f"{program}: {done.stderr[-2000:]}"
     return done.stdout
-
-
-@contextmanager
-def _daemon(words: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A daemon that listens on ports of its own choice."""
-    with log.open("ab") as output:
-        started = subprocess.Popen(words, stdout=output, stderr=output, cwd=log.parent)
-    try:
-        yield started
-    finally:
-        started.terminate()
-        try:
-            started.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            started.kill()
-            started.wait()
 
 
 def _wait_for_osd(folder: Path, osd: subprocess.Popen[bytes]) -> None:

@@ -42,6 +42,20 @@ def running(
     start_s: float = START_S,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server while the body runs; it must listen on the port of 127.0.0.1."""
+    with daemon(words, log, variables) as process:
+        deadline = time.monotonic() + start_s
+        while not listens(port):
+            assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+            assert time.monotonic() < deadline, log.read_text(errors="replace")[-3000:]
+            time.sleep(0.1)
+        yield process
+
+
+@contextmanager
+def daemon(
+    words: Sequence[object], log: Path, variables: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server while the body runs, whatever it listens on."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             [str(word) for word in words],
@@ -52,11 +66,6 @@ def running(
             cwd=log.parent,
         )
     try:
-        deadline = time.monotonic() + start_s
-        while not listens(port):
-            assert process.poll() is None, log.read_text(errors="replace")[-3000:]
-            assert time.monotonic() < deadline, log.read_text(errors="replace")[-3000:]
-            time.sleep(0.1)
         yield process
     finally:
         process.terminate()
