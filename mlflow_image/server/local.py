@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -125,12 +126,18 @@ def ours(
         yield url
 
 
-def configure(folder: Path, chosen: Settings) -> None:
-    """Write what mlflow-configure would give to a launcher whose data are in the folder."""
+def configure(folder: Path, chosen: Settings) -> Mapping[str, str]:
+    """Write what mlflow-configure would give to a launcher whose data are in the folder.
+
+    Returns the server's environment.
+    """
     for file in render.render(chosen):
         # A path of the image, or a part of a variable: each has its place in the folder.
         content = file.content.replace(RUN, str(folder)).replace("/var/lib/mlflow", str(folder))
         files.write_private(folder / Path(file.path).name, content)
+    document = json.loads((folder / "server.json").read_text())
+    environment: Mapping[str, str] = document["environment"]
+    return environment
 
 
 def own_environment() -> dict[str, str]:

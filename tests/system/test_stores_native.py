@@ -261,8 +261,7 @@ def looked(texts: list[str], folder: Path) -> list[str]:
     for number, text in enumerate(texts):
         place = folder / str(number)
         place.mkdir()
-        local.configure(place, settings.check(text, "settings.yaml"))
-        environments.append(json.loads((place / "server.json").read_text())["environment"])
+        environments.append(local.configure(place, settings.check(text, "settings.yaml")))
     done = subprocess.run(
         [local.environment() / "bin" / "python", "-I", Path(__file__).parents[1] / "peers/look.py"],
         input=json.dumps(environments),

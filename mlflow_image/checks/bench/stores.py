@@ -1,6 +1,6 @@
 """A server with the stores of a settings file: calls, large files and memory, natively.
 
-What is written stays small and is deleted again; MLflow keeps deleted experiments in its trash.
+What is written is deleted again; MLflow keeps deleted experiments in its trash.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import requests
 from mlflow_image import command
 from mlflow_image.checks.bench import rate
 from mlflow_image.checks.bench.figure import Figure
+from mlflow_image.checks.bench.uploads import ARTIFACTS
 from mlflow_image.errors import Refusal
 from mlflow_image.progress import Step
 from mlflow_image.server import local
@@ -29,7 +30,6 @@ from mlflow_settings.settings import Settings
 ROUNDS = 3
 WORKERS = 2
 FILE_MB = 500
-ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 #: Run in the image's environment: uploads and downloads a file with boto3 alone; prints seconds.
 BOTO3_ALONE = """
 import boto3, json, os, sys, time
@@ -82,18 +82,8 @@ def _calls(chosen: Settings, step: Step) -> list[Figure]:
         with _ours(chosen) as url:
             ours.append(_rate(url))
             memory.append(_memory_mb())
-    ratios = [mine / theirs for mine, theirs in zip(ours, stock, strict=True)]
-    call = "log_batch of 10 metrics over PostgreSQL"
     return [
-        Figure(f"{call}, stock server", statistics.median(stock), "calls/s"),
-        Figure(f"{call}, image's server", statistics.median(ours), "calls/s"),
-        Figure(
-            f"{call}, image's server / stock server",
-            statistics.median(ratios),
-            "times",
-            at_least=3,
-            note=f"rounds: {', '.join(f'{ratio:.1f}' for ratio in ratios)}",
-        ),
+        *rate.servers_compared("log_batch of 10 metrics over PostgreSQL", stock, ours, at_least=3),
         Figure(
             f"memory of the server with {WORKERS} workers, shared pages counted once",
             max(memory),
@@ -134,8 +124,7 @@ def _files(chosen: Settings, step: Step) -> list[Figure]:
 @contextmanager
 def stock_server(folder: Path, chosen: Settings) -> Iterator[str]:
     """Run `mlflow server` on the same database."""
-    local.configure(folder, chosen)
-    given = json.loads((folder / "server.json").read_text())["environment"]
+    given = local.configure(folder, chosen)
     wanted = {name: given[name] for name in ("PGPASSFILE",) if name in given}
     with local.stock(
         folder, WORKERS, database=given["MLFLOW_BACKEND_STORE_URI"], variables=wanted
@@ -177,8 +166,7 @@ def _boto3_alone(chosen: Settings, file: Path) -> tuple[float, float]:
     store = chosen.artifact_store.s3
     assert store is not None  # noqa: S101 - the caller has looked
     with tempfile.TemporaryDirectory() as scratch:
-        local.configure(Path(scratch), chosen)
-        given = json.loads((Path(scratch) / "server.json").read_text())["environment"]
+        given = local.configure(Path(scratch), chosen)
         key = f"{store.prefix}/mlflow-image-bench-{secrets.token_hex(4)}".lstrip("/")
         python = local.environment() / "bin" / "python"
         done = command.run([python, "-c", BOTO3_ALONE, file, store.bucket, key], env=given)
