@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -13,7 +14,7 @@ from mlflow_settings import cross_rules, placeholders
 from mlflow_settings.blocks import sources
 from mlflow_settings.blocks.artifact_store import ArtifactStore
 from mlflow_settings.blocks.backend_store import BackendStore
-from mlflow_settings.blocks.block import Block, Given
+from mlflow_settings.blocks.block import Block, Given, below
 from mlflow_settings.blocks.server import Server
 from mlflow_settings.document import Document, Fault, Faults, load
 
@@ -108,14 +109,13 @@ def _settings(data: Mapping[str, Any]) -> Settings:
 
 def _rule_faults(document: Document) -> Iterator[Fault]:
     """The faults that a schema cannot find: of each value, each block, then between blocks."""
-    for worded in placeholders.faults(document.data, own_schema()):
-        yield document.fault(worded.path, worded.message, value=worded.value, remedy=worded.remedy)
     given = {name: _given(document.data, name) for name in BLOCKS}
-    for name, kind in BLOCKS.items():
-        for worded in kind.faults(given[name]):
-            path = (name, *worded.path)
-            yield document.fault(path, worded.message, value=worded.value, remedy=worded.remedy)
-    for worded in cross_rules.faults(given, OWNED):
+    found = itertools.chain(
+        placeholders.faults(document.data, own_schema()),
+        *(below(name, kind.faults(given[name])) for name, kind in BLOCKS.items()),
+        cross_rules.faults(given, OWNED),
+    )
+    for worded in found:
         yield document.fault(worded.path, worded.message, value=worded.value, remedy=worded.remedy)
 
 

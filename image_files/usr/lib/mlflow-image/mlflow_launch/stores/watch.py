@@ -8,7 +8,7 @@ prints it on the console whenever it changes.
 from __future__ import annotations
 
 import contextlib
-import importlib
+import locale
 import os
 import signal
 import sys
@@ -157,7 +157,7 @@ def _answer(work: Callable[[], str], writable: int) -> None:
         signal.alarm(int(_LOOK_S))
         # Errors of the driver are told apart by their English text.
         os.environ["LC_ALL"] = "C.UTF-8"
-        importlib.import_module("locale").setlocale(importlib.import_module("locale").LC_ALL, "C")
+        locale.setlocale(locale.LC_ALL, "C")
         text = work()
         with os.fdopen(writable, "w", encoding="utf-8", errors="replace") as pipe:
             pipe.write(text)

@@ -13,6 +13,7 @@ from mlflow_settings.blocks.block import (
     Given,
     Machine,
     RenderedFile,
+    below,
     only_one_of,
     text_faults,
 )
@@ -70,8 +71,7 @@ class ArtifactStore(Block):
         yield from text_faults(given, "local", state_path_fault)
         yield from text_faults(given, "uri", s3.uri_fault)
         parts = given.get("s3")
-        for worded in s3.faults(parts if isinstance(parts, dict) else {}):
-            yield Worded(("s3", *worded.path), worded.message, worded.value, worded.remedy)
+        yield from below("s3", s3.faults(parts if isinstance(parts, dict) else {}))
 
     def environment(self, machine: Machine) -> Mapping[str, str]:
         """The destination, what makes the server proxy it, and what keeps it to this store."""

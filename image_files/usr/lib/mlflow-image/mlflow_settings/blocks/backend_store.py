@@ -12,6 +12,7 @@ from mlflow_settings.blocks.block import (
     Given,
     Machine,
     RenderedFile,
+    below,
     only_one_of,
     text_faults,
 )
@@ -52,8 +53,8 @@ class BackendStore(Block):
         yield from text_faults(given, "sqlite", state_path_fault)
         yield from text_faults(given, "uri", _uri_fault)
         parts = given.get("postgresql")
-        for worded in postgresql.faults(parts if isinstance(parts, dict) else {}):
-            yield Worded(("postgresql", *worded.path), worded.message, worded.value, worded.remedy)
+        found = postgresql.faults(parts if isinstance(parts, dict) else {})
+        yield from below("postgresql", found)
 
     def environment(self, machine: Machine) -> Mapping[str, str]:
         """The store's URI; the registry uses the same store by MLflow's default."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from mlflow_settings.wording import Path, Reason, Worded, shown
@@ -71,8 +71,19 @@ class Block(ABC):
     @classmethod
     def from_given(cls: type[_B], given: Mapping[str, Any]) -> _B:
         """The block of checked values. Ignores unknown keys: a newer image's schema has more."""
-        known = {entry.name for entry in fields(cls)}
-        return cls(**{key: value for key, value in given.items() if key in known})
+        return cls(**known_keys(cls, given))
+
+
+def known_keys(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a dataclass has a field for."""
+    known = {entry.name for entry in fields(kind)}
+    return {key: value for key, value in values.items() if key in known}
+
+
+def below(key: str, found: Iterable[Worded]) -> Iterator[Worded]:
+    """Faults whose paths start inside a key, as faults of the block around it."""
+    for worded in found:
+        yield replace(worded, path=(key, *worded.path))
 
 
 def text_faults(given: Given, key: str, rule: Callable[[str], Reason | None]) -> Iterator[Worded]:

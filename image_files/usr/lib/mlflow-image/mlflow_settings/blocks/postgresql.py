@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from mlflow_settings.blocks import sources
-from mlflow_settings.blocks.block import RUN, Given, RenderedFile, text_faults
+from mlflow_settings.blocks.block import RUN, Given, RenderedFile, known_keys, text_faults
 from mlflow_settings.blocks.sources import FromFile
 from mlflow_settings.wording import Reason, Worded, shown
 
@@ -60,9 +60,7 @@ class Postgresql:
     def from_given(cls, given: Mapping[str, Any]) -> Postgresql:
         """Of checked values."""
         values = {**sources.values(given), "pool": Pool(**given.get("pool", {}))}
-        return cls(
-            **{key: value for key, value in values.items() if key in cls.__dataclass_fields__}
-        )
+        return cls(**known_keys(cls, values))
 
     @property
     def uri(self) -> str:

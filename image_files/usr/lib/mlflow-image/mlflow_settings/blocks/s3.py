@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mlflow_settings.blocks import sources
-from mlflow_settings.blocks.block import RUN, Given, RenderedFile, text_faults
+from mlflow_settings.blocks.block import RUN, Given, RenderedFile, known_keys, text_faults
 from mlflow_settings.blocks.sources import FromFile
 from mlflow_settings.wording import Reason, Worded, shown
 
@@ -56,9 +56,7 @@ class S3:
                 place.rstrip("/") for place in given.get("allowed_locations", ())
             ),
         }
-        return cls(
-            **{key: value for key, value in values.items() if key in cls.__dataclass_fields__}
-        )
+        return cls(**known_keys(cls, values))
 
     @property
     def uri(self) -> str:

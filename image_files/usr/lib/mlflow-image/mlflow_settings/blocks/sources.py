@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
-from mlflow_settings.blocks.block import Given, text_faults
+from mlflow_settings.blocks.block import Given, below, text_faults
 from mlflow_settings.blocks.pem import certificate_fault
 from mlflow_settings.wording import Path, Reason, Worded, shown
 
@@ -49,9 +49,7 @@ def faults(given: Given, rules: Mapping[str, Callable[[str], Reason | None]]) ->
         if isinstance(value, str) and (reason := rule(value)):
             yield Worded((key,), reason.message, "", reason.remedy)
         if isinstance(value, dict):
-            for worded in text_faults(value, "from_file", path_fault):
-                path = (key, *worded.path)
-                yield Worded(path, worded.message, worded.value, worded.remedy)
+            yield from below(key, text_faults(value, "from_file", path_fault))
 
 
 def ca_faults(given: Given) -> Iterator[Worded]:
