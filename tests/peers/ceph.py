@@ -31,8 +31,8 @@ def missing() -> str:
 
 
 @contextmanager
-def running(folder: Path, authority: Authority) -> Iterator[S3]:
-    """Run it with an empty bucket BUCKET."""
+def running(folder: Path, authority: Authority, bucket: str = BUCKET) -> Iterator[S3]:
+    """Run it with an empty bucket."""
     folder.mkdir(parents=True)
     port, monitor = free_port(), free_port()
     issued = authority.issue(HOST, "localhost")
@@ -77,11 +77,11 @@ def running(folder: Path, authority: Authority) -> Iterator[S3]:
             *("--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY),
         )
         store = S3("https", port, authority.certificate.read_text())
-        _make_bucket(store, authority.certificate)
+        _make_bucket(store, authority.certificate, bucket)
         yield store
 
 
-def _make_bucket(store: S3, ca: Path) -> None:
+def _make_bucket(store: S3, ca: Path, bucket: str) -> None:
     """With boto3, which the image's environment has."""
     code = (
         "import boto3, sys; from botocore.config import Config; "
@@ -90,7 +90,7 @@ def _make_bucket(store: S3, ca: Path) -> None:
     )
     key = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
     subprocess.run(
-        [environment() / "bin" / "python", "-c", code, store.url, ca, BUCKET],
+        [environment() / "bin" / "python", "-c", code, store.url, ca, bucket],
         check=True,
         timeout=60,
         env={**own_environment(), **key},

@@ -31,13 +31,13 @@ class Postgresql:
     pooled_port: int
     ca: str
     password: str = field(repr=False)
-    host: str = "localhost"
+    database: str = DATABASE
 
-    def sql(self, text: str, database: str = DATABASE) -> str:
+    def sql(self, text: str, database: str = "") -> str:
         """Run SQL as the superuser, over the Unix socket; returns the rows."""
         words = [_program("psql"), "-h", self.folder, "-p", str(self.port), "-U", "postgres"]
         done = subprocess.run(
-            process.as_user([*words, "-d", database, "-Atc", text]),
+            process.as_user([*words, "-d", database or self.database, "-Atc", text]),
             capture_output=True,
             text=True,
             check=False,
@@ -54,9 +54,9 @@ def missing() -> str:
 
 @contextmanager
 def running(
-    folder: Path, authority: Authority, issued: Issued | None = None
+    folder: Path, authority: Authority, issued: Issued | None = None, database: str = DATABASE
 ) -> Iterator[Postgresql]:
-    """Run both servers with an empty database DATABASE that belongs to USER."""
+    """Run both servers with an empty database that belongs to USER."""
     folder.mkdir(parents=True)
     issued = issued or authority.issue(HOST, "localhost")
     certificate, key = folder / "server.pem", folder / "server.key"
@@ -64,7 +64,12 @@ def running(
     shutil.copy(issued.key, key)
     process.give(folder, certificate, key)
     peer = Postgresql(
-        folder, free_port(), free_port(), authority.certificate.read_text(), secrets.token_hex(12)
+        folder,
+        free_port(),
+        free_port(),
+        authority.certificate.read_text(),
+        secrets.token_hex(12),
+        database,
     )
     with _postgres(peer), pgbouncer(peer):
         yield peer
@@ -91,7 +96,7 @@ def _postgres(peer: Postgresql) -> Iterator[None]:
         process.as_user([_program("postgres"), "-D", data]), peer.port, peer.folder / "postgres.log"
     ):
         peer.sql(f"CREATE ROLE \"{USER}\" LOGIN PASSWORD '{peer.password}'", "postgres")
-        peer.sql(f'CREATE DATABASE {DATABASE} OWNER "{USER}"', "postgres")
+        peer.sql(f'CREATE DATABASE {peer.database} OWNER "{USER}"', "postgres")
         yield
 
 
@@ -102,7 +107,8 @@ def pgbouncer(peer: Postgresql) -> Iterator[subprocess.Popen[bytes]]:
     users.write_text(f'"{USER}" "{peer.password}"\n')
     users.chmod(0o600)
     ini.write_text(
-        f"[databases]\n{DATABASE} = host=127.0.0.1 port={peer.port} dbname={DATABASE}\n"
+        f"[databases]\n{peer.database} = host=127.0.0.1 port={peer.port} "
+        f"dbname={peer.database}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {peer.pooled_port}\n"
         "unix_socket_dir =\npool_mode = transaction\nauth_type = scram-sha-256\n"
         f"auth_file = {users}\nclient_tls_sslmode = require\nserver_tls_sslmode = require\n"

@@ -1,0 +1,356 @@
+"""Each seed's server boots from its own user-data, with real peers and the seeds' own clients.
+
+The settings are what `invoke new --seed` writes, with the values in capitals filled in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import subprocess
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from mlflow_image.server.local import environment, own_environment
+from mlflow_settings import userdata
+from tests.peers import ceph, minio, postgresql, s3, versitygw
+from tests.peers.authority import Authority
+from tests.peers.postgresql import Postgresql
+from tests.peers.s3 import S3
+
+from .conftest import CHECKOUT, Tasks
+
+pytestmark = pytest.mark.full
+
+#: This host's loopback, as a VM of QEMU's user network sees it.
+HOST = "10.0.2.2"
+API = "/api/2.0/mlflow"
+MEBIBYTE = 1 << 20
+BIG_MIB = 500
+#: Runs the image's own MLflow as a client, with the words of a path and a number.
+MANY = """
+import pathlib, sys, tempfile
+import mlflow
+with tempfile.TemporaryDirectory() as folder, mlflow.start_run() as run:
+    for number in range(1000):
+        pathlib.Path(folder, f"{number:04}.txt").write_text(str(number))
+    mlflow.log_artifacts(folder, "many")
+print(run.info.run_id, len(mlflow.MlflowClient().list_artifacts(run.info.run_id, "many")))
+"""
+BIG = """
+import hashlib, pathlib, sys, tempfile, time
+import mlflow
+began = time.monotonic()
+with mlflow.start_run() as run:
+    mlflow.log_artifact(sys.argv[1])
+up = time.monotonic()
+with tempfile.TemporaryDirectory() as folder:
+    uri = f"{run.info.artifact_uri}/big.bin"
+    back = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
+    down = time.monotonic()
+    found = hashlib.sha256(pathlib.Path(back).read_bytes()).hexdigest()
+print(run.info.run_id, found, f"{up - began:.0f}", f"{down - up:.0f}")
+"""
+OWN_PLACE = """
+import sys
+import mlflow
+mlflow.set_experiment(experiment_id=mlflow.create_experiment("Homework", sys.argv[1]))
+with mlflow.start_run() as run:
+    mlflow.log_text("of an experiment with its own place", "note.txt")
+print(run.info.run_id, mlflow.artifacts.load_text(f"{run.info.artifact_uri}/note.txt"))
+"""
+
+
+@dataclass(frozen=True)
+class Seed:
+    """The names in a seed's text. pooled: its database is behind pgbouncer; None: SQLite."""
+
+    number: str
+    bucket: str
+    store: str
+    database: str = ""
+    pooled: bool | None = None
+
+    @property
+    def missing(self) -> str:
+        """What this host lacks for the seed's peers."""
+        if self.database and postgresql.missing():
+            return postgresql.missing()
+        if self.store == "Ceph":
+            return ceph.missing()
+        peer = minio if self.store == "MinIO" else versitygw
+        return "" if peer.program() else f"{self.store}: Go and its module proxy"
+
+
+SEEDS = (
+    Seed("000", "mlflow-bucket", "Ceph", "db1", pooled=True),
+    Seed("001", "mlflowbucket", "versitygw", "db1", pooled=True),
+    Seed("003", "team-bucket", "versitygw", "mlflow", pooled=False),
+    Seed("004", "mlflows3", "MinIO"),
+)
+
+
+@dataclass(frozen=True)
+class Server:
+    seed: Seed
+    url: str
+    store: S3
+    database: Postgresql | None
+    folder: Path
+    tasks: Tasks
+
+    @property
+    def vm(self) -> str:
+        return f"seed-{self.seed.number}"
+
+    def client(self, *words: str, timeout_s: float = 900) -> str:
+        """Run Python with the image's packages, and the variables that `client-env` prints."""
+        ca = self.folder / "client-ca.pem"
+        shown = self.tasks(
+            *("client-env", "--name", self.vm, "--format", "dotenv", "--with-secrets"),
+            *("--ca", str(ca)),
+        )
+        assert shown.returncode == 0, shown.stderr
+        lines = (line for line in shown.stdout.splitlines() if not line.startswith("#"))
+        given = dict(line.partition("=")[::2] for line in lines)
+        # The same store: this host does not know the names that the VM has in /etc/hosts.
+        given = {name: value.replace(s3.HOST, "localhost") for name, value in given.items()}
+        done = subprocess.run(
+            [environment() / "bin" / "python", *words],
+            env={**own_environment(), **given, "HOME": str(self.folder)},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def get(self, path: str, /, **query: str) -> Any:
+        answer = requests.get(f"{self.url}{path}", params=query, timeout=120)
+        assert answer.ok, answer.text
+        return answer
+
+    def in_guest(self, line: str) -> str:
+        done = self.tasks("ssh", "--name", self.vm, "--command", line, timeout_s=400)
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module", params=SEEDS, ids=lambda seed: f"seed-{seed.number}")
+def server(
+    request: pytest.FixtureRequest,
+    tasks: Tasks,
+    image: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Server]:
+    seed: Seed = request.param
+    if seed.missing:
+        pytest.skip(f"missing: {seed.missing}")
+    base = tmp_path_factory.mktemp(f"seed-{seed.number}")
+    authority = Authority(base / "ca")
+    with ExitStack() as stack:
+        store = stack.enter_context(_store(seed, base / "store", authority))
+        database = None
+        if seed.database:
+            database = stack.enter_context(
+                postgresql.running(base / "pg", authority, database=seed.database)
+            )
+        file = base / "user-data"
+        file.write_bytes(_user_data(tasks, seed, base, store, database))
+        name = f"seed-{seed.number}"
+        stack.callback(tasks, "down", "--name", name)
+        up = tasks("up", "--name", name, "--memory", "1536", "--user-data", str(file))
+        assert up.returncode == 0, up.stdout + up.stderr
+        url = up.stdout.split("export MLFLOW_TRACKING_URI=")[1].strip()
+        yield Server(seed, url, store, database, base, tasks)
+
+
+def _store(seed: Seed, folder: Path, authority: Authority) -> Any:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if seed.store == "Ceph":
+        return ceph.running(folder, authority, seed.bucket)
+    if seed.store == "MinIO":
+        return minio.running(folder, seed.bucket)
+    return versitygw.running(folder, authority, bucket=seed.bucket)
+
+
+def _user_data(
+    tasks: Tasks, seed: Seed, base: Path, store: S3, database: Postgresql | None
+) -> bytes:
+    """What `invoke new --seed` and a text editor make; the peers' names come from bootcmd."""
+    file, ca = base / "settings.yaml", base / "ca" / "ca.pem"
+    words = ["--store-ca", str(ca)] if store.ca else []
+    words += ["--database-ca", str(ca)] if database else []
+    # Seed 003 has no endpoint, because it uses AWS; the peer needs one.
+    place = f"{store.scheme}://{s3.HOST if store.ca else HOST}:{store.port}"
+    words += ["--endpoint", place] if seed.number == "003" else []
+    done = tasks("new", "--seed", seed.number, "--out", str(file), *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    values = {
+        "STORE_ENDPOINT": place,
+        "STORE_REGION": "us-east-1",
+        "BUCKET_NAME": seed.bucket,
+        "SECRET_ACCESS_KEY": s3.SECRET_KEY,
+        '"ACCESS_KEY_ID"': f'"{s3.ACCESS_KEY}"',
+    }
+    if database:
+        port = database.pooled_port if seed.pooled else database.port
+        values |= {
+            "DATABASE_HOST": postgresql.HOST,
+            "DATABASE_USER": postgresql.USER,
+            "DATABASE_PASSWORD": database.password,
+            "port: 6432" if seed.pooled else "port: 5432": f"port: {port}",
+        }
+    text = file.read_text()
+    for before, after in values.items():
+        text = text.replace(before, after)
+    hosts = f"\nbootcmd:\n  - echo '{HOST} {postgresql.HOST} {s3.HOST}' >> /etc/hosts\n"
+    return userdata.wrap(text) + hosts.encode()
+
+
+@pytest.mark.budget(900)
+@pytest.mark.verifies("the seeds' servers: each boots from its own user-data (000, 001, 003, 004)")
+def test_the_server_keeps_its_data_in_the_seeds_stores(server: Server) -> None:
+    assert server.get("/version").status_code == 200
+    if server.database:
+        assert server.database.sql("SELECT count(*) FROM experiments") == "1"
+    made = server.get(f"{API}/experiments/get", experiment_id="0").json()["experiment"]
+    place = "mlflow-artifacts:/" if server.seed.number == "004" else f"s3://{server.seed.bucket}"
+    assert made["artifact_location"].startswith(place)
+
+
+@pytest.mark.budget(120)
+@pytest.mark.verifies("the clients of seeds 002 and 000 log runs and a registered model, and read")
+def test_the_seeds_clients_log_and_read_back(server: Server) -> None:
+    assert "its file says: alpha: 0.5" in server.client(str(CHECKOUT / "examples/first_run.py"))
+    shown = server.client(str(CHECKOUT / "examples/wine_quality.py"))
+    assert "version 1 of ElasticnetWineModel predicts as" in shown
+
+
+@pytest.mark.budget(60)
+def test_the_ui_shows_an_artifact(server: Server) -> None:
+    (run,) = requests.post(
+        f"{server.url}{API}/runs/search",
+        json={"experiment_ids": _experiment(server, "first_experiment")},
+        timeout=60,
+    ).json()["runs"]
+    number = run["info"]["run_id"]
+    listed = server.get(f"{API}/artifacts/list", run_id=number).json()["files"]
+    assert [(one["path"], one["file_size"]) for one in listed] == [("config.yaml", 11)]
+    shown = server.get("/get-artifact", path="config.yaml", run_uuid=number)
+    assert shown.text == "alpha: 0.5\n"
+
+
+def _experiment(server: Server, name: str) -> list[str]:
+    found = server.get(f"{API}/experiments/get-by-name", experiment_name=name).json()
+    return [found["experiment"]["experiment_id"]]
+
+
+@pytest.mark.budget(600)
+@pytest.mark.verifies("a file of 500 MiB goes up and comes back with its hash, per seed")
+def test_a_large_file_comes_back_with_its_hash(
+    server: Server, record_property: Callable[[str, object], None]
+) -> None:
+    file = server.folder / "big.bin"
+    block, wanted = os.urandom(MEBIBYTE), hashlib.sha256()
+    with file.open("wb") as output:
+        for number in range(BIG_MIB):
+            part = number.to_bytes(4, "big") + block[4:]
+            output.write(part)
+            wanted.update(part)
+    try:
+        run, found, up, down = server.client("-c", BIG, str(file)).split()
+    finally:
+        file.unlink()
+    assert found == wanted.hexdigest()
+    record_property("figure", f"up {up} s, down {down} s")
+    _delete(server, run)
+
+
+@pytest.mark.budget(600)
+@pytest.mark.verifies("1,000 artifacts are logged and listed; `mlflow-admin gc` removes them")
+def test_a_thousand_artifacts_are_listed_and_removed_for_good(server: Server) -> None:
+    run, found = server.client("-c", MANY).split()
+    assert found == "1000"
+    listed = server.get(f"{API}/artifacts/list", run_id=run, path="many").json()["files"]
+    assert len(listed) == 1000
+    _delete(server, run)
+    assert run in server.in_guest("sudo mlflow-admin gc")
+    assert _artifacts(server, run) == []
+
+
+def _delete(server: Server, run: str) -> None:
+    answer = requests.post(f"{server.url}{API}/runs/delete", json={"run_id": run}, timeout=60)
+    assert answer.ok, answer.text
+
+
+def _artifacts(server: Server, run: str) -> list[str]:
+    """The objects of a run, as boto3 on this host lists them."""
+    code = textwrap.dedent(
+        """
+        import boto3, json, sys
+        url, ca, bucket, run = sys.argv[1:]
+        client = boto3.client("s3", endpoint_url=url, verify=ca or None, region_name="us-east-1")
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
+        print(json.dumps([key for key in keys if run in key]))
+        """
+    )
+    ca = str(server.folder / "ca" / "ca.pem") if server.store.ca else ""
+    key = {"AWS_ACCESS_KEY_ID": s3.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": s3.SECRET_KEY}
+    done = subprocess.run(
+        [environment() / "bin/python", "-c", code, server.store.url, ca, server.seed.bucket, run],
+        env={**own_environment(), **key},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.budget(120)
+@pytest.mark.verifies("an experiment with its own place in the bucket (seed 001, step 19)")
+def test_an_experiment_may_have_its_own_place(server: Server) -> None:
+    prefix = "" if server.seed.number == "003" else "/artifacts"
+    place = f"s3://{server.seed.bucket}{prefix}/homework-{secrets.token_hex(4)}"
+    if server.seed.number == "004":
+        # Through the server, clients have no key for the store: the server shows what is there.
+        made = requests.post(
+            f"{server.url}{API}/experiments/create",
+            json={"name": "Homework", "artifact_location": place},
+            timeout=60,
+        )
+        assert made.ok, made.text
+        return
+    run, text = server.client("-c", OWN_PLACE, place).split(maxsplit=1)
+    assert text.strip() == "of an experiment with its own place"
+    shown = server.get("/get-artifact", path="note.txt", run_uuid=run)
+    assert shown.text == text.strip()
+
+
+@pytest.mark.budget(60)
+@pytest.mark.verifies("memory of a server with 2 workers in a VM, after the scenarios")
+def test_the_server_takes_less_than_600_mb(
+    server: Server, record_property: Callable[[str, object], None]
+) -> None:
+    shown = server.in_guest(
+        "launcher=$(systemctl show -P MainPID mlflow-tracking); "
+        "for pid in $launcher $(pgrep -P $launcher); do sudo cat /proc/$pid/smaps_rollup; done"
+    )
+    found = sum(int(kilobytes) for kilobytes in re.findall(r"^Pss: +(\d+) kB", shown, re.MULTILINE))
+    assert 0 < found < 600_000, shown
+    record_property("figure", f"{found / 1000:.0f} MB")
