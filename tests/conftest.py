@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +107,7 @@ def rows_of(results: dict[str, dict[str, object]]) -> list[dict[str, object]]:
     """One row for each name: a test with parameters has passed when all of its cases have."""
     rows: dict[object, dict[str, object]] = {}
     cases: Counter[object] = Counter()
+    figures: defaultdict[object, list[object]] = defaultdict(list)
     for result in results.values():
         if "verifies" not in result:
             continue
@@ -115,6 +116,8 @@ def rows_of(results: dict[str, dict[str, object]]) -> list[dict[str, object]]:
         row = rows.setdefault(name, {"name": name, "result": "passed", "figure": "", "seconds": 0})
         if result["result"] != "passed":
             row["result"] = result["result"]
-        row["figure"] = result["figure"] or (f"{cases[name]} cases" if cases[name] > 1 else "")
+        figures[name] += [result["figure"]] if result["figure"] else []
+        count = f"{cases[name]} cases" if cases[name] > 1 else ""
+        row["figure"] = ", ".join(figures[name]) or count
         row["seconds"] = round(row["seconds"] + result["seconds"], 1)
     return list(rows.values())

@@ -1,6 +1,6 @@
 """What was verified, and when: docs/verified.json and the Markdown tables made from it.
 
-docs/verified.md has every row, README.md the few of README_ROWS.
+docs/verified.md has every row, README.md the few of README_TABLES.
 """
 
 from __future__ import annotations
@@ -22,17 +22,30 @@ from mlflow_image.paths import HERE, Checkout
 ROWS = "docs/verified.json"
 FULL_TABLE = "docs/verified.md"
 README = "README.md"
-#: The tables stand between these two lines; the text around them is written by hand.
-BEGIN, END = "<!-- verified: begin -->", "<!-- verified: end -->"
-#: The rows of the README, by name and in this order: one for each main promise.
-README_ROWS = (
-    "build `ubuntu-22.04` offline, from an empty layer cache; Testinfra",
-    "a real MLflow client logs a run and reads it back, also after a reboot",
-    "figure: power-on to the first logged run / bare boot",
-    "a disk sealed twice has identical bytes; running VMs keep their own disk",
-    "boots with Secure Boot enabled",
-    "build `debian-12`, package set `server`; Testinfra",
-)
+#: What the README's tables show, by name and in this order.
+README_TABLES: Mapping[str, tuple[str, ...]] = {
+    # One for each main promise.
+    "verified": (
+        "build `ubuntu-22.04` offline, from an empty layer cache; Testinfra",
+        "a real MLflow client logs a run and reads it back, also after a reboot",
+        "figure: power-on to the first logged run / bare boot",
+        "a disk sealed twice has identical bytes; running VMs keep their own disk",
+        "boots with Secure Boot enabled",
+        "build `debian-12`, package set `server`; Testinfra",
+    ),
+    # One for each of the documents that mlflow-image comes from.
+    "tutorials": (
+        "000: PostgreSQL behind pgbouncer (TLS), clients with keys of their own; Ceph (TLS)",
+        "001: the same, and an experiment with its own `s3://` place; versitygw (TLS)",
+        "003, its server: PostgreSQL (TLS), the root of a bucket; versitygw (TLS)",
+        "004: SQLite, artifacts through the server; MinIO",
+    ),
+}
+
+
+def marks(table: str) -> tuple[str, str]:
+    """The two lines around a table; the text around them is written by hand."""
+    return f"<!-- {table}: begin -->", f"<!-- {table}: end -->"
 
 
 def current_commit(checkout: Checkout = HERE) -> str:
@@ -66,25 +79,28 @@ def read_rows(checkout: Checkout = HERE) -> list[dict[str, Any]]:
 def write_rows(rows: list[dict[str, Any]], checkout: Checkout = HERE) -> None:
     """Write docs/verified.json and both tables; raises Failure when a page has no place for one."""
     by_name = {row["name"]: row for row in rows}
-    chosen = [by_name[name] for name in README_ROWS if name in by_name]
-    readme = page_with(table(chosen), README, checkout)
-    full = page_with(table(rows, "machine"), FULL_TABLE, checkout)
+    readme = (checkout.root / README).read_text()
+    for mark, names in README_TABLES.items():
+        chosen = [by_name[name] for name in names if name in by_name]
+        readme = with_table(readme, table(chosen), mark, README)
+    full = (checkout.root / FULL_TABLE).read_text()
+    full = with_table(full, table(rows, "machine"), "verified", FULL_TABLE)
     document = json.dumps({"rows": rows}, indent=1, ensure_ascii=False) + "\n"
     for name, text in ((ROWS, document), (FULL_TABLE, full), (README, readme)):
         files.write(checkout.root / name, text)
 
 
-def page_with(table: str, name: str, checkout: Checkout = HERE) -> str:
-    """The text of a page with its table replaced; raises Failure when the marks are missing."""
-    text = (checkout.root / name).read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
+def with_table(text: str, table: str, mark: str, name: str) -> str:
+    """The text of a page with one table replaced; raises Failure when its marks are missing."""
+    begin, end = marks(mark)
+    before, found, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
         raise Failure(
-            f"{name} has no place for its table of verified rows",
-            remedy=f"put the lines {BEGIN} and {END} where the table belongs",
+            f"{name} has no place for its table of {mark} rows",
+            remedy=f"put the lines {begin} and {end} where the table belongs",
         )
-    return f"{before}{BEGIN}\n{table}{END}{after}"
+    return f"{before}{begin}\n{table}{end}{after}"
 
 
 def table(rows: list[dict[str, Any]], *more: str) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import requests
 
+from mlflow_image.checks.record import README_TABLES
 from mlflow_image.server.local import environment, own_environment
 from mlflow_settings import userdata
 from tests.peers import ceph, minio, postgresql, s3, versitygw
@@ -147,7 +148,13 @@ class Server:
         return done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module", params=SEEDS, ids=lambda seed: f"seed-{seed.number}")
+def _param(seed: Seed) -> Any:
+    """The seed with its row in the README's table of tutorials, which all of its tests decide."""
+    (row,) = (name for name in README_TABLES["tutorials"] if name.startswith(seed.number))
+    return pytest.param(seed, id=f"seed-{seed.number}", marks=pytest.mark.verifies(row))
+
+
+@pytest.fixture(scope="module", params=map(_param, SEEDS))
 def server(
     request: pytest.FixtureRequest,
     tasks: Tasks,
@@ -220,7 +227,6 @@ def _user_data(
 
 
 @pytest.mark.budget(900)
-@pytest.mark.verifies("the seeds' servers: each boots from its own user-data (000, 001, 003, 004)")
 def test_the_server_keeps_its_data_in_the_seeds_stores(server: Server) -> None:
     assert server.get("/version").status_code == 200
     if server.database:
@@ -231,7 +237,6 @@ def test_the_server_keeps_its_data_in_the_seeds_stores(server: Server) -> None:
 
 
 @pytest.mark.budget(120)
-@pytest.mark.verifies("the clients of seeds 002 and 000 log runs and a registered model, and read")
 def test_the_seeds_clients_log_and_read_back(server: Server) -> None:
     assert "its file says: alpha: 0.5" in server.client(str(CHECKOUT / "examples/first_run.py"))
     shown = server.client(str(CHECKOUT / "examples/wine_quality.py"))
@@ -258,7 +263,6 @@ def _experiment(server: Server, name: str) -> list[str]:
 
 
 @pytest.mark.budget(600)
-@pytest.mark.verifies("a file of 500 MiB goes up and comes back with its hash, per seed")
 def test_a_large_file_comes_back_with_its_hash(
     server: Server, record_property: Callable[[str, object], None]
 ) -> None:
@@ -274,12 +278,11 @@ def test_a_large_file_comes_back_with_its_hash(
     finally:
         file.unlink()
     assert found == wanted.hexdigest()
-    record_property("figure", f"up {up} s, down {down} s")
+    record_property("figure", f"{BIG_MIB} MiB up in {up} s, down in {down} s")
     _delete(server, run)
 
 
 @pytest.mark.budget(600)
-@pytest.mark.verifies("1,000 artifacts are logged and listed; `mlflow-admin gc` removes them")
 def test_a_thousand_artifacts_are_listed_and_removed_for_good(server: Server) -> None:
     run, found = server.client("-c", MANY).split()
     assert found == "1000"
@@ -323,7 +326,6 @@ def _artifacts(server: Server, run: str) -> list[str]:
 
 
 @pytest.mark.budget(120)
-@pytest.mark.verifies("an experiment with its own place in the bucket (seed 001, step 19)")
 def test_an_experiment_may_have_its_own_place(server: Server) -> None:
     prefix = "" if server.seed.number == "003" else "/artifacts"
     place = f"s3://{server.seed.bucket}{prefix}/homework-{secrets.token_hex(4)}"
@@ -343,7 +345,6 @@ def test_an_experiment_may_have_its_own_place(server: Server) -> None:
 
 
 @pytest.mark.budget(60)
-@pytest.mark.verifies("memory of a server with 2 workers in a VM, after the scenarios")
 def test_the_server_takes_less_than_600_mb(
     server: Server, record_property: Callable[[str, object], None]
 ) -> None:
@@ -353,4 +354,4 @@ def test_the_server_takes_less_than_600_mb(
     )
     found = sum(int(kilobytes) for kilobytes in re.findall(r"^Pss: +(\d+) kB", shown, re.MULTILINE))
     assert 0 < found < 600_000, shown
-    record_property("figure", f"{found / 1000:.0f} MB")
+    record_property("figure", f"{found / 1000:.0f} MB of memory")
