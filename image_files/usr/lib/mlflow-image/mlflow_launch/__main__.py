@@ -41,6 +41,8 @@ def main(argv: list[str]) -> int:
     # Threads do not survive the fork of the workers; OpenBLAS starts its own while imported.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     failures.ensure_temporary_directory()
+    # Before the imports: mlflow-configure --apply reads what this start says of its stores.
+    watch.forget()
     run = Path(os.environ.get("MLFLOW_IMAGE_RUN", handover.RUN))
     listed = Path(os.environ.get("MLFLOW_IMAGE_PRELOAD", PRELOAD_LIST))
     if STOCK not in argv:
@@ -75,7 +77,6 @@ def main(argv: list[str]) -> int:
         if not fresh and (late or not sound):
             without_preload(given, late)
         os.environ.update(launch.environment)
-        watch.forget()
         stores = watch.Stores.of(os.environ)
         for kind in () if fresh else stores.kinds:
             if not preload.preload(preload.list_of(kind, listed)):
