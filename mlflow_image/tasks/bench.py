@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from invoke.context import Context
 
 from mlflow_image import progress
@@ -23,7 +25,8 @@ PARTS = ("rate", "uploads", "boot", "build")
     name="bench",
     help={
         "only": "one of rate, uploads, boot, build; default: all, about 35 minutes without KVM",
-        "settings": "instead: measure a server with the stores of this settings file, natively",
+        "settings": "instead: a server with the stores of this settings file, natively; with "
+        "--only boot, VMs with these stores and with SQLite",
         "image": "the image to boot: id, folder or disk file; default: the newest image",
         "packages": "the package set to build: full or server",
         "rounds": "how often to repeat each boot",
@@ -51,23 +54,36 @@ def measure(
     count = whole_number("rounds", rounds)
     if count < 1:
         raise Refusal("--rounds 0 measures nothing", remedy="give at least 1")
-    if settings and (only or image):
-        raise Refusal("--settings excludes --only and --image", remedy="use one of them")
-    chosen = user_data.checked(typed_path(settings), None) if settings else None
-    wanted = [] if chosen else [only] if only else list(PARTS)
+    file = typed_path(settings) if settings else None
+    if file and only not in ("", "boot"):
+        raise Refusal(f"--settings excludes --only {only}", remedy="leave one of them out")
+    wanted = [only] if only else [] if file else list(PARTS)
     booted = find.resolve(image or None) if "boot" in wanted else None
+    if image and not booted:
+        raise Refusal("--image is only for booting", remedy="add --only boot")
     commit = current_commit()
     with progress.on_stderr(json):
-        figures = measured(wanted, booted, count, packages)
-        if chosen:
-            with progress.step("a server with these stores") as step:
-                figures += stores.measure(chosen, step)
+        if file:
+            figures = with_stores(file, booted, count)
+        else:
+            figures = measured(wanted, booted, count, packages)
     if record:
         add_rows(figure.as_rows(figures), commit)
     if json:
         print(figure.as_json(figures))
     else:
         progress.out.print(figure.table(figures))
+
+
+def with_stores(file: Path, booted: Image | None, rounds: int) -> list[Figure]:
+    """The figures of the stores that a settings file names, in VMs or natively."""
+    if booted:
+        given = user_data.from_settings(file, booted)
+        with progress.step("power-on to ready with these stores") as step:
+            return boot.measure_stores(booted, given, rounds, step)
+    chosen = user_data.checked(file, None)
+    with progress.step("a server with these stores") as step:
+        return stores.measure(chosen, step)
 
 
 def measured(wanted: list[str], booted: Image | None, rounds: int, packages: str) -> list[Figure]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlflow_image.server.local import free_port
 from tests.peers import go_program, process
-from tests.peers.authority import Authority
+from tests.peers.authority import Authority, Issued
 from tests.peers.s3 import ACCESS_KEY, BUCKET, HOST, S3, SECRET_KEY
 
 MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
@@ -21,7 +21,12 @@ def program() -> Path | None:
 
 @contextmanager
 def running(
-    folder: Path, authority: Authority, *, tls: bool = True, bucket: str = BUCKET
+    folder: Path,
+    authority: Authority,
+    issued: Issued | None = None,
+    *,
+    tls: bool = True,
+    bucket: str = BUCKET,
 ) -> Iterator[S3]:
     """Run it with an empty bucket."""
     binary = program()
@@ -33,7 +38,7 @@ def running(
         *("--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", f"127.0.0.1:{port}", "--quiet"),
     ]
     if tls:
-        issued = authority.issue(HOST, "localhost")
+        issued = issued or authority.issue(HOST, "localhost")
         words += ["--cert", issued.certificate, "--key", issued.key]
     scheme = "https" if tls else "http"
     with process.running([*words, "posix", folder / "buckets"], port, folder / "versitygw.log"):

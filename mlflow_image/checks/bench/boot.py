@@ -20,12 +20,12 @@ from mlflow_image.images.find import Image
 from mlflow_image.progress import Step
 from mlflow_image.server import ready
 from mlflow_image.server.local import answers
-from mlflow_image.server.user_data import DEFAULT_PORT
+from mlflow_image.server.user_data import DEFAULT_PORT, UserData
 from mlflow_image.vm import machine, qemu, throwaway
 from mlflow_image.vm.machine import Machine
 from mlflow_settings import userdata
 
-SETTINGS = f"schema_version: 1\nserver:\n  port: {DEFAULT_PORT}\n"
+SQLITE = UserData(userdata.wrap(f"schema_version: 1\nserver:\n  port: {DEFAULT_PORT}\n"))
 LOGIN_TIMEOUT_S = 600.0
 #: Masks MLflow's units and resets the disk to the state before its first boot.
 STRIP = """sudo sh -c '
@@ -81,6 +81,32 @@ def measure(image: Image, rounds: int, step: Step) -> list[Figure]:
     ]
 
 
+def measure_stores(image: Image, given: UserData, rounds: int, step: Step) -> list[Figure]:
+    """Boot the image in turn with SQLite and files, and with other stores.
+
+    given: the user-data with the other stores, which the VM reaches through this host's network.
+    """
+    local: list[float] = []
+    remote: list[float] = []
+    for number in range(rounds):
+        for name, found, data in (("SQLite", local, SQLITE), ("these stores", remote, given)):
+            step.update(f"round {number + 1} of {rounds}: power-on to ready, {name}")
+            with booting(image.disk, image, data) as (vm, started):
+                ready.wait(vm)
+                found.append(time.monotonic() - started)
+    ratios = [other / sqlite for other, sqlite in zip(remote, local, strict=True)]
+    return [
+        Figure("power-on to ready, SQLite and files", statistics.median(local), "s"),
+        Figure("power-on to ready, the stores of the settings", statistics.median(remote), "s"),
+        Figure(
+            "power-on to ready, the stores of the settings / SQLite and files",
+            statistics.median(ratios),
+            "times",
+            at_most=1.3,
+        ),
+    ]
+
+
 @contextlib.contextmanager
 def stripped(image: Image, step: Step) -> Iterator[Path]:
     """A copy of the image's disk with MLflow's units masked."""
@@ -101,20 +127,19 @@ def stripped(image: Image, step: Step) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def booting(disk: Path, image: Image) -> Iterator[tuple[Machine, float]]:
+def booting(disk: Path, image: Image, data: UserData = SQLITE) -> Iterator[tuple[Machine, float]]:
     """A VM that was just powered on, and the time of that, by time.monotonic()."""
-    data = userdata.wrap(SETTINGS)
-    with throwaway.booted(spec(disk, image), data, until="started") as vm:
+    with throwaway.booted(spec(disk, image, data), data.raw, until="started") as vm:
         yield vm, time.monotonic()
 
 
-def spec(disk: Path, image: Image) -> qemu.Spec:
+def spec(disk: Path, image: Image, data: UserData = SQLITE) -> qemu.Spec:
     return qemu.Spec(
         backing=disk,
         hostname="bench",
-        forwards={DEFAULT_PORT: 0},
+        forwards={data.guest_port: 0},
         ssh_user=image.login,
-        restrict_network=True,
+        restrict_network=data is SQLITE,
     )
 
 

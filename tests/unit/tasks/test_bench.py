@@ -48,7 +48,12 @@ def test_a_figure_is_shown_with_its_goal(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize(
     ("flags", "because"),
-    [({"only": "speed"}, "--only speed"), ({"rounds": "0"}, "--rounds 0 measures nothing")],
+    [
+        ({"only": "speed"}, "--only speed"),
+        ({"rounds": "0"}, "--rounds 0 measures nothing"),
+        ({"only": "rate", "settings": "a.yaml"}, "--settings excludes --only rate"),
+        ({"only": "rate", "image": "x"}, "--image is only for booting"),
+    ],
 )
 def test_bad_flags_are_refused_with_exit_code_2(
     flags: dict[str, str], because: str, capsys: pytest.CaptureFixture[str]
