@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import tarfile
 import textwrap
@@ -46,6 +47,7 @@ class Peers:
     def values(self) -> dict[str, str]:
         """What replaces the values in capitals."""
         return {
+            "workers: auto": "workers: auto\n  prometheus: true",
             "DATABASE_HOST": postgresql.HOST,
             "port: 6432": f"port: {self.database.pooled_port}",
             "DATABASE_NAME": postgresql.DATABASE,
@@ -142,6 +144,17 @@ def test_an_artifact_lies_in_the_bucket_and_comes_back(url: str) -> None:
     data = b"0123456789" * 1_000_000
     assert requests.put(f"{url}{ARTIFACTS}/9/big", data=data, timeout=60).status_code == 200
     assert requests.get(f"{url}{ARTIFACTS}/9/big", timeout=60).content == data
+
+
+@pytest.mark.verifies("`server.prometheus` in a VM: the requests of all workers are counted")
+def test_metrics_are_served(url: str) -> None:
+    for _ in range(20):  # not /version, which is not counted
+        call = f"{url}/api/2.0/mlflow/experiments/get?experiment_id=0"
+        assert requests.get(call, timeout=20).status_code == 200
+    shown = requests.get(f"{url}/metrics", timeout=20)
+    assert shown.status_code == 200
+    counted = re.findall(r"^mlflow_http_request_total\{.*\} ([\d.]+)", shown.text, re.MULTILINE)
+    assert sum(map(float, counted)) >= 20, shown.text
 
 
 def test_clients_need_only_the_address(tasks: Tasks, url: str) -> None:
@@ -243,8 +256,13 @@ def test_a_database_that_goes_away_is_said_and_comes_back(
     assert requests.get(f"{url}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=60).ok
 
 
-# Not in every run: it fails. The wrong password is named and the settings are taken back, but the
-# server did not answer right after --apply had ended.
+def apply(tasks: Tasks, text: str) -> str:
+    """Write these settings in the VM and apply them; returns what is shown."""
+    encoded = base64.b64encode(text.encode()).decode()
+    write = f"echo {encoded} | base64 -d | sudo tee /etc/mlflow/settings.yaml > /dev/null"
+    return in_guest(tasks, f"{write}; sudo mlflow-configure --apply; echo code $?")
+
+
 @pytest.mark.full
 @pytest.mark.budget(400)
 @pytest.mark.verifies(
@@ -254,10 +272,61 @@ def test_settings_whose_store_cannot_be_used_are_taken_back(
     tasks: Tasks, url: str, peers: Peers
 ) -> None:
     bad = peers.settings(**{f'"{peers.database.password}"': '"wrong-password"'})
-    encoded = base64.b64encode(bad.encode()).decode()
-    write = f"echo {encoded} | base64 -d | sudo tee /etc/mlflow/settings.yaml > /dev/null"
-    shown = in_guest(tasks, f"{write}; sudo mlflow-configure --apply; echo code $?")
+    shown = apply(tasks, bad)
     assert "refused the user or the password" in shown
     assert "last good settings stay in force" in shown
+    assert "either" not in shown, shown
     assert "wrong-password" not in shown
-    assert requests.get(f"{url}/version", timeout=20).status_code == 200
+    assert requests.get(f"{url}/version", timeout=20).status_code == 200, shown
+
+
+#: Gives the machine's role a key, as the metadata service of AWS does (version 2).
+METADATA_STANDIN = """
+import http.server, json, os
+ROLE = "/latest/meta-data/iam/security-credentials/"
+KEY = {
+    "Code": "Success", "Type": "AWS-HMAC", "Token": "token", "Expiration": "2099-01-01T00:00:00Z",
+    "AccessKeyId": os.environ["KEY_ID"], "SecretAccessKey": os.environ["KEY_SECRET"],
+}
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_PUT(self):
+        self.answer("a-token-of-the-service")
+    def do_GET(self):
+        self.answer("our-role" if self.path == ROLE else json.dumps(KEY))
+    def answer(self, text):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(text.encode())
+http.server.HTTPServer(("169.254.169.254", 80), Handler).serve_forever()
+"""
+
+
+@pytest.mark.full
+@pytest.mark.budget(400)
+@pytest.mark.verifies(
+    "without a key the machine's role is used (AWS; the metadata service stood in)"
+)
+def test_the_machines_role_is_used_without_a_key_and_only_then(
+    tasks: Tasks, url: str, peers: Peers
+) -> None:
+    standin = base64.b64encode(METADATA_STANDIN.encode()).decode()
+    key = f"-E KEY_ID={s3.ACCESS_KEY} -E KEY_SECRET={s3.SECRET_KEY}"
+    in_guest(
+        tasks,
+        "sudo ip address add 169.254.169.254/32 dev lo; "
+        f"echo {standin} | base64 -d | sudo tee /run/metadata.py > /dev/null; "
+        f"sudo systemd-run --quiet --unit=metadata-standin {key} python3 /run/metadata.py",
+    )
+    lines = peers.settings().splitlines(keepends=True)
+    without = "".join(line for line in lines if "access_key" not in line)
+    try:
+        shown = apply(tasks, without)
+        assert "code 0" in shown, shown
+        place = f"{url}{ARTIFACTS}/9/of-the-role"
+        assert requests.put(place, data=b"role", timeout=60).status_code == 200
+        assert requests.get(place, timeout=60).content == b"role"
+    finally:
+        shown = apply(tasks, peers.settings())
+    assert "code 0" in shown, shown
+    allowed = in_guest(tasks, "systemctl show -P IPAddressAllow mlflow-tracking")
+    assert "169.254" not in allowed
