@@ -26,6 +26,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from mlflow_settings import syntax
 from mlflow_settings.wording import Path, SeveralLines, dotted, reworded, visible
 
 __all__ = ["Document", "Fault", "Faults", "Path", "load"]
@@ -150,7 +151,8 @@ def load(text: str, name: str) -> Document:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise Faults([_syntax_fault(error, text, name)]) from None
+        line, message, remedy = syntax.explained(error, text)
+        raise Faults([Fault(name, (), line, "", message, remedy)]) from None
     except RecursionError:
         raise Faults([_too_deep(name, 1)]) from None
     except (ValueError, OverflowError):
@@ -285,22 +287,3 @@ def _scalar(node: yaml.ScalarNode) -> Plain:
     if _FRACTION.fullmatch(text):
         return float(text)
     return text
-
-
-def _syntax_fault(error: yaml.YAMLError, text: str, name: str) -> Fault:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    if isinstance(error, yaml.reader.ReaderError):
-        line = text.count("\n", 0, error.position) + 1
-        return Fault(
-            name, (), line, "", "contains a character that YAML does not allow", "remove it"
-        )
-    problem = str(getattr(error, "problem", None) or "cannot be read")
-    remedy = ""
-    if "'\\t'" in problem:
-        problem, remedy = "a line begins with a tab", "indent with spaces"
-    elif "alias" in problem or "token" in problem:
-        remedy = "put values with special characters in quotes"
-    # PyYAML's message may quote a password that starts with * or & ("undefined alias 'S3cret'").
-    # So replace every quotation that is longer than one character.
-    problem = re.sub(r"'[^']{2,}'|\"[^\"]{2,}\"", "(...)", problem)
-    return Fault(name, (), mark.line + 1 if mark else 1, "", f"is not YAML: {problem}", remedy)

@@ -20,8 +20,18 @@ NAMES = (
     "STORE_ENDPOINT",
     "STORE_REGION",
 )
-# As tutorials write them: <password>. A secret may really look like that, unless it is in a URI.
+# As tutorials write them: <password>. A secret with a digit may really look like that.
 _TUTORIAL = re.compile(r"<[^<>@:/]{1,40}>")
+_OTHERS = re.compile(
+    r"<[^<>@:/\d]{1,40}>"  # <password>
+    r"|\$\{?[A-Z_]{3,40}\}?"  # a shell's variable
+    r"|YOUR_[A-Z_]{2,40}"
+    r"|[A-Z]{0,8}\.\.\."  # AKIA...
+)
+#: Of the examples in our own messages.
+_IN_URI = re.compile(r"(?<=//)(USER|BUCKET)(?=[:/]|$)|(?<=:)PASSWORD(?=@)|(?<=@)HOST(?=[:/])")
+_OWN_VALUE = "write your own; if it really is yours, put it in a file: {from_file: PATH}"
+_QUOTED = re.compile(r"[\u201c-\u201f\u2018-\u201b\u00ab].*", re.DOTALL)
 _OWN = re.compile(r"(?<![A-Z_])(" + "|".join(NAMES) + r")(?![A-Z_])")
 
 
@@ -34,13 +44,22 @@ def faults(data: Any, schema: Mapping[str, Any], path: Path = ()) -> Iterator[Wo
         for position, value in enumerate(data):
             yield from faults(value, schema, (*path, position))
     elif isinstance(data, str) and (found := _placeholder(data, is_secret(path, schema))):
-        yield Worded(path, f"is still the example's {found}", found, "write your own value")
+        if found in NAMES or found != data or not is_secret(path, schema):
+            yield Worded(path, f"is still the example's {found}", found, "write your own value")
+        else:
+            yield Worded(path, "looks like an example's value", "", _OWN_VALUE)
+    elif isinstance(data, str) and _QUOTED.fullmatch(data):
+        yield Worded(path, "begins with a typographic quote", "", 'write ", or no quotes')
 
 
 def _placeholder(text: str, secret: bool) -> str:
     in_uri = "://" in text
     if (own := _OWN.search(text)) and (in_uri or own[0] == text):
         return own[0]
+    if in_uri and (found := _IN_URI.search(text)):
+        return found[0]
+    if _OTHERS.fullmatch(text):
+        return text
     if (found := _TUTORIAL.search(text)) and (in_uri or (found[0] == text and not secret)):
         return found[0]
     return ""

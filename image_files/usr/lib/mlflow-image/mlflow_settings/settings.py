@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +17,7 @@ from mlflow_settings.blocks.backend_store import BackendStore
 from mlflow_settings.blocks.block import Block, Given, below
 from mlflow_settings.blocks.server import Server
 from mlflow_settings.document import Document, Fault, Faults, load
+from mlflow_settings.wording import public
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 # cloud-init writes this in place of an unknown Jinja variable.
@@ -63,7 +64,7 @@ def check(
     read: reads the files that settings name (from_file); None leaves them unread.
     Raises Faults with every fault: those of the schema, of each block, and between blocks.
     """
-    document = load(text, name)
+    document = _loaded(text, name)
     if gap := template_gap(document, text):
         raise Faults([gap])
     faults = document.check(schema if schema is not None else own_schema())
@@ -82,6 +83,16 @@ def check(
     if wrong:
         raise Faults(document.fault(one.path, one.message, remedy=one.remedy) for one in wrong)
     return found
+
+
+def _loaded(text: str, name: str) -> Document:
+    """The document; raises Faults that name no key below a secret, such as `{S3cret}`."""
+    try:
+        return load(text, name)
+    except Faults as refused:
+        schema = own_schema()
+        faults = [replace(one, path=public(one.path, schema)) for one in refused.faults]
+        raise Faults(faults) from None
 
 
 def template_gap(document: Document, text: str) -> Fault | None:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 Path: TypeAlias = "tuple[str | int, ...]"
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-# Up to the last @: a password may contain / and @.
-_CREDENTIALS = re.compile(r"//\S*@")
+# Up to the last @: a password may contain / and @. Without a scheme, a : tells it from an address.
+_CREDENTIALS = re.compile(r'(//)\S*@|(^")(?!\S*://)\S*:\S*@')
+_QUERY = re.compile(r'(//[^\s?"]*\?)[^\s"]+')
 _TYPE_NAMES = {
     "object": "a block of keys",
     "array": "a list",
@@ -69,14 +70,25 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def is_secret(path: Path, schema: Mapping[str, Any]) -> bool:
     """Whether the schema sets `x-secret` for this path or for one of its parents."""
+    return _secret_at(path, schema) is not None
+
+
+def public(path: Path, schema: Mapping[str, Any]) -> Path:
+    """A path up to its secret part: a key below may be the secret itself, in braces."""
+    return path[: _secret_at(path, schema)]
+
+
+def _secret_at(path: Path, schema: Mapping[str, Any]) -> int | None:
+    """How many parts of a path lead to the one for which the schema sets `x-secret`."""
     here: Any = schema
-    for part in (*path, None):
+    for count, part in enumerate((*path, None)):
         if not isinstance(here, Mapping):
-            return False
+            return None
         if here.get("x-secret"):
-            return True
+            # Names of variables are public; a block in place of a text is the secret itself.
+            return count + (here.get("type") == "object")
         here = _below(here, part)
-    return False
+    return None
 
 
 def reworded(error: Any, schema: Mapping[str, Any]) -> Iterator[Worded]:
@@ -86,10 +98,15 @@ def reworded(error: Any, schema: Mapping[str, Any]) -> Iterator[Worded]:
     own_remedy = error.schema.get("x-remedy", "") if isinstance(error.schema, Mapping) else ""
     if error.validator == "additionalProperties" and error.validator_value is False:
         known = error.schema.get("properties", {})
+        if secret:
+            yield Worded(public(path, schema), "is a block with unknown keys", "", own_remedy)
+            return
         for key in sorted(set(error.instance) - set(known)):
-            yield Worded((*path, key), "unknown key", "", "" if secret else nearest(key, known))
+            yield Worded((*path, key), "unknown key", "", nearest(key, known))
         return
     if error.validator == "required":
+        if secret and set(error.instance) - set(error.schema.get("properties", {})):
+            return  # its unknown keys are the fault
         for key in error.validator_value:
             if key not in error.instance:
                 example = error.schema.get("properties", {}).get(key, {}).get("x-remedy", "")
@@ -103,8 +120,8 @@ def reworded(error: Any, schema: Mapping[str, Any]) -> Iterator[Worded]:
 def shown(value: object, limit: int = 60) -> str:
     """A value in YAML's notation, on one line of at most `limit` characters.
 
-    Leaves out the content of lists, blocks and texts of several lines, and the credentials in a
-    URL: a value in the wrong place may contain a secret.
+    Leaves out the content of lists, blocks and texts of several lines, and the credentials and
+    the query of a URL: a value in the wrong place may contain a secret.
     """
     if isinstance(value, list):
         return "a list"
@@ -112,7 +129,8 @@ def shown(value: object, limit: int = 60) -> str:
         return "a block of keys"
     if isinstance(value, SeveralLines) or (isinstance(value, str) and "\n" in value.strip("\n")):
         return "a text of several lines"
-    text = visible(_CREDENTIALS.sub("//(...)@", json.dumps(value, ensure_ascii=False)))
+    text = _CREDENTIALS.sub(r"\1\2(...)@", json.dumps(value, ensure_ascii=False))
+    text = visible(_QUERY.sub(r"\1(...)", text))
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -118,6 +118,8 @@ def parts_of_uri(uri: str) -> Mapping[str, Any] | Reason:
     if reason := _scheme_fault(scheme.lower(), separator):
         return reason
     credentials, at, place = rest.rpartition("@")
+    if not at and re.fullmatch(r"[A-Za-z0-9.,:_-]+(/[^?#]*)?(\?.*)?", rest):
+        return Reason("has no user", f"write {_EXAMPLE}")
     if not at or "@" in credentials or re.search(r"[/?#]", credentials):
         return Reason("cannot be taken apart into user, password and host", _ENCODE)
     if _PERCENT.search(rest):
@@ -127,6 +129,9 @@ def parts_of_uri(uri: str) -> Mapping[str, Any] | Reason:
         return Reason("has no user or no password", f"write {_EXAMPLE}")
     if ":" in password:
         return Reason("has a : in its password", _ENCODE)
+    if "," in place.partition("/")[0]:
+        remedy = "write one: managed services have a name that leads to the primary"
+        return Reason("has several hosts", remedy)
     try:
         split = urlsplit(f"//{place}")
         host, port = split.hostname or "", split.port or 5432
@@ -153,7 +158,7 @@ def _with_options(parts: dict[str, Any], query: str) -> Mapping[str, Any] | Reas
             return Reason(f"has a bad value of {name}", f"correct it{choice}")
         else:
             known = "sslmode, sslrootcert, connect_timeout"
-            return Reason("has a parameter that is not supported", f"only {known} are")
+            return Reason(f"has the parameter {shown(name)}, which is not known", f"known: {known}")
     return parts
 
 
@@ -164,6 +169,8 @@ def _scheme_fault(scheme: str, separator: str) -> Reason | None:
         return Reason("begins with postgres://", "write postgresql://")
     if scheme.startswith("postgresql+"):
         return Reason("names another driver", "write postgresql://: the driver is always psycopg2")
+    if scheme == "sqlite":
+        return Reason("is not the URI of a file", "write sqlite:////var/lib/mlflow/mlflow.db")
     drivers = "the image has the drivers of PostgreSQL (postgresql://) and SQLite (sqlite:///)"
     if separator and re.fullmatch(r"[a-z0-9+]{1,20}", scheme):
         return Reason(f"begins with {scheme}://, for which there is no driver", drivers)
