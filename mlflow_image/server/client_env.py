@@ -84,10 +84,17 @@ def _direct(store: S3, ca_file: str, *, with_secrets: bool) -> Iterator[Variable
 def ca_of(settings: Settings | None) -> str:
     """The CA certificate that clients need, as PEM; "" when they need none or it is not here."""
     store = settings.artifact_store.s3 if settings else None
-    if store is None or isinstance(store.ca_certificate, sources.FromFile):
+    if not settings or not store or isinstance(store.ca_certificate, sources.FromFile):
         return ""
-    needed = store.access == "direct" or store.clients_reach_endpoint
-    return store.ca_certificate if needed else ""
+    return store.ca_certificate if needs_ca(settings) else ""
+
+
+def needs_ca(settings: Settings) -> bool:
+    """Whether clients need a CA certificate that is not public."""
+    store = settings.artifact_store.s3
+    if not store or not store.ca_certificate:
+        return False
+    return store.access == "direct" or store.clients_reach_endpoint
 
 
 def shell(found: Sequence[Variable]) -> str:

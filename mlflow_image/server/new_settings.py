@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mlflow_image.errors import Refusal
+from mlflow_image.errors import Refusal, Refusals
+from mlflow_settings import placeholders, settings
 from mlflow_settings.blocks import postgresql, s3
+from mlflow_settings.document import Faults
 from mlflow_settings.wording import Reason
 
 SQLITE, LOCAL = "sqlite", "local"
@@ -32,6 +34,7 @@ class Choices:
     region: str = ""
     key_id: str = field(default="ACCESS_KEY_ID", repr=False)
     secret: str = field(default="SECRET_ACCESS_KEY", repr=False)
+    session_token: str = field(default="", repr=False)
     store_ca: str = ""
     access: str = "proxied"
 
@@ -43,7 +46,14 @@ _UNKNOWN: Mapping[str, Any] = {
     "user": "DATABASE_USER",
     "password": PASSWORD,
 }
-#: The servers of the five documents that mlflow-image comes from.
+#: What the documents are that mlflow-image comes from.
+TITLES = {
+    "000": "Yandex Cloud's tutorial: a VM, Managed PostgreSQL, Object Storage",
+    "001": "the same with Airflow and Data Proc",
+    "003": "projects on Kubernetes: PostgreSQL and AWS",
+    "004": "SQLite and MinIO",
+}
+#: Their servers.
 SEEDS: Mapping[str, Choices] = {
     "000": Choices(
         database=_UNKNOWN,
@@ -77,6 +87,9 @@ def with_database(choices: Choices, text: str) -> Choices:
     """
     if text == SQLITE:
         return replace(choices, database=SQLITE)
+    if text.startswith("sqlite:"):
+        remedy = "SQLite is the default: give no URI"
+        raise Refusal("the database's URI is not one of PostgreSQL", remedy=remedy)
     scheme, separator, rest = text.partition("://")
     credentials, at, place = rest.rpartition("@")
     if separator and at and ":" not in credentials:
@@ -92,6 +105,28 @@ def with_place(choices: Choices, text: str) -> Choices:
     if text != LOCAL and (reason := s3.uri_fault(text)):
         raise Refusal(f"the artifacts' place {reason.message}", remedy=reason.remedy)
     return replace(choices, place=text)
+
+
+def checked(choices: Choices, name: str = "settings.yaml") -> Choices:
+    """The same choices; raises Refusals with what the server would refuse in them.
+
+    Values in capitals, for the user to replace, are accepted.
+    """
+    try:
+        settings.check(text_of(choices), name)
+    except Faults as refused:
+        found = [str(one) for one in refused.faults if placeholders.MESSAGE not in one.message]
+        if found:
+            what = "the server would refuse these settings; nothing was written"
+            raise Refusals(what, found) from refused
+    return choices
+
+
+def summary(choices: Choices) -> str:
+    """The two stores in words, without secrets."""
+    database, artifacts = choices.database, choices.place
+    where = "SQLite" if isinstance(database, str) else f"PostgreSQL on {database['host']}"
+    return f"database: {where}; artifacts: {'files' if artifacts == LOCAL else artifacts}"
 
 
 def text_of(choices: Choices) -> str:
@@ -152,6 +187,11 @@ def _artifacts(choices: Choices) -> str:
         "    # Both or neither: without a key, the machine's role is used (AWS).",
         f"    access_key_id: {json.dumps(choices.key_id)}",
         f"    secret_access_key: {json.dumps(choices.secret)}",
+        *(
+            [f"    session_token: {json.dumps(choices.session_token)}"]
+            if choices.session_token
+            else []
+        ),
         "    # proxied: clients need only this server. direct: they use keys of their own.",
         f"    access: {choices.access}",
     ]

@@ -78,6 +78,8 @@ def checked(file: Path, image: Image | None) -> settings.Settings:
 
 def _checked_text(file: Path, image: Image | None) -> tuple[str, settings.Settings]:
     raw = _read(file)
+    if raw.startswith((b"#cloud-config", b"\x1f\x8b")):
+        raise Refusal(f"{file} is user-data already", remedy="pass it as `invoke up --user-data`")
     try:
         text = raw.decode()
         return text, settings.check(text, file.name, _schema(image))
@@ -132,4 +134,4 @@ def _read(file: Path) -> bytes:
 
 
 def _refusals(file: Path, faults: list[Fault]) -> Refusals:
-    return Refusals(f"{file} has errors; nothing was started", [str(fault) for fault in faults])
+    return Refusals(f"{file} has errors; nothing was done", [str(fault) for fault in faults])

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import getpass
 import gzip
-import os
+import ipaddress
+import re
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from invoke.context import Context
 
 from mlflow_image import files, progress
+from mlflow_image.checks.smoke.check import checked_url
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.images import find
 from mlflow_image.paths import typed_path
 from mlflow_image.server import client_env, new_settings, size_limits, user_data, vms
 from mlflow_image.server.new_settings import Choices
-from mlflow_image.tasks.task import refuse_unknown, task
+from mlflow_image.tasks import output, questions
+from mlflow_image.tasks.task import refuse_unknown, task, whole_number
+from mlflow_settings.blocks import hosts
 from mlflow_settings.blocks.pem import certificate_fault
 from mlflow_settings.placeholders import NAMES
 from mlflow_settings.settings import Settings
@@ -29,47 +35,58 @@ DEFAULT_CA = "mlflow-ca.pem"
 @task(
     help={
         "out": f"the file to write; default: {DEFAULT_FILE}",
-        "seed": f"start from a tutorial's server: {', '.join(new_settings.SEEDS)}",
-        "postgresql": "the database's URI, best without its password, which is asked for",
+        "seed": "start from a tutorial's server: "
+        + "; ".join(f"{name}: {title}" for name, title in new_settings.TITLES.items()),
+        "postgresql": "the database's URI, best without its password, which is asked for; "
+        "default: SQLite",
         "s3": "the artifacts' place, s3://BUCKET/FOLDER; a key is taken from AWS_ACCESS_KEY_ID "
-        "and AWS_SECRET_ACCESS_KEY, or asked for",
+        "and AWS_SECRET_ACCESS_KEY, or asked for; default: files on the machine",
         "endpoint": "the store's address, if it is not AWS",
         "region": "the bucket's region",
         "database-ca": "file with the CA certificate of the database",
         "store-ca": "file with the CA certificate of the store",
         "direct": "clients use the store themselves, with keys of their own",
+        "port": "the server's port; default: 8000",
         "force": "replace the file if it exists",
     }
 )
 def new(
     context: Context,
     out: str = DEFAULT_FILE,
-    seed: str = "",
-    postgresql: str = "",
-    s3: str = "",
-    endpoint: str = "",
-    region: str = "",
+    seed: str | None = None,
+    postgresql: str | None = None,
+    s3: str | None = None,
+    endpoint: str | None = None,
+    region: str | None = None,
     database_ca: str = "",
     store_ca: str = "",
     direct: bool = False,
+    port: str = "",
     force: bool = False,
 ) -> None:
     """Write a commented settings file, from flags or questions.
 
     What is not known stays in capitals in the file, for you to replace.
     """
-    target = typed_path(out)
+    flags = {"seed": seed, "postgresql": postgresql, "s3": s3}
+    refuse_empty({**flags, "endpoint": endpoint, "region": region})
+    refuse_unknown("seed", seed or "", ("", *new_settings.SEEDS))
+    target = output.target(out)
     if target.exists() and not force:
         raise Refusal(f"{target} exists", remedy="choose another --out, or replace it with --force")
-    refuse_unknown("seed", seed, ("", *new_settings.SEEDS))
-    choices = new_settings.SEEDS.get(seed, Choices())
-    asked = not any((seed, postgresql, s3)) and sys.stdin.isatty()
-    if asked:
-        choices = ask(choices)
+    choices = new_settings.SEEDS.get(seed or "", Choices())
+    choices = replace(choices, port=whole_number("port", port) if port else choices.port)
+    if not any(flags.values()) and sys.stdin.isatty():
+        choices = questions.ask(choices)
     if postgresql:
         choices = new_settings.with_database(choices, postgresql)
+        if re.search(r"//[^@/]*:[^/]*@", postgresql):
+            progress.warn("the password was typed in a command: your shell may have kept it")
     if s3:
         choices = new_settings.with_place(choices, s3)
+    if choices.place == new_settings.LOCAL and (endpoint or region or direct or store_ca):
+        flag = "--endpoint, --region, --direct and --store-ca"
+        raise Refusal(f"{flag} are for artifacts in S3", remedy="add --s3 s3://BUCKET/FOLDER")
     choices = replace(
         choices,
         endpoint=endpoint or choices.endpoint,
@@ -78,9 +95,12 @@ def new(
         database_ca=pem(database_ca),
         store_ca=pem(store_ca),
     )
-    text = new_settings.text_of(with_secrets(choices))
+    choices = new_settings.checked(choices, target.name)  # before secrets are typed
+    choices = new_settings.checked(questions.with_secrets(choices), target.name)
+    text = new_settings.text_of(choices)
     files.write_private(target, text)
     progress.say(f"{target} is written; only you can read it")
+    progress.say(new_settings.summary(choices))
     if gaps := [name for name in NAMES if name in text]:
         progress.say(f"replace in it: {', '.join(gaps)}")
     progress.say(f"next: `invoke up --settings {out}`, or `invoke user-data --settings {out}`")
@@ -89,7 +109,7 @@ def new(
 @task(
     name="user-data",
     help={
-        "settings": "the settings file",
+        "settings": f"the settings file; default: {DEFAULT_FILE}",
         "out": "write to this file, which only you can read; default: standard output",
         "compress": "compress with gzip, which cloud-init unpacks",
     },
@@ -100,12 +120,15 @@ def user_data_task(
     """Check a settings file and print it as user-data."""
     if compress and not out and sys.stdout.isatty():
         raise Refusal("--compress writes no text", remedy="give a file with --out")
+    target = output.target(out) if out else None
+    if target:
+        output.refuse_other(target, (b"#cloud-config", b"\x1f\x8b"), "user-data")
     raw = user_data.from_settings(typed_path(settings), newest()).raw
     raw = gzip.compress(raw, mtime=0) if compress else raw
     for warning in size_limits.warnings(raw, compressed=compress):
         progress.warn(warning)
-    if out:
-        files.write_private(typed_path(out), raw)
+    if target:
+        files.write_private(target, raw)
         progress.say(f"{out}: {len(raw)} bytes of user-data; only you can read the file")
     else:
         sys.stdout.buffer.write(raw)
@@ -136,76 +159,76 @@ def client_env_task(
     refuse_unknown("format", format, tuple(client_env.FORMATS))
     if name and (settings or url):
         raise Refusal("--name excludes --settings and --url", remedy="use one of them")
+    url = checked_url(url) if url else ""
     known: Settings | None = None
     if settings:
         known = user_data.checked(typed_path(settings), newest())
     elif not url:
-        vm = vms.find(name or vms.DEFAULT_NAME)
-        url, known = vm.url, vms.settings_of(vm)
-        if not url:
-            start = vms.command_for("start", vm.name)
-            raise Refusal(f"VM {vm.name} has not started yet", remedy=f"start it with {start}")
-        if known is None:
-            progress.warn(f"the settings of VM {vm.name} are not known: only its address is shown")
+        url, known = of_vm(name)
+    if known and url:
+        warn_of_refused_name(url, known)
     url = url or client_env.address(known or Settings())
+    file = typed_path(ca or DEFAULT_CA).resolve()
     if pem_text := client_env.ca_of(known):
-        write_ca(typed_path(ca or DEFAULT_CA), pem_text, asked=bool(ca))
-    file = str(typed_path(ca or DEFAULT_CA).resolve())
-    found = client_env.variables(url, known, file, with_secrets=with_secrets)
+        write_ca(file, pem_text, ca)
+    elif known and client_env.needs_ca(known):
+        progress.warn(f"the store's CA certificate is in a file on the server: copy it to {file}")
+    found = client_env.variables(url, known, str(file), with_secrets=with_secrets)
     sys.stdout.write(client_env.FORMATS[format](found))
-    if any(not one.known for one in found):
-        progress.warn("replace the values in capitals; --with-secrets shows the server's own key")
+    if any(not one.known and one.value == client_env.OWN_KEY for one in found):
+        more = (
+            "" if with_secrets else "; --with-secrets shows the server's, if the settings hold it"
+        )
+        progress.warn(f"replace {client_env.OWN_KEY} with a key of the client{more}")
+    if client_env.SERVER in url:
+        progress.warn("replace SERVER_ADDRESS, or give the server's address with --url")
 
 
-def write_ca(path: Path, text: str, *, asked: bool) -> None:
+def of_vm(name: str) -> tuple[str, Settings | None]:
+    """The address and the settings of a VM; raises Refusal when there is none."""
+    try:
+        vm = vms.find(name or vms.DEFAULT_NAME)
+    except Failure as failure:
+        if not name:
+            failure.add_remedy("for another server, give --settings or --url")
+        raise
+    known = vms.settings_of(vm)
+    if not vm.url:
+        start = vms.command_for("start", vm.name)
+        raise Refusal(f"VM {vm.name} has not started yet", remedy=f"start it with {start}")
+    if known is None:
+        progress.warn(f"the settings of VM {vm.name} are not known: only its address is shown")
+    return vm.url, known
+
+
+def warn_of_refused_name(url: str, known: Settings) -> None:
+    """Say when the server would answer 403 to clients that use this name."""
+    host = urlsplit(url).hostname or ""
+    try:
+        if not ipaddress.ip_address(host).is_global:
+            return
+    except ValueError:
+        pass
+    entries = hosts.host_entries(known.server.allowed_hosts)
+    if not any(fnmatch(urlsplit(url).netloc.lower(), entry) for entry in entries):
+        progress.warn(f"the server answers 403 to that name: add {host} to server.allowed_hosts")
+
+
+def write_ca(path: Path, text: str, asked: str) -> None:
     """Write the CA's certificate where the user wants it; else say how to get it."""
     if asked:
+        path = output.target(asked, "--ca")
+        output.refuse_other(path, (b"-----BEGIN CERTIFICATE",), "a certificate", "--ca")
         files.write(path, text)
     elif not path.exists():
         progress.warn(f"clients need the store's CA certificate: --ca {path.name} writes it")
 
 
-def ask(choices: Choices) -> Choices:
-    """Five questions; an empty answer takes what is in brackets."""
-    database = question("database: sqlite, or a PostgreSQL URI", new_settings.SQLITE)
-    choices = new_settings.with_database(choices, database)
-    choices = new_settings.with_place(choices, question("artifacts: local, or s3://...", "local"))
-    if choices.place == new_settings.LOCAL:
-        return choices
-    endpoint = question("the store's address, https://...; empty for AWS", "")
-    region = question("the bucket's region", "" if endpoint else "STORE_REGION")
-    answer = question("do clients use the store themselves, with keys of their own?", "no")
-    access = "direct" if answer.lower() in ("y", "yes") else "proxied"
-    return replace(choices, endpoint=endpoint, region=region, access=access)
-
-
-def with_secrets(choices: Choices) -> Choices:
-    """The choices with the password and the key: asked for, or from boto3's variables."""
-    database = choices.database
-    if not isinstance(database, str) and database["password"] == new_settings.PASSWORD:
-        database = {
-            **database,
-            "password": secret("the database's password", new_settings.PASSWORD),
-        }
-    if choices.place == new_settings.LOCAL:
-        return replace(choices, database=database)
-    key_id, key = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
-    if not (key_id and key):
-        key_id = secret("the id of the store's key", choices.key_id)
-        key = secret("the key's secret", choices.secret)
-    return replace(choices, database=database, key_id=key_id, secret=key)
-
-
-def question(text: str, default: str) -> str:
-    progress.err.print(f"{text} [{default}]: " if default else f"{text}: ", end="", markup=False)
-    return sys.stdin.readline().strip() or default
-
-
-def secret(text: str, default: str) -> str:
-    """Ask without showing the answer; without a terminal, the value stays in capitals."""
-    if not sys.stdin.isatty():
-        return default
-    return getpass.getpass(f"{text} (empty: write it into the file later): ") or default
+def refuse_empty(flags: Mapping[str, str | None]) -> None:
+    """An unset variable of the shell must not choose another store."""
+    for name, value in flags.items():
+        if value is not None and not value.strip():
+            raise Refusal(f"--{name} is empty", remedy="give it a value, or leave it out")
 
 
 def pem(file: str) -> str:

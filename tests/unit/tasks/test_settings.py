@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(settings, "newest", lambda: None)
     monkeypatch.setattr("sys.stdin", io.StringIO())
     monkeypatch.chdir(tmp_path)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -55,6 +56,132 @@ def test_the_users_key_is_taken_from_the_environment_and_not_printed(
     settings.new(Context(), s3="s3://runs/a", region="r1")
     assert SECRET in (tmp_path / "settings.yaml").read_text()
     assert SECRET not in "".join(capsys.readouterr())
+
+
+def test_a_temporary_key_is_written_with_its_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, name.lower())
+    settings.new(Context(), s3="s3://runs/a", region="r1")
+    assert 'session_token: "aws_session_token"' in (tmp_path / "settings.yaml").read_text()
+    assert "this key is temporary" in capsys.readouterr().err
+
+
+URI = "postgresql://me:pw@db.example.com/db1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "because"),
+    [
+        ({"postgresql": ""}, "--postgresql is empty"),
+        ({"endpoint": "https://s.example.com"}, "are for artifacts in S3"),
+        ({"postgresql": "sqlite:///x.db"}, "not one of PostgreSQL"),
+        ({"postgresql": "postgres"}, "is not the URI of a database"),
+        ({"postgresql": "postgresql://me:<password>@h/db"}, "looks like an example's value"),
+        ({"s3": "s3://runs", "endpoint": "s.example.com"}, "without https:// or http://"),
+        ({"s3": "s3://runs"}, "which AWS needs"),
+        ({"postgresql": URI, "port": "80"}, "less than 1024"),
+        ({"out": "no-folder/s.yaml"}, "there is no folder"),
+        ({"out": "new/"}, "new/ is a folder"),
+    ],
+)
+def test_what_the_server_would_refuse_is_not_written(
+    flags: dict[str, str], because: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Exit) as refused:
+        settings.new(Context(), **flags)  # type: ignore[arg-type]
+    assert refused.value.code == 2
+    assert because in "".join(capsys.readouterr())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_answer_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = "postgres\n\nbucket\ns3://runs\ns.example.com\nhttps://s.example.com\n\nda\nyes\n"
+    typed(monkeypatch, answers)
+    settings.new(Context())
+    text = (tmp_path / "settings.yaml").read_text()
+    assert "sqlite: /var/lib/mlflow/mlflow.db" in text
+    assert 'endpoint_url: "https://s.example.com"' in text
+    assert "access: direct" in text
+    assert capsys.readouterr().err.count("warning") >= 4
+
+
+def test_the_end_of_the_answers_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed(monkeypatch, "sqlite\n")
+    with pytest.raises(Exit) as interrupted:
+        settings.new(Context())
+    assert interrupted.value.code == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, answers: str) -> None:
+    """A terminal with these answers; secrets are left for later."""
+    terminal = io.StringIO(answers)
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin", terminal)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "")
+
+
+@pytest.mark.parametrize("name", ["s.yaml", "folder", "device"])
+def test_user_data_replaces_nothing_but_user_data(tmp_path: Path, name: str) -> None:
+    (tmp_path / "s.yaml").write_text(GOOD)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "device")
+    with pytest.raises(Exit):
+        settings.user_data_task(Context(), settings="s.yaml", out=name)
+    assert (tmp_path / "s.yaml").read_text() == GOOD
+    settings.user_data_task(Context(), settings="s.yaml", out="u")
+    settings.user_data_task(Context(), settings="s.yaml", out="u", compress=True)
+    settings.user_data_task(Context(), settings="s.yaml", out="u")
+    assert userdata.unwrap((tmp_path / "u").read_bytes()) == GOOD
+
+
+def test_user_data_is_not_taken_for_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "u").write_bytes(userdata.wrap(GOOD))
+    with pytest.raises(Exit):
+        settings.user_data_task(Context(), settings="u")
+    assert "is user-data already" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("url", ["10.1.2.3:8000", "ftp://h", "http://h/#/experiments/1"])
+def test_an_address_that_clients_would_take_for_a_folder_is_refused(url: str) -> None:
+    with pytest.raises(Exit):
+        settings.client_env_task(Context(), url=url)
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("http://mlflow.example.com:8000", True),
+        ("http://8.8.8.8:8000", True),
+        ("http://10.1.2.3:8000", False),
+        ("http://ours.example.com:8000", False),
+    ],
+)
+def test_a_name_that_the_server_refuses_is_named(
+    url: str, refused: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "schema_version: 1\nserver: {allowed_hosts: [ours.example.com]}\n"
+    (tmp_path / "s.yaml").write_text(text)
+    settings.client_env_task(Context(), settings="s.yaml", url=url)
+    assert ("the server answers 403" in capsys.readouterr().err) == refused
+
+
+def test_the_remedy_fits_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.yaml").write_text(GOOD)
+    settings.client_env_task(Context(), settings="s.yaml")
+    shown = capsys.readouterr().err
+    assert "--url" in shown
+    assert "--with-secrets" not in shown
 
 
 def test_user_data_is_written_privately_and_compressed_when_asked(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ _OTHERS = re.compile(
 )
 #: Of the examples in our own messages.
 _IN_URI = re.compile(r"(?<=//)(USER|BUCKET)(?=[:/]|$)|(?<=:)PASSWORD(?=@)|(?<=@)HOST(?=[:/])")
+MESSAGE = "is still the example's"
 _OWN_VALUE = "write your own; if it really is yours, put it in a file: {from_file: PATH}"
 _QUOTED = re.compile(r"[\u201c-\u201f\u2018-\u201b\u00ab].*", re.DOTALL)
 _OWN = re.compile(r"(?<![A-Z_])(" + "|".join(NAMES) + r")(?![A-Z_])")
@@ -45,7 +46,7 @@ def faults(data: Any, schema: Mapping[str, Any], path: Path = ()) -> Iterator[Wo
             yield from faults(value, schema, (*path, position))
     elif isinstance(data, str) and (found := _placeholder(data, is_secret(path, schema))):
         if found in NAMES or found != data or not is_secret(path, schema):
-            yield Worded(path, f"is still the example's {found}", found, "write your own value")
+            yield Worded(path, f"{MESSAGE} {found}", found, "write your own value")
         else:
             yield Worded(path, "looks like an example's value", "", _OWN_VALUE)
     elif isinstance(data, str) and _QUOTED.fullmatch(data):

@@ -165,7 +165,7 @@ def _with_options(parts: dict[str, Any], query: str) -> Mapping[str, Any] | Reas
 def _scheme_fault(scheme: str, separator: str) -> Reason | None:
     if scheme in ("postgresql", SCHEME) and separator:
         return None
-    if scheme == "postgres":
+    if scheme == "postgres" and separator:
         return Reason("begins with postgres://", "write postgresql://")
     if scheme.startswith("postgresql+"):
         return Reason("names another driver", "write postgresql://: the driver is always psycopg2")

@@ -1,0 +1,109 @@
+"""The questions of `invoke new`: answers, secrets that are not shown, and what is read instead."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from mlflow_image import progress
+from mlflow_image.errors import Refusal
+from mlflow_image.server import new_settings
+from mlflow_image.server.new_settings import Choices
+
+_T = TypeVar("_T")
+_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
+
+
+def ask(choices: Choices) -> Choices:
+    """Five questions; an empty answer takes what is in brackets, a wrong one is asked again."""
+
+    def database() -> Choices:
+        text = "database: sqlite, or a PostgreSQL URI without its password"
+        return new_settings.with_database(choices, question(text, new_settings.SQLITE))
+
+    def place() -> Choices:
+        text = "artifacts: local, or s3://BUCKET/FOLDER"
+        return new_settings.with_place(choices, question(text, new_settings.LOCAL))
+
+    def endpoint() -> Choices:
+        given = question("the store's address, https://...; empty for AWS", "")
+        region = "" if given else "STORE_REGION"
+        return new_settings.checked(replace(choices, endpoint=given, region=region))
+
+    def region() -> Choices:
+        given = question("the bucket's region", choices.region)
+        return new_settings.checked(replace(choices, region=given))
+
+    choices = _until_sound(database)
+    choices = _until_sound(place)
+    if choices.place == new_settings.LOCAL:
+        return choices
+    choices = _until_sound(endpoint)
+    choices = _until_sound(region)
+    direct = _until_sound(lambda: yes("do clients use the store themselves, with own keys?"))
+    return replace(choices, access="direct" if direct else "proxied")
+
+
+def with_secrets(choices: Choices) -> Choices:
+    """The choices with the password and the key: asked for, or from boto3's variables."""
+    database = choices.database
+    if not isinstance(database, str) and database["password"] == new_settings.PASSWORD:
+        password = secret("the database's password", new_settings.PASSWORD)
+        if _ESCAPE.search(password):
+            progress.say("the password is taken as it is: % and two digits are not decoded")
+        choices = replace(choices, database={**database, "password": password})
+    if choices.place == new_settings.LOCAL:
+        return choices
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    key_id, key, token = (os.environ.get(name, "") for name in names)
+    if key_id and key:
+        progress.say(f"the store's key is that of {names[0]}")
+        if token:
+            progress.warn(
+                f"{names[2]} is set: this key is temporary, and ends while the server runs"
+            )
+        return replace(choices, key_id=key_id, secret=key, session_token=token)
+    if key_id or key:
+        progress.warn(f"only one of {names[0]} and {names[1]} is set: it is not used")
+    key_id = secret("the id of the store's key", choices.key_id)
+    return replace(choices, key_id=key_id, secret=secret("the key's secret", choices.secret))
+
+
+def question(text: str, default: str) -> str:
+    """The answer, or the default; the end of the input is an interruption."""
+    progress.err.print(f"{text} [{default}]: " if default else f"{text}: ", end="", markup=False)
+    line = sys.stdin.readline()
+    if not line:
+        raise KeyboardInterrupt
+    return line.strip() or default
+
+
+def yes(text: str) -> bool:
+    """Yes or no; raises Refusal for another answer."""
+    answer = question(text, "no").lower()
+    if answer not in ("y", "yes", "n", "no"):
+        raise Refusal("that is neither yes nor no")
+    return answer.startswith("y")
+
+
+def secret(text: str, default: str) -> str:
+    """Ask without showing the answer; without a terminal, the value stays in capitals."""
+    if not sys.stdin.isatty():
+        return default
+    try:
+        return getpass.getpass(f"{text} (empty: write it into the file later): ") or default
+    except EOFError:
+        raise KeyboardInterrupt from None
+
+
+def _until_sound(answered: Callable[[], _T]) -> _T:
+    while True:
+        try:
+            return answered()
+        except Refusal as refused:
+            progress.warn(str(refused))
