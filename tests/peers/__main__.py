@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
         authority = Authority(base / "ca")
         issued = authority.issue(*HOSTS.values())
         with (
-            postgresql.running(base / "pg", authority, issued) as database,
+            postgresql.running(authority, issued) as database,
             versitygw.running(base / "s3", authority, issued) as store,
         ):
             for name, host in HOSTS.items():

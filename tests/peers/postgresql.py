@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,10 +55,23 @@ def missing() -> str:
 
 @contextmanager
 def running(
-    folder: Path, authority: Authority, issued: Issued | None = None, database: str = DATABASE
+    authority: Authority, issued: Issued | None = None, database: str = DATABASE
 ) -> Iterator[Postgresql]:
-    """Run both servers with an empty database that belongs to USER."""
-    folder.mkdir(parents=True)
+    """Run both servers with an empty database that belongs to USER.
+
+    Their folder is not one of pytest: each of its runs closes all of them to other users.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="mlflow-image-peer-") as scratch,
+        _in_folder(Path(scratch), authority, issued, database) as peer,
+    ):
+        yield peer
+
+
+@contextmanager
+def _in_folder(
+    folder: Path, authority: Authority, issued: Issued | None, database: str
+) -> Iterator[Postgresql]:
     issued = issued or authority.issue(HOST, "localhost")
     certificate, key = folder / "server.pem", folder / "server.key"
     shutil.copy(issued.certificate, certificate)

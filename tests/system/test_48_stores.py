@@ -79,7 +79,7 @@ def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
     base = tmp_path_factory.mktemp("peers")
     authority = Authority(base / "ca")
     with (
-        postgresql.running(base / "pg", authority) as database,
+        postgresql.running(authority) as database,
         versitygw.running(base / "s3", authority) as store,
     ):
         yield Peers(database, store)

@@ -170,9 +170,7 @@ def server(
         store = stack.enter_context(_store(seed, base / "store", authority))
         database = None
         if seed.database:
-            database = stack.enter_context(
-                postgresql.running(base / "pg", authority, database=seed.database)
-            )
+            database = stack.enter_context(postgresql.running(authority, database=seed.database))
         file = base / "user-data"
         file.write_bytes(_user_data(tasks, seed, base, store, database))
         name = f"seed-{seed.number}"

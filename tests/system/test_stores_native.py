@@ -38,10 +38,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def database(
-    authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Postgresql]:
-    with postgresql.running(tmp_path_factory.mktemp("pg") / "pg", authority) as peer:
+def database(authority: Authority) -> Iterator[Postgresql]:
+    with postgresql.running(authority) as peer:
         yield peer
 
 
