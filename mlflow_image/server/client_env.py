@@ -6,17 +6,23 @@ the store themselves need its address, a key and what boto3 has to know.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from urllib.parse import urlsplit
 
-from mlflow_settings.blocks import sources
+from mlflow_settings.blocks import hosts, sources
 from mlflow_settings.blocks.s3 import S3
 from mlflow_settings.settings import Settings
 
 #: In place of what is not known here, or not shown.
+_PRIVATE = tuple(
+    map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
+)
 OWN_KEY = "YOUR_OWN_KEY"
 SERVER = "http://SERVER_ADDRESS"
 
@@ -56,6 +62,27 @@ def address(settings: Settings) -> str:
         return f"{SERVER}:{settings.server.port}"
     has_port = re.search(r":\d+$", names[0])
     return f"http://{names[0]}" + ("" if has_port else f":{settings.server.port}")
+
+
+def refused_name(url: str, settings: Settings) -> str:
+    """The host of a URL, as allowed_hosts has it, if the server refuses requests to it, or "".
+
+    MLflow compares the Host header literally, and only entries with a * as patterns; addresses of
+    private networks and the machine's own always pass (mlflow_launch/guards/doors.py).
+    """
+    parts = urlsplit(url)
+    host = hosts.in_url(parts.hostname or "")
+    try:
+        address = ipaddress.ip_address(parts.hostname or "")
+        if any(address in network for network in _PRIVATE if network.version == address.version):
+            return ""
+    except ValueError:
+        pass
+    names = {parts.netloc.lower(), host}
+    for entry in (*hosts.DEFAULT_ALLOWED_HOSTS, *settings.server.allowed_hosts):
+        if entry in names or ("*" in entry and fnmatch(parts.netloc.lower(), entry)):
+            return ""
+    return host
 
 
 def _direct(store: S3, ca_file: str, *, with_secrets: bool) -> Iterator[Variable]:

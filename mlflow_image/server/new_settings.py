@@ -10,8 +10,8 @@ from typing import Any
 from mlflow_image.errors import Refusal, Refusals
 from mlflow_settings import placeholders, settings
 from mlflow_settings.blocks import postgresql, s3
-from mlflow_settings.document import Faults
-from mlflow_settings.wording import Reason
+from mlflow_settings.document import Fault, Faults
+from mlflow_settings.wording import Reason, dotted
 
 SQLITE, LOCAL = "sqlite", "local"
 #: In place of what is not known yet.
@@ -107,19 +107,24 @@ def with_place(choices: Choices, text: str) -> Choices:
     return replace(choices, place=text)
 
 
-def checked(choices: Choices, name: str = "settings.yaml") -> Choices:
+def checked(choices: Choices) -> Choices:
     """The same choices; raises Refusals with what the server would refuse in them.
 
     Values in capitals, for the user to replace, are accepted.
     """
     try:
-        settings.check(text_of(choices), name)
+        settings.check(text_of(choices), "settings")
     except Faults as refused:
-        found = [str(one) for one in refused.faults if placeholders.MESSAGE not in one.message]
+        found = [_told(one) for one in refused.faults if placeholders.MESSAGE not in one.message]
         if found:
             what = "the server would refuse these settings; nothing was written"
             raise Refusals(what, found) from refused
     return choices
+
+
+def _told(fault: Fault) -> str:
+    """A fault without a line: the file does not exist yet."""
+    return f"{dotted(fault.path)}: {fault.message}" + (f"; {fault.remedy}" if fault.remedy else "")
 
 
 def summary(choices: Choices) -> str:
@@ -157,7 +162,7 @@ def _database(choices: Choices) -> str:
 """
     lines = ["  postgresql:"]
     for key, value in choices.database.items():
-        lines.append(f"    {key}: {value if isinstance(value, int) else json.dumps(value)}")
+        lines.append(f"    {key}: {value if isinstance(value, int) else _quoted(value)}")
         if key == "port" and value == 6432:
             lines[-1] += "  # pgbouncer's, as managed services have it; PostgreSQL's own is 5432"
     if "sslmode" not in choices.database:
@@ -176,19 +181,19 @@ def _artifacts(choices: Choices) -> str:
   local: /var/lib/mlflow/artifacts
 """
     parts = s3.parts_of_uri(choices.place)
-    lines = ["  s3:", f"    bucket: {json.dumps(parts['bucket'])}"]
+    lines = ["  s3:", f"    bucket: {_quoted(parts['bucket'])}"]
     if prefix := parts["prefix"].rstrip("/"):
-        lines.append(f"    prefix: {json.dumps(prefix)}")
+        lines.append(f"    prefix: {_quoted(prefix)}")
     if choices.endpoint:
-        lines.append(f"    endpoint_url: {json.dumps(choices.endpoint)}")
+        lines.append(f"    endpoint_url: {_quoted(choices.endpoint)}")
     if choices.region:
-        lines.append(f"    region: {json.dumps(choices.region)}")
+        lines.append(f"    region: {_quoted(choices.region)}")
     lines += [
         "    # Both or neither: without a key, the machine's role is used (AWS).",
-        f"    access_key_id: {json.dumps(choices.key_id)}",
-        f"    secret_access_key: {json.dumps(choices.secret)}",
+        f"    access_key_id: {_quoted(choices.key_id)}",
+        f"    secret_access_key: {_quoted(choices.secret)}",
         *(
-            [f"    session_token: {json.dumps(choices.session_token)}"]
+            [f"    session_token: {_quoted(choices.session_token)}"]
             if choices.session_token
             else []
         ),
@@ -198,6 +203,10 @@ def _artifacts(choices: Choices) -> str:
     if choices.store_ca:
         lines += _pem(choices.store_ca)
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _pem(text: str) -> list[str]:

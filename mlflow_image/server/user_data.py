@@ -19,6 +19,10 @@ DEFAULT = HERE.root / "cloud-init" / "sqlite.yaml"
 DEFAULT_PORT = settings.Settings().server.port
 
 
+# How cloud-config, a template of it, a MIME archive and a gzip file begin.
+_USER_DATA = (b"#cloud-config", b"## template:", b"Content-Type: multipart/", b"\x1f\x8b")
+
+
 @dataclass(frozen=True)
 class UserData:
     """What the guest gets, the port on which its server will listen, and warnings for the user.
@@ -78,8 +82,9 @@ def checked(file: Path, image: Image | None) -> settings.Settings:
 
 def _checked_text(file: Path, image: Image | None) -> tuple[str, settings.Settings]:
     raw = _read(file)
-    if raw.startswith((b"#cloud-config", b"\x1f\x8b")):
-        raise Refusal(f"{file} is user-data already", remedy="pass it as `invoke up --user-data`")
+    if raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_USER_DATA):
+        remedy = "give the settings file itself; user-data is for `invoke up --user-data`"
+        raise Refusal(f"{file} is user-data already", remedy=remedy)
     try:
         text = raw.decode()
         return text, settings.check(text, file.name, _schema(image))

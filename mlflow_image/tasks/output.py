@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import zlib
 from pathlib import Path
 
 from mlflow_image.errors import Refusal
@@ -11,8 +13,14 @@ from mlflow_image.paths import typed_path
 
 def target(text: str, flag: str = "--out") -> Path:
     """The file that a flag names, behind links; raises Refusal if it cannot be written there."""
-    path = typed_path(text).resolve()
     remedy = f"give another {flag}"
+    if not text or "\0" in text:
+        raise Refusal(f"{flag} names no file", remedy=remedy)
+    try:
+        path = typed_path(text).resolve()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # a loop of links, a name that is too long
+        raise Refusal(f"{text} cannot be used: {error}", remedy=remedy) from error
     if text.endswith("/") or path.is_dir():
         raise Refusal(f"{text} is a folder", remedy=f"{remedy}, with the name of a file")
     if path.exists() and not path.is_file():
@@ -24,13 +32,18 @@ def target(text: str, flag: str = "--out") -> Path:
     return path
 
 
-def refuse_other(path: Path, beginnings: tuple[bytes, ...], kind: str, flag: str = "--out") -> None:
-    """Refuse to replace a file that does not begin as what is written there does."""
+def refuse_other(path: Path, beginning: bytes, kind: str, flag: str = "--out") -> None:
+    """Refuse to replace a file that does not begin, unpacked, as what is written there does."""
     if not path.exists():
         return
     with path.open("rb") as file:
-        found = file.read(max(map(len, beginnings)))
-    if found and not found.startswith(beginnings):
+        packed = file.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            found = file.read(len(beginning))
+    except (OSError, EOFError, zlib.error):
+        found = b"damaged"
+    if found and not found.startswith(beginning):
         raise Refusal(
             f"{path} exists and is not {kind}", remedy=f"give another {flag}, or remove the file"
         )

@@ -20,15 +20,21 @@ _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 
 
 def ask(choices: Choices) -> Choices:
-    """Five questions; an empty answer takes what is in brackets, a wrong one is asked again."""
+    """Five questions; an empty answer takes what is in brackets, a wrong one is asked again.
+
+    Raises Refusals when the choices are wrong already.
+    """
+    new_settings.checked(choices)
 
     def database() -> Choices:
         text = "database: sqlite, or a PostgreSQL URI without its password"
-        return new_settings.with_database(choices, question(text, new_settings.SQLITE))
+        answer = question(text, new_settings.SQLITE)
+        return new_settings.checked(new_settings.with_database(choices, answer))
 
     def place() -> Choices:
         text = "artifacts: local, or s3://BUCKET/FOLDER"
-        return new_settings.with_place(choices, question(text, new_settings.LOCAL))
+        placed = new_settings.with_place(choices, question(text, new_settings.LOCAL))
+        return new_settings.checked(replace(placed, region="STORE_REGION"))
 
     def endpoint() -> Choices:
         given = question("the store's address, https://...; empty for AWS", "")
@@ -42,7 +48,7 @@ def ask(choices: Choices) -> Choices:
     choices = _until_sound(database)
     choices = _until_sound(place)
     if choices.place == new_settings.LOCAL:
-        return choices
+        return replace(choices, region="")
     choices = _until_sound(endpoint)
     choices = _until_sound(region)
     direct = _until_sound(lambda: yes("do clients use the store themselves, with own keys?"))
@@ -53,10 +59,15 @@ def with_secrets(choices: Choices) -> Choices:
     """The choices with the password and the key: asked for, or from boto3's variables."""
     database = choices.database
     if not isinstance(database, str) and database["password"] == new_settings.PASSWORD:
-        password = secret("the database's password", new_settings.PASSWORD)
-        if _ESCAPE.search(password):
-            progress.say("the password is taken as it is: % and two digits are not decoded")
-        choices = replace(choices, database={**database, "password": password})
+        known = database
+
+        def password() -> Choices:
+            typed = secret("the database's password", new_settings.PASSWORD)
+            if _ESCAPE.search(typed):
+                progress.say("the password is taken as it is: % and two digits are not decoded")
+            return new_settings.checked(replace(choices, database={**known, "password": typed}))
+
+        choices = _until_sound(password)
     if choices.place == new_settings.LOCAL:
         return choices
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -70,8 +81,13 @@ def with_secrets(choices: Choices) -> Choices:
         return replace(choices, key_id=key_id, secret=key, session_token=token)
     if key_id or key:
         progress.warn(f"only one of {names[0]} and {names[1]} is set: it is not used")
-    key_id = secret("the id of the store's key", choices.key_id)
-    return replace(choices, key_id=key_id, secret=secret("the key's secret", choices.secret))
+
+    def typed_key() -> Choices:
+        typed_id = secret("the id of the store's key", choices.key_id)
+        typed = secret("the key's secret", choices.secret)
+        return new_settings.checked(replace(choices, key_id=typed_id, secret=typed))
+
+    return _until_sound(typed_key)
 
 
 def question(text: str, default: str) -> str:

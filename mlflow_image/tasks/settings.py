@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import ipaddress
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from invoke.context import Context
 
@@ -23,7 +20,6 @@ from mlflow_image.server import client_env, new_settings, size_limits, user_data
 from mlflow_image.server.new_settings import Choices
 from mlflow_image.tasks import output, questions
 from mlflow_image.tasks.task import refuse_unknown, task, whole_number
-from mlflow_settings.blocks import hosts
 from mlflow_settings.blocks.pem import certificate_fault
 from mlflow_settings.placeholders import NAMES
 from mlflow_settings.settings import Settings
@@ -87,6 +83,8 @@ def new(
     if choices.place == new_settings.LOCAL and (endpoint or region or direct or store_ca):
         flag = "--endpoint, --region, --direct and --store-ca"
         raise Refusal(f"{flag} are for artifacts in S3", remedy="add --s3 s3://BUCKET/FOLDER")
+    if isinstance(choices.database, str) and database_ca:
+        raise Refusal("--database-ca is for PostgreSQL", remedy="add --postgresql with its URI")
     choices = replace(
         choices,
         endpoint=endpoint or choices.endpoint,
@@ -95,8 +93,8 @@ def new(
         database_ca=pem(database_ca),
         store_ca=pem(store_ca),
     )
-    choices = new_settings.checked(choices, target.name)  # before secrets are typed
-    choices = new_settings.checked(questions.with_secrets(choices), target.name)
+    choices = new_settings.checked(choices)  # before secrets are typed
+    choices = new_settings.checked(questions.with_secrets(choices))
     text = new_settings.text_of(choices)
     files.write_private(target, text)
     progress.say(f"{target} is written; only you can read it")
@@ -115,14 +113,18 @@ def new(
     },
 )
 def user_data_task(
-    context: Context, settings: str = DEFAULT_FILE, out: str = "", compress: bool = False
+    context: Context,
+    settings: str = DEFAULT_FILE,
+    out: str | None = None,
+    compress: bool = False,
 ) -> None:
     """Check a settings file and print it as user-data."""
+    refuse_empty({"out": out})
     if compress and not out and sys.stdout.isatty():
         raise Refusal("--compress writes no text", remedy="give a file with --out")
     target = output.target(out) if out else None
     if target:
-        output.refuse_other(target, (b"#cloud-config", b"\x1f\x8b"), "user-data")
+        output.refuse_other(target, b"#cloud-config", "user-data")
     raw = user_data.from_settings(typed_path(settings), newest()).raw
     raw = gzip.compress(raw, mtime=0) if compress else raw
     for warning in size_limits.warnings(raw, compressed=compress):
@@ -165,8 +167,9 @@ def client_env_task(
         known = user_data.checked(typed_path(settings), newest())
     elif not url:
         url, known = of_vm(name)
-    if known and url:
-        warn_of_refused_name(url, known)
+    if known and url and (name_refused := client_env.refused_name(url, known)):
+        entry = f"add {name_refused} to server.allowed_hosts"
+        progress.warn(f"the server answers 403 to that address, if it is not its own: {entry}")
     url = url or client_env.address(known or Settings())
     file = typed_path(ca or DEFAULT_CA).resolve()
     if pem_text := client_env.ca_of(known):
@@ -201,24 +204,11 @@ def of_vm(name: str) -> tuple[str, Settings | None]:
     return vm.url, known
 
 
-def warn_of_refused_name(url: str, known: Settings) -> None:
-    """Say when the server would answer 403 to clients that use this name."""
-    host = urlsplit(url).hostname or ""
-    try:
-        if not ipaddress.ip_address(host).is_global:
-            return
-    except ValueError:
-        pass
-    entries = hosts.host_entries(known.server.allowed_hosts)
-    if not any(fnmatch(urlsplit(url).netloc.lower(), entry) for entry in entries):
-        progress.warn(f"the server answers 403 to that name: add {host} to server.allowed_hosts")
-
-
 def write_ca(path: Path, text: str, asked: str) -> None:
     """Write the CA's certificate where the user wants it; else say how to get it."""
     if asked:
         path = output.target(asked, "--ca")
-        output.refuse_other(path, (b"-----BEGIN CERTIFICATE",), "a certificate", "--ca")
+        output.refuse_other(path, b"-----BEGIN CERTIFICATE", "a certificate", "--ca")
         files.write(path, text)
     elif not path.exists():
         progress.warn(f"clients need the store's CA certificate: --ca {path.name} writes it")

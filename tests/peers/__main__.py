@@ -15,6 +15,7 @@ import tempfile
 import textwrap
 from pathlib import Path
 
+from mlflow_image import files
 from tests.peers import postgresql, s3, versitygw
 from tests.peers.authority import Authority
 from tests.peers.postgresql import Postgresql
@@ -35,8 +36,7 @@ def main(folder: Path) -> None:
             versitygw.running(base / "s3", authority, issued) as store,
         ):
             for name, host in HOSTS.items():
-                (folder / name).touch(0o600)
-                (folder / name).write_text(settings(host, database, store))
+                files.write_private(folder / name, settings(host, database, store))
                 print(f"written: {folder / name}", flush=True)
             print("running; Ctrl-C ends it", flush=True)
             with contextlib.suppress(KeyboardInterrupt):

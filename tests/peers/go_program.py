@@ -24,13 +24,12 @@ def built(module: str) -> Path | None:
             return None
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(place.parent / "lock"):
-            done = subprocess.run(
-                ["go", "install", module],
-                env={**os.environ, "GOBIN": str(place.parent)},
-                capture_output=True,
-                timeout=BUILD_S,
-                check=False,
-            )
-        if done.returncode != 0:
-            return None
-    return place
+            if not place.exists():
+                subprocess.run(
+                    ["go", "install", module],
+                    env={**os.environ, "GOBIN": str(place.parent)},
+                    capture_output=True,
+                    timeout=BUILD_S,
+                    check=False,
+                )
+    return place if place.exists() else None

@@ -11,7 +11,6 @@ import os
 import re
 import secrets
 import subprocess
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -286,32 +285,49 @@ def test_a_thousand_artifacts_are_listed_and_removed_for_good(server: Server) ->
     assert found == "1000"
     listed = server.get(f"{API}/artifacts/list", run_id=run, path="many").json()["files"]
     assert len(listed) == 1000
+    assert len(_artifacts(server, run)) == 1000
     _delete(server, run)
-    assert run in server.in_guest("sudo mlflow-admin gc")
+    shown = server.in_guest("sudo mlflow-admin gc; echo code $?")
+    assert run in shown
+    assert "code 0" in shown, shown
     assert _artifacts(server, run) == []
 
 
 def _delete(server: Server, run: str) -> None:
-    answer = requests.post(f"{server.url}{API}/runs/delete", json={"run_id": run}, timeout=60)
+    _post(server, "runs/delete", {"run_id": run})
+
+
+def _post(server: Server, call: str, body: dict[str, str]) -> Any:
+    answer = requests.post(f"{server.url}{API}/{call}", json=body, timeout=60)
     assert answer.ok, answer.text
+    return answer.json()
 
 
 def _artifacts(server: Server, run: str) -> list[str]:
     """The objects of a run, as boto3 on this host lists them."""
-    code = textwrap.dedent(
-        """
-        import boto3, json, sys
-        url, ca, bucket, run = sys.argv[1:]
-        client = boto3.client("s3", endpoint_url=url, verify=ca or None, region_name="us-east-1")
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-        keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
-        print(json.dumps([key for key in keys if run in key]))
-        """
-    )
+    code = """
+pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
+print(json.dumps([key for key in keys if argument in key]))
+"""
+    found: list[str] = json.loads(_boto3(server, code, run))
+    return found
+
+
+def _boto3(server: Server, code: str, argument: str) -> str:
+    """Run Python with boto3's `client`, the seed's `bucket` and the `argument`."""
+    start = """
+import boto3, json, sys
+url, ca, bucket, argument = sys.argv[1:]
+client = boto3.client("s3", endpoint_url=url, verify=ca or None, region_name="us-east-1")
+"""
     ca = str(server.folder / "ca" / "ca.pem") if server.store.ca else ""
     key = {"AWS_ACCESS_KEY_ID": s3.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": s3.SECRET_KEY}
     done = subprocess.run(
-        [environment() / "bin/python", "-c", code, server.store.url, ca, server.seed.bucket, run],
+        [
+            *(environment() / "bin/python", "-c", start + code),
+            *(server.store.url, ca, server.seed.bucket, argument),
+        ],
         env={**own_environment(), **key},
         capture_output=True,
         text=True,
@@ -319,8 +335,7 @@ def _artifacts(server: Server, run: str) -> list[str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found: list[str] = json.loads(done.stdout)
-    return found
+    return done.stdout
 
 
 @pytest.mark.budget(120)
@@ -329,12 +344,12 @@ def test_an_experiment_may_have_its_own_place(server: Server) -> None:
     place = f"s3://{server.seed.bucket}{prefix}/homework-{secrets.token_hex(4)}"
     if server.seed.number == "004":
         # Through the server, clients have no key for the store: the server shows what is there.
-        made = requests.post(
-            f"{server.url}{API}/experiments/create",
-            json={"name": "Homework", "artifact_location": place},
-            timeout=60,
-        )
-        assert made.ok, made.text
+        body = {"name": "Homework", "artifact_location": place}
+        experiment = _post(server, "experiments/create", body)["experiment_id"]
+        run = _post(server, "runs/create", {"experiment_id": experiment})["run"]["info"]["run_id"]
+        key = f"{place}/{run}/artifacts/note.txt".removeprefix(f"s3://{server.seed.bucket}/")
+        _boto3(server, "client.put_object(Bucket=bucket, Key=argument, Body=b'note')", key)
+        assert server.get("/get-artifact", path="note.txt", run_uuid=run).text == "note"
         return
     run, text = server.client("-c", OWN_PLACE, place).split(maxsplit=1)
     assert text.strip() == "of an experiment with its own place"

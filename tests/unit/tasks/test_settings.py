@@ -14,6 +14,7 @@ from invoke.exceptions import Exit
 from mlflow_image.server import size_limits
 from mlflow_image.tasks import settings
 from mlflow_settings import userdata
+from mlflow_settings.settings import check
 
 GOOD = "schema_version: 1\nserver: {port: 8001}\n"
 SECRET = "canary-key"
@@ -84,6 +85,9 @@ URI = "postgresql://me:pw@db.example.com/db1"
         ({"postgresql": URI, "port": "80"}, "less than 1024"),
         ({"out": "no-folder/s.yaml"}, "there is no folder"),
         ({"out": "new/"}, "new/ is a folder"),
+        ({"out": ""}, "--out names no file"),
+        ({"database_ca": "ca.pem"}, "--database-ca is for PostgreSQL"),
+        ({"s3": "s3://AKIA:S3cret/x@runs"}, "has an @ or a ?"),
     ],
 )
 def test_what_the_server_would_refuse_is_not_written(
@@ -94,6 +98,13 @@ def test_what_the_server_would_refuse_is_not_written(
     assert refused.value.code == 2
     assert because in "".join(capsys.readouterr())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_character_of_a_password_arrives(tmp_path: Path) -> None:
+    settings.new(Context(), postgresql="postgresql://me:p%F0%9F%98%80%C3%A4%22%5C@h.example.com/db")
+    found = check((tmp_path / "settings.yaml").read_text(), "s").backend_store.postgresql
+    assert found is not None
+    assert found.password == 'p😀ä"\\'
 
 
 def test_a_wrong_answer_is_asked_again(
@@ -127,9 +138,11 @@ def typed(monkeypatch: pytest.MonkeyPatch, answers: str) -> None:
     monkeypatch.setattr("getpass.getpass", lambda prompt: "")
 
 
-@pytest.mark.parametrize("name", ["s.yaml", "folder", "device"])
+@pytest.mark.parametrize("name", ["s.yaml", "folder", "device", "loop", "backup.gz", ""])
 def test_user_data_replaces_nothing_but_user_data(tmp_path: Path, name: str) -> None:
     (tmp_path / "s.yaml").write_text(GOOD)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "backup.gz").write_bytes(gzip.compress(b"mine"))
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "device")
     with pytest.raises(Exit):
@@ -141,10 +154,11 @@ def test_user_data_replaces_nothing_but_user_data(tmp_path: Path, name: str) -> 
     assert userdata.unwrap((tmp_path / "u").read_bytes()) == GOOD
 
 
+@pytest.mark.parametrize("before", [b"", b"\n", b"## template: jinja\n", b"\xef\xbb\xbf"])
 def test_user_data_is_not_taken_for_settings(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    before: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "u").write_bytes(userdata.wrap(GOOD))
+    (tmp_path / "u").write_bytes(before + userdata.wrap(GOOD))
     with pytest.raises(Exit):
         settings.user_data_task(Context(), settings="u")
     assert "is user-data already" in "".join(capsys.readouterr())
@@ -161,6 +175,10 @@ def test_an_address_that_clients_would_take_for_a_folder_is_refused(url: str) ->
     [
         ("http://mlflow.example.com:8000", True),
         ("http://8.8.8.8:8000", True),
+        ("http://[2a00::1]:8000", False),
+        ("http://[2a00::2]:8000", True),
+        ("http://127.0.0.1:8000", False),
+        ("http://tools.example.org", False),
         ("http://10.1.2.3:8000", False),
         ("http://ours.example.com:8000", False),
     ],
@@ -168,7 +186,8 @@ def test_an_address_that_clients_would_take_for_a_folder_is_refused(url: str) ->
 def test_a_name_that_the_server_refuses_is_named(
     url: str, refused: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = "schema_version: 1\nserver: {allowed_hosts: [ours.example.com]}\n"
+    names = "[ours.example.com, '[2a00::1]', '*.example.org']"
+    text = f"schema_version: 1\nserver: {{allowed_hosts: {names}}}\n"
     (tmp_path / "s.yaml").write_text(text)
     settings.client_env_task(Context(), settings="s.yaml", url=url)
     assert ("the server answers 403" in capsys.readouterr().err) == refused

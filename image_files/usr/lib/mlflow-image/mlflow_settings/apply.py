@@ -74,7 +74,9 @@ def _restart(say: Callable[[str], None]) -> bool:
         while (code := waiting.poll()) is None:
             time.sleep(_LOOK_EVERY_S)
             now_s, trouble = time.monotonic(), _trouble_of_a_store()
-            if trouble and trouble != said:
+            if not trouble:  # a new start has begun, or the store can be used
+                said, trouble_since_s = "", 0.0
+            elif trouble != said:
                 say(trouble)
                 said, trouble_since_s = trouble, trouble_since_s or now_s
             waited_s = now_s - trouble_since_s if trouble and said else 0.0

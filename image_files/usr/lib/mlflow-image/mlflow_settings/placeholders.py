@@ -22,6 +22,7 @@ NAMES = (
 )
 # As tutorials write them: <password>. A secret with a digit may really look like that.
 _TUTORIAL = re.compile(r"<[^<>@:/]{1,40}>")
+_PART_OF_URI = re.compile(r"(?<=[/:@=])<[^<>@:/]{1,40}>(?=[@:/?&]|$)")
 _OTHERS = re.compile(
     r"<[^<>@:/\d]{1,40}>"  # <password>
     r"|\$\{?[A-Z_]{3,40}\}?"  # a shell's variable
@@ -32,6 +33,8 @@ _OTHERS = re.compile(
 _IN_URI = re.compile(r"(?<=//)(USER|BUCKET)(?=[:/]|$)|(?<=:)PASSWORD(?=@)|(?<=@)HOST(?=[:/])")
 MESSAGE = "is still the example's"
 _OWN_VALUE = "write your own; if it really is yours, put it in a file: {from_file: PATH}"
+_OWN_PART = "write your own; if it really is yours, write < as %3C"
+_QUOTES = 'write " or no quotes; if it belongs to a secret, put that in a file: {from_file: PATH}'
 _QUOTED = re.compile(r"[\u201c-\u201f\u2018-\u201b\u00ab].*", re.DOTALL)
 _OWN = re.compile(r"(?<![A-Z_])(" + "|".join(NAMES) + r")(?![A-Z_])")
 
@@ -45,12 +48,13 @@ def faults(data: Any, schema: Mapping[str, Any], path: Path = ()) -> Iterator[Wo
         for position, value in enumerate(data):
             yield from faults(value, schema, (*path, position))
     elif isinstance(data, str) and (found := _placeholder(data, is_secret(path, schema))):
-        if found in NAMES or found != data or not is_secret(path, schema):
+        if found in NAMES or _IN_URI.search(data) or not is_secret(path, schema):
             yield Worded(path, f"{MESSAGE} {found}", found, "write your own value")
         else:
-            yield Worded(path, "looks like an example's value", "", _OWN_VALUE)
+            remedy = _OWN_PART if "://" in data else _OWN_VALUE
+            yield Worded(path, "holds what looks like an example's value", "", remedy)
     elif isinstance(data, str) and _QUOTED.fullmatch(data):
-        yield Worded(path, "begins with a typographic quote", "", 'write ", or no quotes')
+        yield Worded(path, "begins with a typographic quote", "", _QUOTES)
 
 
 def _placeholder(text: str, secret: bool) -> str:
@@ -61,6 +65,6 @@ def _placeholder(text: str, secret: bool) -> str:
         return found[0]
     if _OTHERS.fullmatch(text):
         return text
-    if (found := _TUTORIAL.search(text)) and (in_uri or (found[0] == text and not secret)):
-        return found[0]
+    if found := (_PART_OF_URI if in_uri else _TUTORIAL).search(text):
+        return found[0] if in_uri or (found[0] == text and not secret) else ""
     return ""

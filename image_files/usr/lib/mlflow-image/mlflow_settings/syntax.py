@@ -25,6 +25,6 @@ def explained(error: yaml.YAMLError, text: str) -> tuple[int, str, str]:
     else:
         remedy = "look at the indentation, the quotes and the colons up to this line"
     # PyYAML's message may quote a password that starts with * or & ("undefined alias 'S3cret'").
-    # So replace every quotation that is longer than one character.
-    problem = re.sub(r"'[^']{2,}'|\"[^\"]{2,}\"", "(...)", problem)
+    # So replace every quotation of one word that is longer than one character.
+    problem = re.sub(r"'[^' ]{2,}'|\"[^\" ]{2,}\"", "(...)", problem)
     return mark.line + 1 if mark else 1, f"is not YAML: {problem}", remedy

@@ -12,8 +12,11 @@ Path: TypeAlias = "tuple[str | int, ...]"
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 # Up to the last @: a password may contain / and @. Without a scheme, a : tells it from an address.
-_CREDENTIALS = re.compile(r'(//)\S*@|(^")(?!\S*://)\S*:\S*@')
-_QUERY = re.compile(r'(//[^\s?"]*\?)[^\s"]+')
+_CREDENTIALS = re.compile(r'(//).*@|(^")(?!.*://).*:.*@')
+_QUERY = re.compile(r'(//[^\s?"]*\?).+')
+_NAMED = re.compile(r"((?:password|passwd|pwd|secret|token|key)=).+", re.IGNORECASE)
+# A longer text is not shown at all: nobody could read it, and looking for secrets takes long.
+_LONGEST = 2000
 _TYPE_NAMES = {
     "object": "a block of keys",
     "array": "a list",
@@ -129,8 +132,11 @@ def shown(value: object, limit: int = 60) -> str:
         return "a block of keys"
     if isinstance(value, SeveralLines) or (isinstance(value, str) and "\n" in value.strip("\n")):
         return "a text of several lines"
-    text = _CREDENTIALS.sub(r"\1\2(...)@", json.dumps(value, ensure_ascii=False))
-    text = visible(_QUERY.sub(r"\1(...)", text))
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text) > _LONGEST:
+        return "a long text"
+    text = _CREDENTIALS.sub(r"\1\2(...)@", text)
+    text = visible(_NAMED.sub(r'\1(...)"', _QUERY.sub(r'\1(...)"', text)))
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -135,6 +135,9 @@ def uri_fault(uri: str) -> Reason | None:
         return Reason(f"begins with {scheme}://, Hadoop's way", "write s3://")
     if scheme != "s3" or not separator:
         return Reason(f"is {shown(uri)}, not a place in S3", _PLACE)
+    if "@" in rest or "?" in rest:
+        remedy = f"{_PLACE}; a key is written as access_key_id and secret_access_key"
+        return Reason("has an @ or a ?, which no bucket has", remedy)
     bucket, _, prefix = rest.partition("/")
     return _bucket_fault(bucket) or _prefix_fault(prefix)
 
