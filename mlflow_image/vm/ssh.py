@@ -20,6 +20,8 @@ KNOWN_HOSTS = "known_hosts"
 HOST_ALIAS = "vm"
 CONNECT_TIMEOUT_S = 30.0
 VERSION_TIMEOUT_S = 3.0
+# After the deadline of a command; until then its own check reports it.
+_CLOSE_AFTER_S = 2.0
 
 # Connections break whenever a guest reboots; we report the cases that matter ourselves.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
@@ -163,7 +165,25 @@ def argv(directory: Path, port: int, user: str, line: str | None = None) -> list
 def _execute(
     channel: paramiko.Channel, line: str, stdin: str | None, deadline: float
 ) -> tuple[int | None, str, str]:
-    """Run a line and return its exit code (None: not finished by the deadline), stdout, stderr."""
+    """Run a line and return its exit code (None: not finished by the deadline), stdout, stderr.
+
+    paramiko waits for some answers without a limit, and a guest that was reset never sends them:
+    QEMU keeps the connection open. So the channel is closed after the deadline, which ends these
+    waits with an SSHException.
+    """
+    grace_s = deadline + _CLOSE_AFTER_S - time.monotonic()
+    overdue = threading.Timer(max(0.0, grace_s), channel.close)
+    overdue.daemon = True
+    overdue.start()
+    try:
+        return _answer(channel, line, stdin, deadline)
+    finally:
+        overdue.cancel()
+
+
+def _answer(
+    channel: paramiko.Channel, line: str, stdin: str | None, deadline: float
+) -> tuple[int | None, str, str]:
     outputs: dict[str, bytes] = {}
 
     def drain(name: str) -> None:
