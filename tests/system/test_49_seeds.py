@@ -37,7 +37,9 @@ HOST = "10.0.2.2"
 API = "/api/2.0/mlflow"
 MEBIBYTE = 1 << 20
 BIG_MIB = 500
-#: Runs the image's own MLflow as a client, with the words of a path and a number.
+#: MLflow prints no lines of its own.
+QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+#: Clients with the image's own MLflow; each prints one line.
 MANY = """
 import pathlib, sys, tempfile
 import mlflow
@@ -127,7 +129,7 @@ class Server:
         given = {name: value.replace(s3.HOST, "localhost") for name, value in given.items()}
         done = subprocess.run(
             [environment() / "bin" / "python", *words],
-            env={**own_environment(), **given, "HOME": str(self.folder)},
+            env={**own_environment(), **QUIET, **given, "HOME": str(self.folder)},
             cwd=self.folder,
             capture_output=True,
             text=True,
