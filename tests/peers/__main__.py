@@ -16,13 +16,13 @@ import textwrap
 from pathlib import Path
 
 from mlflow_image import files
-from tests.peers import postgresql, s3, versitygw
+from tests.peers import guest, postgresql, s3, versitygw
 from tests.peers.authority import Authority
 from tests.peers.postgresql import Postgresql
 from tests.peers.s3 import S3
 
-#: This host's loopback: for itself, and as a VM of QEMU's user network sees it.
-HOSTS = {"native.yaml": "localhost", "vm.yaml": "10.0.2.2"}
+#: This host, for itself and for a VM.
+HOSTS = {"native.yaml": "localhost", "vm.yaml": guest.HOST}
 
 
 def main(folder: Path) -> None:

@@ -66,6 +66,11 @@ class Tasks:
             check=False,
         )
 
+    def in_guest(self, name: str, line: str, timeout_s: float = 400) -> str:
+        """Run a shell line in a VM; returns standard output and errors."""
+        done = self("ssh", "--name", name, "--command", line, timeout_s=timeout_s)
+        return done.stdout + done.stderr
+
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a task with stdout and stderr in one pipe."""
         return subprocess.Popen(
@@ -77,6 +82,12 @@ class Tasks:
             text=True,
             preexec_fn=heed_ctrl_c,
         )
+
+
+def url_of(up: subprocess.CompletedProcess[str]) -> str:
+    """The address that `up` printed for clients."""
+    assert up.returncode == 0, up.stdout + up.stderr
+    return up.stdout.split("export MLFLOW_TRACKING_URI=")[1].strip()
 
 
 def heed_ctrl_c() -> None:

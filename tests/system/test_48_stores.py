@@ -21,20 +21,18 @@ import pytest
 import requests
 
 from mlflow_settings import userdata
-from tests.peers import postgresql, s3, versitygw
+from tests.peers import guest, postgresql, s3, versitygw
 from tests.peers.authority import Authority
 from tests.peers.postgresql import Postgresql
 from tests.peers.s3 import S3
 
-from .conftest import CHECKOUT, Tasks
+from .conftest import CHECKOUT, Tasks, url_of
 
 pytestmark = pytest.mark.skipif(
     bool(postgresql.missing()), reason=f"missing: {postgresql.missing()}"
 )
 
 NAME = "test-stores"
-#: This host's loopback, as a VM of QEMU's user network sees it.
-HOST = "10.0.2.2"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 
 
@@ -91,9 +89,7 @@ def up(
 ) -> Iterator[subprocess.CompletedProcess[str]]:
     """What `up` printed for the VM."""
     file = tmp_path_factory.mktemp("user-data") / "user-data"
-    # The names of the peers, as a DNS server would give them.
-    hosts = f"\nbootcmd:\n  - echo '{HOST} {postgresql.HOST} {s3.HOST}' >> /etc/hosts\n"
-    file.write_bytes(userdata.wrap(peers.settings()) + hosts.encode())
+    file.write_bytes(userdata.wrap(peers.settings()) + guest.NAMES)
     done = tasks("up", "--name", NAME, "--memory", "1536", "--user-data", str(file))
     try:
         assert done.returncode == 0, done.stdout + done.stderr
@@ -104,12 +100,11 @@ def up(
 
 @pytest.fixture(scope="module")
 def url(up: subprocess.CompletedProcess[str]) -> str:
-    return up.stdout.split("export MLFLOW_TRACKING_URI=")[1].strip()
+    return url_of(up)
 
 
-def in_guest(tasks: Tasks, line: str, timeout_s: float = 400) -> str:
-    done = tasks("ssh", "--name", NAME, "--command", line, timeout_s=timeout_s)
-    return done.stdout + done.stderr
+def in_guest(tasks: Tasks, line: str) -> str:
+    return tasks.in_guest(NAME, line)
 
 
 def console() -> str:

@@ -23,17 +23,15 @@ import requests
 from mlflow_image.checks.record import README_TABLES
 from mlflow_image.server.local import environment, own_environment
 from mlflow_settings import userdata
-from tests.peers import ceph, minio, postgresql, s3, versitygw
+from tests.peers import ceph, guest, minio, postgresql, s3, versitygw
 from tests.peers.authority import Authority
 from tests.peers.postgresql import Postgresql
 from tests.peers.s3 import S3
 
-from .conftest import CHECKOUT, Tasks
+from .conftest import CHECKOUT, Tasks, url_of
 
 pytestmark = pytest.mark.full
 
-#: This host's loopback, as a VM of QEMU's user network sees it.
-HOST = "10.0.2.2"
 API = "/api/2.0/mlflow"
 MEBIBYTE = 1 << 20
 BIG_MIB = 500
@@ -145,8 +143,7 @@ class Server:
         return answer
 
     def in_guest(self, line: str) -> str:
-        done = self.tasks("ssh", "--name", self.vm, "--command", line, timeout_s=400)
-        return done.stdout + done.stderr
+        return self.tasks.in_guest(self.vm, line)
 
 
 def _param(seed: Seed) -> Any:
@@ -177,9 +174,7 @@ def server(
         name = f"seed-{seed.number}"
         stack.callback(tasks, "down", "--name", name)
         up = tasks("up", "--name", name, "--memory", "1536", "--user-data", str(file))
-        assert up.returncode == 0, up.stdout + up.stderr
-        url = up.stdout.split("export MLFLOW_TRACKING_URI=")[1].strip()
-        yield Server(seed, url, store, database, base, tasks)
+        yield Server(seed, url_of(up), store, database, base, tasks)
 
 
 def _store(seed: Seed, folder: Path, authority: Authority) -> Any:
@@ -199,7 +194,7 @@ def _user_data(
     words = ["--store-ca", str(ca)] if store.ca else []
     words += ["--database-ca", str(ca)] if database else []
     # Seed 003 has no endpoint, because it uses AWS; the peer needs one.
-    place = f"{store.scheme}://{s3.HOST if store.ca else HOST}:{store.port}"
+    place = f"{store.scheme}://{s3.HOST if store.ca else guest.HOST}:{store.port}"
     words += ["--endpoint", place] if seed.number == "003" else []
     done = tasks("new", "--seed", seed.number, "--out", str(file), *words)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -221,8 +216,7 @@ def _user_data(
     text = file.read_text()
     for before, after in values.items():
         text = text.replace(before, after)
-    hosts = f"\nbootcmd:\n  - echo '{HOST} {postgresql.HOST} {s3.HOST}' >> /etc/hosts\n"
-    return userdata.wrap(text) + hosts.encode()
+    return userdata.wrap(text) + guest.NAMES
 
 
 @pytest.mark.budget(900)
