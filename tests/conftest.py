@@ -8,6 +8,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,9 +43,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 RESULTS = pytest.StashKey[dict[str, dict[str, object]]]()
+#: How many cases each row has, also those that -k leaves out.
+CASES = pytest.StashKey[Counter[object]]()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    markers = (item.get_closest_marker("verifies") for item in items)
+    config.stash[CASES] = Counter(marker.args[0] for marker in markers if marker)
     if config.getoption("--full"):
         return
     skip = pytest.mark.skip(reason="slow: runs only with --full")
@@ -96,28 +102,38 @@ def pytest_terminal_summary(
         if inside:
             write(f"{sum(inside):8.1f}           tests/{folder}: {len(inside)} tests")
     if target := config.getoption("--record"):
-        write_record(Path(target), ran)
+        rows = rows_of(ran)
+        every = config.stash[CASES]
+        whole = [
+            row for row in rows if row["result"] == "failed" or row["cases"] == every[row["name"]]
+        ]
+        for row in rows:
+            if row not in whole:
+                write(f"not recorded, only {row['cases']} of {every[row['name']]}: {row['name']}")
+        write_record(Path(target), whole)
 
 
-def write_record(target: Path, results: dict[str, dict[str, object]]) -> None:
-    files.write(target, json.dumps({"at": time.time(), "rows": rows_of(results)}, indent=1))
+def write_record(target: Path, rows: list[dict[str, Any]]) -> None:
+    kept = [{key: row[key] for key in row if key != "cases"} for row in rows]
+    files.write(target, json.dumps({"at": time.time(), "rows": kept}, indent=1))
 
 
-def rows_of(results: dict[str, dict[str, object]]) -> list[dict[str, object]]:
+def rows_of(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """One row for each name: a test with parameters has passed when all of its cases have."""
-    rows: dict[object, dict[str, object]] = {}
-    cases: Counter[object] = Counter()
+    rows: dict[object, dict[str, Any]] = {}
     figures: defaultdict[object, list[object]] = defaultdict(list)
     for result in results.values():
         if "verifies" not in result:
             continue
         name = result["verifies"]
-        cases[name] += 1
-        row = rows.setdefault(name, {"name": name, "result": "passed", "figure": "", "seconds": 0})
+        row = rows.setdefault(
+            name, {"name": name, "result": "passed", "figure": "", "seconds": 0, "cases": 0}
+        )
+        row["cases"] += 1
         if result["result"] != "passed":
             row["result"] = result["result"]
         figures[name] += [result["figure"]] if result["figure"] else []
-        count = f"{cases[name]} cases" if cases[name] > 1 else ""
+        count = f"{row['cases']} cases" if row["cases"] > 1 else ""
         row["figure"] = ", ".join(figures[name]) or count
         row["seconds"] = round(row["seconds"] + result["seconds"], 1)
     return list(rows.values())
