@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow_image import paths
-from mlflow_image.checks.bench.figure import Figure
+from mlflow_image.checks.bench.figure import Figure, ratio
 from mlflow_image.checks.bench.rate import calls_a_second
 from mlflow_image.errors import Failure
 from mlflow_image.host import processes
@@ -62,16 +62,10 @@ def measure(image: Image, rounds: int, step: Step) -> list[Figure]:
                 if number == rounds - 1:
                     step.update("log_batch inside the VM")
                     inside = rates_inside(vm)
-    ratios = [run / boot for run, boot in zip(logged, bare, strict=True)]
     return [
         Figure("bare boot to login", statistics.median(bare), "s"),
         Figure("power-on to the first logged run", statistics.median(logged), "s"),
-        Figure(
-            "power-on to the first logged run / bare boot",
-            statistics.median(ratios),
-            "times",
-            at_most=1.6,
-        ),
+        ratio("power-on to the first logged run / bare boot", logged, bare, at_most=1.6),
         Figure(
             "log_batch in the VM, image's server / stock server",
             inside[0] / inside[1],
@@ -94,14 +88,13 @@ def measure_stores(image: Image, given: UserData, rounds: int, step: Step) -> li
             with booting(image.disk, image, data) as (vm, started):
                 ready.wait(vm)
                 found.append(time.monotonic() - started)
-    ratios = [other / sqlite for other, sqlite in zip(remote, local, strict=True)]
     return [
         Figure("power-on to ready, SQLite and files", statistics.median(local), "s"),
         Figure("power-on to ready, the stores of the settings", statistics.median(remote), "s"),
-        Figure(
+        ratio(
             "power-on to ready, the stores of the settings / SQLite and files",
-            statistics.median(ratios),
-            "times",
+            remote,
+            local,
             at_most=1.3,
         ),
     ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from rich.table import Table
@@ -36,6 +38,24 @@ class Figure:
         if self.at_least is not None:
             return self.value >= self.at_least
         return None if self.at_most is None else self.value <= self.at_most
+
+
+def ratio(
+    name: str,
+    over: Sequence[float],
+    under: Sequence[float],
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    digits: int | None = None,
+) -> Figure:
+    """The median of the ratios of each round, because the load of a machine varies.
+
+    digits: those of each round's ratio in the note; None: no note.
+    """
+    rounds = [one / other for one, other in zip(over, under, strict=True)]
+    note = "" if digits is None else f"rounds: {', '.join(f'{one:.{digits}f}' for one in rounds)}"
+    return Figure(name, statistics.median(rounds), "times", at_least, at_most, note)
 
 
 def table(figures: list[Figure]) -> Table:

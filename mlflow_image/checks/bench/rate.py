@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from mlflow_image.checks.bench.figure import Figure
+from mlflow_image.checks.bench.figure import Figure, ratio
 from mlflow_image.progress import Step
 from mlflow_image.server import local
 
@@ -57,17 +57,10 @@ def servers_compared(
     call: str, stock: list[float], ours: list[float], *, at_least: float
 ) -> list[Figure]:
     """Both servers' median rates, and the median of the ratios of each round, with its goal."""
-    ratios = [mine / theirs for mine, theirs in zip(ours, stock, strict=True)]
     return [
         Figure(f"{call}, stock server", statistics.median(stock), "calls/s"),
         Figure(f"{call}, image's server", statistics.median(ours), "calls/s"),
-        Figure(
-            f"{call}, image's server / stock server",
-            statistics.median(ratios),
-            "times",
-            at_least=at_least,
-            note=f"rounds: {', '.join(f'{ratio:.1f}' for ratio in ratios)}",
-        ),
+        ratio(f"{call}, image's server / stock server", ours, stock, at_least=at_least, digits=1),
     ]
 
 

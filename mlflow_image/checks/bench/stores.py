@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import requests
 
 from mlflow_image import command
 from mlflow_image.checks.bench import rate
-from mlflow_image.checks.bench.figure import Figure
+from mlflow_image.checks.bench.figure import Figure, ratio
 from mlflow_image.checks.bench.uploads import ARTIFACTS
 from mlflow_image.errors import Refusal
 from mlflow_image.progress import Step
@@ -95,8 +94,8 @@ def _calls(chosen: Settings, step: Step) -> list[Figure]:
 
 def _files(chosen: Settings, step: Step) -> list[Figure]:
     """One large file through the server, and with boto3 alone, in turn."""
-    up: list[float] = []
-    down: list[float] = []
+    alone: list[tuple[float, float]] = []
+    through: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "file"
         with file.open("wb") as output:
@@ -105,19 +104,18 @@ def _files(chosen: Settings, step: Step) -> list[Figure]:
         with _ours(chosen) as url:
             for number in range(ROUNDS):
                 step.update(f"round {number + 1} of {ROUNDS}, {FILE_MB} MB")
-                alone = _boto3_alone(chosen, file)
-                through = _through(url, file)
-                up.append(alone[0] / through[0])
-                down.append(alone[1] / through[1])
+                alone.append(_boto3_alone(chosen, file))
+                through.append(_through(url, file))
     return [
-        Figure(
+        # Both as seconds, so that the faster one is the smaller one.
+        ratio(
             f"{way} of {FILE_MB} MB through the server / boto3 alone",
-            statistics.median(ratios),
-            "times",
+            [seconds[index] for seconds in alone],
+            [seconds[index] for seconds in through],
             at_least=0.8,
-            note=f"rounds: {', '.join(f'{ratio:.2f}' for ratio in ratios)}",
+            digits=2,
         )
-        for way, ratios in (("upload", up), ("download", down))
+        for index, way in enumerate(("upload", "download"))
     ]
 
 

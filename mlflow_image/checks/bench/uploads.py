@@ -12,7 +12,7 @@ from pathlib import Path
 
 import requests
 
-from mlflow_image.checks.bench.figure import Figure
+from mlflow_image.checks.bench.figure import Figure, ratio
 from mlflow_image.progress import Step
 from mlflow_image.server import local
 
@@ -63,17 +63,16 @@ def measure(step: Step) -> list[Figure]:
 
 def compared(size: int, hasty: list[float], durable: list[float]) -> list[Figure]:
     """The median rate of durable uploads, and the median of the ratios of each round."""
-    ratios = [mine / theirs for mine, theirs in zip(durable, hasty, strict=True)]
     upload = f"uploads of {size / 1000:g} kB, {CLIENTS} clients"
     return [
         Figure(upload, statistics.median(durable), "files/s"),
-        Figure(
+        ratio(
             f"{upload}, durable / without waiting for the disk",
-            statistics.median(ratios),
-            "times",
+            durable,
+            hasty,
             # Large files wait for the disk itself, whose speed is not ours.
             at_least=0.8 if size < 100_000 else None,
-            note=f"rounds: {', '.join(f'{ratio:.2f}' for ratio in ratios)}",
+            digits=2,
         ),
     ]
 
