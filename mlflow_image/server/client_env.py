@@ -19,10 +19,12 @@ from mlflow_settings.blocks import hosts, sources
 from mlflow_settings.blocks.s3 import S3
 from mlflow_settings.settings import Settings
 
-#: In place of what is not known here, or not shown.
-_PRIVATE = tuple(
+#: The addresses that the server always accepts; a test compares them with the server's own, which
+#: are in the image only (mlflow_launch/guards/doors.py).
+PRIVATE = tuple(
     map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
 )
+#: In place of what is not known here, or not shown.
 OWN_KEY = "YOUR_OWN_KEY"
 SERVER = "http://SERVER_ADDRESS"
 
@@ -67,22 +69,23 @@ def address(settings: Settings) -> str:
 def refused_name(url: str, settings: Settings) -> str:
     """The host of a URL, as allowed_hosts has it, if the server refuses requests to it, or "".
 
-    MLflow compares the Host header literally, and only entries with a * as patterns; addresses of
-    private networks and the machine's own always pass (mlflow_launch/guards/doors.py).
+    MLflow compares the Host header literally, and only entries with a * as patterns. Addresses of
+    private networks always pass, and the machine's own, which are not known here.
     """
     parts = urlsplit(url)
-    host = hosts.in_url(parts.hostname or "")
+    name = parts.netloc.lower()
+    entries = hosts.host_entries(settings.server.allowed_hosts)
+    listed = any(name == entry or ("*" in entry and fnmatch(name, entry)) for entry in entries)
+    host = parts.hostname or ""
+    return "" if listed or _is_private(host) else hosts.in_url(host)
+
+
+def _is_private(host: str) -> bool:
     try:
-        address = ipaddress.ip_address(parts.hostname or "")
-        if any(address in network for network in _PRIVATE if network.version == address.version):
-            return ""
+        address = ipaddress.ip_address(host)
     except ValueError:
-        pass
-    names = {parts.netloc.lower(), host}
-    for entry in (*hosts.DEFAULT_ALLOWED_HOSTS, *settings.server.allowed_hosts):
-        if entry in names or ("*" in entry and fnmatch(parts.netloc.lower(), entry)):
-            return ""
-    return host
+        return False
+    return any(address in one for one in PRIVATE if one.version == address.version)
 
 
 def _direct(store: S3, ca_file: str, *, with_secrets: bool) -> Iterator[Variable]:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mlflow_image.server import client_env
+from mlflow_launch.guards import doors
 from mlflow_settings import settings
 
 KEY = "can'ary$x{y}"
@@ -86,3 +87,7 @@ def test_every_variable_has_its_reason(name: str) -> None:
     text = client_env.FORMATS[name](every)
     assert all(f"# {one.reason}" in text for one in every)
     assert text.count("(replace the value)") == 2
+
+
+def test_private_addresses_are_those_that_the_server_accepts() -> None:
+    assert client_env.PRIVATE == doors.PRIVATE
