@@ -58,13 +58,10 @@ def faults(data: Any, schema: Mapping[str, Any], path: Path = ()) -> Iterator[Wo
 
 
 def _placeholder(text: str, secret: bool) -> str:
-    in_uri = "://" in text
-    if (own := _OWN.search(text)) and (in_uri or own[0] == text):
-        return own[0]
-    if in_uri and (found := _IN_URI.search(text)):
-        return found[0]
-    if _OTHERS.fullmatch(text):
-        return text
-    if found := (_PART_OF_URI if in_uri else _TUTORIAL).search(text):
-        return found[0] if in_uri or (found[0] == text and not secret) else ""
-    return ""
+    if "://" in text:
+        found = _OWN.search(text) or _IN_URI.search(text) or _PART_OF_URI.search(text)
+    else:
+        found = _OWN.fullmatch(text) or _OTHERS.fullmatch(text)
+        if not found and not secret:
+            found = _TUTORIAL.fullmatch(text)
+    return found[0] if found else ""
