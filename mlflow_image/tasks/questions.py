@@ -34,7 +34,8 @@ def ask(choices: Choices) -> Choices:
     def place() -> Choices:
         text = "artifacts: local, or s3://BUCKET/FOLDER"
         placed = new_settings.with_place(choices, question(text, new_settings.LOCAL))
-        return new_settings.checked(replace(placed, region="STORE_REGION"))
+        new_settings.checked(replace(placed, region="STORE_REGION"))  # which is asked for later
+        return placed
 
     def endpoint() -> Choices:
         given = question("the store's address, https://...; empty for AWS", "")
@@ -48,7 +49,7 @@ def ask(choices: Choices) -> Choices:
     choices = _until_sound(database)
     choices = _until_sound(place)
     if choices.place == new_settings.LOCAL:
-        return replace(choices, region="")
+        return choices
     choices = _until_sound(endpoint)
     choices = _until_sound(region)
     direct = _until_sound(lambda: yes("do clients use the store themselves, with own keys?"))
