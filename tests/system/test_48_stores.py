@@ -184,9 +184,9 @@ def test_mlflow_admin_has_the_servers_stores(tasks: Tasks, url: str) -> None:
 @pytest.mark.verifies("no secret of a store is in an argument, unit, log or environment in the VM")
 def test_secrets_are_nowhere_that_others_can_read(tasks: Tasks, url: str, peers: Peers) -> None:
     # Encoded, because the arguments of this very command would be found.
-    patterns = base64.b64encode(f"{peers.database.password}\n{s3.SECRET_KEY}\n".encode()).decode()
+    patterns = decoded(f"{peers.database.password}\n{s3.SECRET_KEY}\n")
     look = (
-        f"umask 077; echo {patterns} | base64 -d > /run/canaries; "
+        f"umask 077; {patterns} > /run/canaries; "
         "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | "
         "grep -c -F -f /run/canaries; "
         "journalctl --no-pager -o verbose | grep -c -F -f /run/canaries; "
@@ -227,9 +227,8 @@ def test_the_vm_judges_settings_as_the_laptop_does(
     with tarfile.open(packed, "w:xz") as archive:
         archive.add(cases, "cases", filter=lambda one: None if ".json" in one.name else one)
     archive_text = base64.b64encode(packed.read_bytes()).decode()
-    script = base64.b64encode(JUDGE.encode()).decode()
     unpack = f"echo {archive_text} | base64 -d | tar -xJ -C /tmp"
-    judged = in_guest(tasks, f"{unpack}; echo {script} | base64 -d | python3 -I -")
+    judged = in_guest(tasks, f"{unpack}; {decoded(JUDGE)} | python3 -I -")
     found = json.loads(judged.splitlines()[-1])
     results = [path for path in cases.glob("*/*") if path.name in ("faults.txt", "server.json")]
     assert found == {path.parent.name: path.read_text() for path in results}
@@ -257,10 +256,14 @@ def test_a_database_that_goes_away_is_said_and_comes_back(
     assert requests.get(f"{url}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=60).ok
 
 
+def decoded(text: str) -> str:
+    """Shell words that print a text, which is encoded: arguments must not show it."""
+    return f"echo {base64.b64encode(text.encode()).decode()} | base64 -d"
+
+
 def apply(tasks: Tasks, text: str) -> str:
     """Write these settings in the VM and apply them; returns what is shown."""
-    encoded = base64.b64encode(text.encode()).decode()
-    write = f"echo {encoded} | base64 -d | sudo tee /etc/mlflow/settings.yaml > /dev/null"
+    write = f"{decoded(text)} | sudo tee /etc/mlflow/settings.yaml > /dev/null"
     return in_guest(tasks, f"{write}; sudo mlflow-configure --apply; echo code $?")
 
 
@@ -311,12 +314,11 @@ http.server.HTTPServer(("169.254.169.254", 80), Handler).serve_forever()
 def test_the_machines_role_is_used_without_a_key_and_only_then(
     tasks: Tasks, url: str, peers: Peers
 ) -> None:
-    standin = base64.b64encode(METADATA_STANDIN.encode()).decode()
     key = f"-E KEY_ID={s3.ACCESS_KEY} -E KEY_SECRET={s3.SECRET_KEY}"
     in_guest(
         tasks,
         "sudo ip address add 169.254.169.254/32 dev lo; "
-        f"echo {standin} | base64 -d | sudo tee /run/metadata.py > /dev/null; "
+        f"{decoded(METADATA_STANDIN)} | sudo tee /run/metadata.py > /dev/null; "
         f"sudo systemd-run --quiet --unit=metadata-standin {key} python3 /run/metadata.py",
     )
     lines = peers.settings().splitlines(keepends=True)
