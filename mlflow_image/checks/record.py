@@ -82,7 +82,8 @@ def write_rows(rows: list[dict[str, Any]], checkout: Checkout = HERE) -> None:
     readme = (checkout.root / README).read_text()
     for mark, names in README_TABLES.items():
         chosen = [by_name[name] for name in names if name in by_name]
-        readme = with_table(readme, table(chosen), mark, README)
+        text = table(chosen) if chosen else "Nothing is recorded yet.\n"
+        readme = with_table(readme, text, mark, README)
     full = (checkout.root / FULL_TABLE).read_text()
     full = with_table(full, table(rows, "machine"), "verified", FULL_TABLE)
     document = json.dumps({"rows": rows}, indent=1, ensure_ascii=False) + "\n"
