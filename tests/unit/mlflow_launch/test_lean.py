@@ -81,6 +81,40 @@ def answering(answer: Chunks, *headers: tuple[str, str], status: str = "200 OK")
     return wsgi
 
 
+def passed_on(*messages: dict[str, Any]) -> list[dict[str, Any]]:
+    """What an application receives of an upload."""
+    waiting = list(messages)
+
+    async def receive() -> dict[str, Any]:
+        return waiting.pop(0)
+
+    async def run() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        fewer = lean.gathered(receive)
+        while not found or found[-1].get("more_body"):
+            found.append(dict(await fewer()))
+        return found
+
+    return asyncio.run(run())
+
+
+def piece(body: bytes, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def test_an_upload_is_handed_on_in_large_pieces_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean, "GATHER_BYTES", 4)
+    sent = [piece(b"abc"), piece(b"de"), piece(b""), piece(b"f"), piece(b"g", more=False)]
+    assert passed_on(*sent) == [piece(b"abcde"), piece(b"fg", more=False)]
+    assert passed_on(piece(b"", more=False)) == [piece(b"", more=False)]
+
+
+def test_an_upload_that_the_client_breaks_off_stays_broken_off() -> None:
+    gone = {"type": "http.disconnect"}
+    assert passed_on(piece(b"abc"), piece(b"de"), gone) == [piece(b"abcde"), gone]
+    assert passed_on(gone) == [gone]
+
+
 def test_a_short_answer_of_known_length_is_sent_in_one_piece() -> None:
     answer = Chunks(b"hel", b"lo")
     wsgi = answering(answer, ("Content-Length", "5"), ("X-Two", "é"), status="201 CREATED")

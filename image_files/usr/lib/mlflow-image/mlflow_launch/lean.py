@@ -26,6 +26,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # An answer whose declared length is at most this is sent in one piece, a longer one as a stream.
 WHOLE_BYTES = 1 << 20
+# Of a request's body, for each time that something is done with it.
+GATHER_BYTES = 1 << 20
 # Objects that are made before the collector looks at the young ones (Python's own: 700). A
 # request makes thousands, so that most requests run without a collection.
 COLLECT_AFTER = 20_000
@@ -59,10 +61,38 @@ def stack(app: Any) -> Application:
     app.user_middleware = every
 
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") == "PUT":  # an artifact
+            receive = gathered(receive)
         needs_all = mlflow_names.GATEWAY in scope.get("path", "") or workspaces.get()
         await (whole if needs_all else short)(scope, receive, send)
 
     return choose
+
+
+def gathered(receive: Receive) -> Receive:
+    """Hands the body of a request on in pieces of about GATHER_BYTES, not in uvicorn's of 64 KiB.
+
+    MLflow wakes a thread for each piece to write it: 8000 times for 500 MB.
+    """
+    kept: list[Message] = []
+
+    async def fewer() -> Message:
+        message = kept.pop() if kept else await receive()
+        if message["type"] != "http.request":
+            return message
+        pieces, size = [message.get("body", b"")], len(message.get("body", b""))
+        more = message.get("more_body", False)
+        while more and size < GATHER_BYTES:
+            message = await receive()
+            if message["type"] != "http.request":  # the client has gone
+                kept.append(message)
+                break
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            more = message.get("more_body", False)
+        return _body_of(b"".join(pieces), more=more)
+
+    return fewer
 
 
 class FlaskBridge:
@@ -149,6 +179,10 @@ class Answer:
             anyio.from_thread.run(self._send, self._begun())
             self._head_is_sent = True
         anyio.from_thread.run(self._send, _body_message(chunk, more=True))
+
+
+def _body_of(body: bytes, *, more: bool) -> Message:
+    return {"type": "http.request", "body": body, "more_body": more}
 
 
 def _body_message(body: bytes, *, more: bool) -> Message:
