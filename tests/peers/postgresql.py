@@ -46,6 +46,22 @@ class Postgresql:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    @contextmanager
+    def counting(self) -> Iterator[list[str]]:
+        """Collect the messages with SQL that the database gets while the body runs."""
+        received: list[str] = []
+        log = self.folder / "postgres.log"
+        self.sql("ALTER SYSTEM SET log_statement = 'all'")
+        self.sql("SELECT pg_reload_conf()")
+        start = log.stat().st_size
+        try:
+            yield received
+        finally:
+            # One message may hold several statements, which are logged together.
+            received += log.read_text()[start:].split("LOG:  statement: ")[1:]
+            self.sql("ALTER SYSTEM RESET log_statement")
+            self.sql("SELECT pg_reload_conf()")
+
 
 def missing() -> str:
     """The programs that are not installed, for a skip's reason."""

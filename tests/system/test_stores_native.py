@@ -274,9 +274,34 @@ def looked(texts: list[str], folder: Path) -> list[str]:
     return said
 
 
+def test_the_rows_that_one_call_changes_go_to_the_database_in_one_message(
+    server: str, database: Postgresql
+) -> None:
+    api = f"{server}/api/2.0/mlflow/runs"
+    made = requests.post(f"{api}/create", json={"experiment_id": "0"}, timeout=60).json()
+    run = made["run"]["info"]["run_id"]
+
+    def log(step: int) -> None:
+        metrics = [
+            {"key": f"m{one}", "value": one + step, "timestamp": 1, "step": step}
+            for one in range(20)
+        ]
+        call = {"run_id": run, "metrics": metrics}
+        requests.post(f"{api}/log-batch", json=call, timeout=60).raise_for_status()
+
+    log(1)
+    with database.counting() as messages:
+        log(2)
+    changing = [one for one in messages if "UPDATE latest_metrics" in one]
+    assert [one.count("UPDATE latest_metrics") for one in changing] == [20]
+    got = requests.get(f"{api}/get", params={"run_id": run}, timeout=60).json()
+    values = {one["key"]: one["value"] for one in got["run"]["data"]["metrics"]}
+    assert values == {f"m{one}": one + 2 for one in range(20)}
+
+
 @pytest.mark.full
-@pytest.mark.skipif(bool(ceph.missing()), reason=f"missing: {ceph.missing()}")
 @pytest.mark.budget(180)
+@pytest.mark.skipif(bool(ceph.missing()), reason=f"missing: {ceph.missing()}")
 @pytest.mark.verifies("Ceph's RADOS Gateway with TLS: used as it is, its refusals are told apart")
 def test_ceph_takes_our_checksums_and_its_refusals_are_told_apart(
     database: Postgresql, authority: Authority, tmp_path: Path

@@ -63,6 +63,10 @@ DATABASE = "mlflow.store.db.utils"
 MIGRATE = "_initialize_tables"
 VERIFY = "_verify_schema"
 ALEMBIC_CONFIG = "_get_alembic_config"
+CREATE_ENGINE = "create_sqlalchemy_engine"
+#: SQLAlchemy's dialect, and the value of its argument `executemany_mode` for batches.
+PSYCOPG2_DIALECT = "sqlalchemy.dialects.postgresql.psycopg2"
+BATCHES = "EXECUTEMANY_VALUES_PLUS_BATCH"
 BACKEND_STORE = "_MLFLOW_SERVER_FILE_STORE"
 REGISTRY_STORE = "_MLFLOW_SERVER_REGISTRY_STORE"
 ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
@@ -93,6 +97,7 @@ _GUARDED: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         f"{LOCAL_REPOSITORY}.get_local_path": (None, "path"),
         f"{LOCAL_REPOSITORY}._download_file": (None, "path", "target"),
     },
+    DATABASE: {CREATE_ENGINE: ("uri",)},
     REPOSITORIES: {f"{REPOSITORY_REGISTRY}.get_artifact_repository": (None, "uri")},
     HANDLERS: {VALIDATE_LOCATION: ("uri", "field"), SERVER_INFO: ()},
     SERVER_INFO_MODULE: {SERVER_INFO: ()},

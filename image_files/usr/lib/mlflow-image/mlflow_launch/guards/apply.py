@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from mlflow_launch import mlflow_names
-from mlflow_launch.guards import artifacts, doors, handlers, limits, locations
+from mlflow_launch.guards import artifacts, batches, doors, handlers, limits, locations
 from mlflow_launch.log import warn
 
 #: The MLflow modules that are changed, each with its change and what is missing without it.
@@ -19,6 +19,10 @@ GUARDS: Mapping[str, tuple[Callable[[Any], None], str]] = {
     mlflow_names.LOCAL_ARTIFACTS: (
         artifacts.mend,
         "a power cut may destroy artifacts that were just uploaded",
+    ),
+    mlflow_names.DATABASE: (
+        batches.mend,
+        "calls that change many rows of PostgreSQL are slower",
     ),
     mlflow_names.REPOSITORIES: (
         locations.mend_registry,
