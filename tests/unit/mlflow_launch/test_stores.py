@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import ssl
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,30 @@ class RefusedError(Exception):
     def __init__(self, code: str, message: str = "no") -> None:
         super().__init__(message)
         self.response = {"Error": {"Code": code, "Message": message}}
+
+
+@pytest.mark.parametrize(
+    ("ca", "remedy"),
+    [
+        ("/run/mlflow/postgresql-ca.pem", "correct ca_certificate"),
+        ("/etc/ssl/certs/ca-certificates.crt", "write its CA as ca_certificate"),
+    ],
+)
+def test_a_ca_that_was_left_out_is_told_apart_from_a_wrong_one(
+    monkeypatch: pytest.MonkeyPatch, ca: str, remedy: str
+) -> None:
+    class Driver:
+        Error = ConnectionError
+
+        @staticmethod
+        def connect(**_: object) -> None:
+            raise ConnectionError("SSL error: certificate verify failed")
+
+    given = {"host": "h", "dbname": "d", "sslrootcert": ca}
+    monkeypatch.setattr(postgresql, "_arguments", lambda uri: given)
+    monkeypatch.setattr(postgresql.reach, "trouble", lambda *_: "")
+    monkeypatch.setitem(sys.modules, "psycopg2", Driver)
+    assert postgresql.trouble("postgresql://").endswith(remedy)
 
 
 @pytest.mark.parametrize("text", TEXTS)

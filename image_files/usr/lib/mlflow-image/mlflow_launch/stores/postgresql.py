@@ -18,13 +18,17 @@ from mlflow_launch.stores import reach
 SCHEME = "postgresql+psycopg2://"
 _BLOCK = "backend_store.postgresql"
 #: A pattern of the driver's text -> what it means, and what to do.
+_OTHER_CA = "its certificate is not signed by the CA; correct ca_certificate"
+_UNKNOWN_CA = "its certificate is not signed by a known CA; write its CA as ca_certificate"
+#: mlflow_settings/blocks/postgresql.py has the same path.
+_SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
 _CAUSES = (
     (r"does not match host name", "its certificate is for another name; write that name as host"),
     (r"certificate has expired|certificate expired", "its certificate has expired; renew it there"),
     (
         r"certificate verify failed|unable to get local issuer|self.signed certificate"
         r"|signature failure",  # another CA of the same name
-        "its certificate is not signed by the CA; correct ca_certificate",
+        _OTHER_CA,
     ),
     (r"root certificate file .* does not exist", "the CA's file is missing; run mlflow-configure"),
     (
@@ -84,7 +88,10 @@ def trouble(uri: str) -> str:
             cursor.execute("SELECT has_schema_privilege(current_schema(), 'CREATE')")
             return "" if cursor.fetchone()[0] else f"{place}: {_NO_RIGHT}"
     except driver.Error as error:
-        return f"{place}: {cause(str(error))}"
+        found = cause(str(error))
+        # Without a CA of the settings, there is nothing to correct.
+        unknown = found == _OTHER_CA and arguments.get("sslrootcert") == _SYSTEM_CA
+        return f"{place}: {_UNKNOWN_CA if unknown else found}"
 
 
 def revision(uri: str) -> str:
