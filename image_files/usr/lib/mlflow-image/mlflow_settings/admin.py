@@ -54,6 +54,8 @@ def main(argv: Sequence[str]) -> int:
     files.become_service_user()
     # A relative path of the caller's folder may be unreachable for the service.
     os.chdir("/")
+    # Importing MLflow takes seconds, and a minute in an emulated machine.
+    print(f"mlflow-admin: starting `mlflow {argv[0]}`", file=sys.stderr, flush=True)
     words = [str(MLFLOW), *with_database(argv, given)]
     os.execve(MLFLOW, words, variables(given))  # noqa: S606 - no shell is involved
 

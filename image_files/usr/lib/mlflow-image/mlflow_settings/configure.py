@@ -99,6 +99,7 @@ def put_in_force(root: Path, changed: bool) -> int:
     if not applying.restart(say):
         say("the server did not become ready with the last good settings either")
         return FAILED
+    say(f"the server runs again with the last good settings; /{SETTINGS} was left as it is")
     return exit_code
 
 
