@@ -25,19 +25,26 @@ def wait(
     vm: Machine,
     on_wait: OnWait = machine.silent,
     *,
+    on_trouble: OnWait = machine.silent,
     timeout_s: float = machine.BOOT_TIMEOUT_S,
 ) -> str:
     """Wait until the MLflow server answers through its database, as seen from the host.
 
-    Returns the address that the guest reports. on_wait also gets what the guest says of a store
-    that it cannot use. Raises Failure with the guest's own lines, at once when the guest reports
-    that its settings are bad.
+    Returns the address that the guest reports. on_trouble gets what the guest says of a store that
+    it cannot use, with the remedy, each time that it says something else. Raises Failure with the
+    guest's own lines, at once when the guest reports that its settings are bad.
     """
     reached = mlflow_ready(vm.forwarded.get)
 
+    said = ""
+
     def informed(stage: str) -> None:
+        nonlocal said
         trouble = signals.store_trouble(vm.current_boot.text)
-        on_wait(f"{stage}, which waits: {trouble}" if trouble else stage)
+        if trouble != said and trouble:
+            on_trouble(trouble)
+        said = trouble
+        on_wait(f"{stage}, which waits for a store" if trouble else stage)
 
     return boot.follow(vm.current_boot, "the MLflow server", reached, informed, timeout_s, STAGES)
 

@@ -143,7 +143,12 @@ def power_on(vm: Vm) -> None:
         vm.machine.start()
 
 
-def wait_until_ready(vm: Vm, on_wait: OnWait, timeout_s: float = machine.BOOT_TIMEOUT_S) -> str:
+def wait_until_ready(
+    vm: Vm,
+    on_wait: OnWait,
+    timeout_s: float = machine.BOOT_TIMEOUT_S,
+    on_trouble: OnWait = machine.silent,
+) -> str:
     """Wait until the server is ready; returns the address that the guest reports.
 
     If the settings have another port than was known when the VM was created, the host's port is
@@ -151,13 +156,13 @@ def wait_until_ready(vm: Vm, on_wait: OnWait, timeout_s: float = machine.BOOT_TI
     lines and the commands to inspect the VM, which is kept.
     """
     try:
-        url = ready.wait(vm.machine, on_wait, timeout_s=timeout_s)
+        url = ready.wait(vm.machine, on_wait, on_trouble=on_trouble, timeout_s=timeout_s)
         port = ready.guest_port(url)
         if ready.is_guest_loopback(url) or port in vm.machine.forwarded:
             return url
         vm.machine.redirect(vm.record.guest_port, port)
         write_record(vm.machine.directory, replace(vm.record, guest_port=port))
-        return ready.wait(vm.machine, on_wait, timeout_s=timeout_s)
+        return ready.wait(vm.machine, on_wait, on_trouble=on_trouble, timeout_s=timeout_s)
     except Failure as failure:
         if not vm.machine.directory.exists():
             raise Failure(f"VM {vm.name} was removed while it booted") from failure

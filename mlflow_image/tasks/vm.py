@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
@@ -68,6 +70,7 @@ def up(
         raise
     except KeyboardInterrupt:
         vms.remove(name)
+        progress.warn(f"VM {name} was removed: it was not ready yet")
         raise
 
 
@@ -99,7 +102,14 @@ def status(context: Context) -> None:
     help={**NAME_HELP, "command": "run this in the VM and exit with its exit code"},
 )
 def ssh_task(context: Context, name: str = DEFAULT_NAME, command: str = "") -> None:
-    """Log in to a VM, or run one command in it, as a user with sudo."""
+    """Log in to a VM, or run one command in it, as a user with sudo.
+
+    The command may also stand after two dashes: `invoke ssh -- sudo mlflow-admin --help`.
+    """
+    if rest := sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []:
+        if command:
+            raise Refusal("two commands are given", remedy="use --command, or words after --")
+        command = shlex.join(rest)
     vm = running(name)
     words = vm.machine.ssh_argv(command or None)
     os.execvp(words[0], words)  # noqa: S606 - no shell is involved; ssh gets the terminal
@@ -167,7 +177,11 @@ def follow(vm: Vm, settings: str | None = None) -> None:
     settings: the text that must have arrived; raises Failure when it has not.
     """
     with progress.step(f"waiting for VM {vm.name}") as step:
-        inside = vms.wait_until_ready(vm, lambda at: step.update(f"the guest is at {at}"))
+        inside = vms.wait_until_ready(
+            vm,
+            lambda at: step.update(f"the guest is at {at}"),
+            on_trouble=lambda line: progress.warn(f"{line} (the server starts when it can)"),
+        )
     vm = vms.find(vm.name)  # its port is known only now
     if settings is not None:
         arrival.require_same(vm, settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 from invoke.context import Context
@@ -67,3 +68,16 @@ def test_an_interrupted_up_removes_its_vm_but_a_closed_terminal_does_not(
 def test_columns_are_aligned_and_never_cut() -> None:
     rows = [("name", "image"), ("a-long-name", "i" * 200)]
     assert list(vm.columns(rows)) == ["name         image", "a-long-name  " + "i" * 200]
+
+
+def test_a_command_after_two_dashes_is_run_and_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    argv = ["invoke", "ssh", "--name", "b", "--", "sudo", "cat", "a file"]
+    monkeypatch.setattr(vm.sys, "argv", argv)
+    machine = SimpleNamespace(ssh_argv=lambda command: ["ssh", command])
+    monkeypatch.setattr(vm, "running", lambda name: SimpleNamespace(machine=machine))
+    monkeypatch.setattr(vm.os, "execvp", lambda program, words: ran.extend(words))
+    vm.ssh_task(Context(), name="b")
+    assert ran == ["ssh", "sudo cat 'a file'"]
+    with pytest.raises(Exit):
+        vm.ssh_task(Context(), name="b", command="ls")
