@@ -134,6 +134,23 @@ def summary(choices: Choices) -> str:
     return f"database: {where}; artifacts: {'files' if artifacts == LOCAL else artifacts}"
 
 
+def checks_certificate(choices: Choices) -> bool:
+    """Whether the server checks the certificate of a PostgreSQL."""
+    database = choices.database
+    return not isinstance(database, str) and str(database.get("sslmode", "verify-full")).startswith(
+        "verify"
+    )
+
+
+def without_ca(choices: Choices) -> list[str]:
+    """The flags that are missing if a store's certificate is signed by a company's own CA."""
+    missing = {
+        "--database-ca": checks_certificate(choices) and not choices.database_ca,
+        "--store-ca": choices.endpoint.startswith("https://") and not choices.store_ca,
+    }
+    return [flag for flag, is_missing in missing.items() if is_missing]
+
+
 def text_of(choices: Choices) -> str:
     """The settings file."""
     return f"""\

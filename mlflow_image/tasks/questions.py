@@ -19,10 +19,12 @@ _T = TypeVar("_T")
 _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 
 
-def ask(choices: Choices) -> Choices:
-    """Five questions; an empty answer takes what is in brackets, a wrong one is asked again.
+def ask(choices: Choices, read_ca: Callable[[str], str]) -> Choices:
+    """Five questions, and one for each CA.
 
-    Raises Refusals when the choices are wrong already.
+    An empty answer takes what is in brackets, and a wrong one is asked again.
+    read_ca: the certificates in a file; "" for no file. Raises Refusals when the choices are wrong
+    already.
     """
     new_settings.checked(choices)
 
@@ -46,12 +48,23 @@ def ask(choices: Choices) -> Choices:
         given = question("the bucket's region", choices.region)
         return new_settings.checked(replace(choices, region=given))
 
+    def ca(of: str, known: str) -> str:
+        other = "that of the database" if known else "public CAs"
+        text = f"file with the CA certificate of the {of}; empty: {other}"
+        return read_ca(question(text, "")) or known
+
     choices = _until_sound(database)
+    if new_settings.checks_certificate(choices):
+        asked = _until_sound(lambda: ca("database", ""))
+        choices = replace(choices, database_ca=asked)
     choices = _until_sound(place)
     if choices.place == new_settings.LOCAL:
         return choices
     choices = _until_sound(endpoint)
     choices = _until_sound(region)
+    if choices.endpoint.startswith("https://"):
+        asked = _until_sound(lambda: ca("store", choices.database_ca))
+        choices = replace(choices, store_ca=asked)
     direct = _until_sound(lambda: yes("do clients use the store themselves, with own keys?"))
     return replace(choices, access="direct" if direct else "proxied")
 

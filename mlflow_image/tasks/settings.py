@@ -73,7 +73,7 @@ def new(
     choices = new_settings.SEEDS.get(seed or "", Choices())
     choices = replace(choices, port=whole_number("port", port) if port else choices.port)
     if not any(flags.values()) and sys.stdin.isatty():
-        choices = questions.ask(choices)
+        choices = questions.ask(choices, pem)
     if postgresql:
         choices = new_settings.with_database(choices, postgresql)
         if re.search(r"//[^@/]*:[^/]*@", postgresql):
@@ -90,8 +90,8 @@ def new(
         endpoint=endpoint or choices.endpoint,
         region=region or choices.region,
         access="direct" if direct else choices.access,
-        database_ca=pem(database_ca),
-        store_ca=pem(store_ca),
+        database_ca=pem(database_ca, "--database-ca ") or choices.database_ca,
+        store_ca=pem(store_ca, "--store-ca ") or choices.store_ca,
     )
     choices = new_settings.checked(choices)  # before secrets are typed
     choices = new_settings.checked(questions.with_secrets(choices))
@@ -99,6 +99,9 @@ def new(
     files.write_private(target, text)
     progress.say(f"{target} is written; only you can read it")
     progress.say(new_settings.summary(choices))
+    if without := new_settings.without_ca(choices):
+        named = " and ".join(without)
+        progress.say(f"certificates are checked with public CAs; {named}: a company's own")
     if gaps := [name for name in NAMES if name in text]:
         progress.say(f"replace in it: {', '.join(gaps)}")
     progress.say(f"next: `invoke up --settings {out}`, or `invoke user-data --settings {out}`")
@@ -221,16 +224,16 @@ def refuse_empty(flags: Mapping[str, str | None]) -> None:
             raise Refusal(f"--{name} is empty", remedy="give it a value, or leave it out")
 
 
-def pem(file: str) -> str:
-    """The CA certificates in a file; raises Refusal."""
+def pem(file: str, flag: str = "") -> str:
+    """The CA certificates in a file; raises Refusal. flag: which names the file, for messages."""
     if not file:
         return ""
     try:
         text = typed_path(file).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise Refusal(f"{file} cannot be read: {error.strerror}") from error
+        raise Refusal(f"{flag}{file} cannot be read: {error.strerror}") from error
     if reason := certificate_fault(text):
-        raise Refusal(f"{file} {reason.message}", remedy=reason.remedy)
+        raise Refusal(f"{flag}{file} {reason.message}", remedy=reason.remedy)
     return text
 
 

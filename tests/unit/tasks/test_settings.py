@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 from invoke.context import Context
 from invoke.exceptions import Exit
 
@@ -18,6 +19,7 @@ from mlflow_settings.settings import check
 
 GOOD = "schema_version: 1\nserver: {port: 8001}\n"
 SECRET = "canary-key"
+CASES = Path(__file__).parents[1] / "mlflow_settings" / "cases"
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +112,7 @@ def test_every_character_of_a_password_arrives(tmp_path: Path) -> None:
 def test_a_wrong_answer_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers = "postgres\n\nbucket\ns3://runs\ns.example.com\nhttps://s.example.com\n\nda\nyes\n"
+    answers = "postgres\n\nbucket\ns3://runs\ns.example.com\nhttps://s.example.com\n\n\nda\nyes\n"
     typed(monkeypatch, answers)
     settings.new(Context())
     text = (tmp_path / "settings.yaml").read_text()
@@ -118,6 +120,30 @@ def test_a_wrong_answer_is_asked_again(
     assert 'endpoint_url: "https://s.example.com"' in text
     assert "access: direct" in text
     assert capsys.readouterr().err.count("warning") >= 4
+
+
+def test_a_companys_ca_is_asked_for_and_serves_both_stores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = CASES / "two-certificates" / "settings.yaml"
+    given = yaml.safe_load(case.read_text())["backend_store"]["postgresql"]
+    ca = tmp_path / "ca.pem"
+    ca.write_text(given["ca_certificate"])
+    own = f"{tmp_path}/none.pem\n{ca}\n"
+    answers = f"{URI}\n{own}s3://runs\nhttps://s.example.com\n\n\nno\n"
+    typed(monkeypatch, answers)
+    settings.new(Context())
+    text = (tmp_path / "settings.yaml").read_text()
+    assert text.count(given["ca_certificate"].splitlines()[1]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_without_a_companys_ca_the_flags_for_it_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.new(Context(), postgresql=URI, s3="s3://runs", endpoint="https://s.example.com")
+    said = capsys.readouterr()
+    assert "public CAs; --database-ca and --store-ca: a company's own" in said.out + said.err
 
 
 def test_the_end_of_the_answers_writes_nothing(
