@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 from filelock import FileLock
 
 from mlflow_image import command, files
@@ -124,6 +125,16 @@ def ours(
     }
     with serving(words, folder, places, port) as url:
         yield url
+
+
+def launchers() -> list[psutil.Process]:
+    """The launchers that this process has started and that still run."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it has ended, and waits to be reaped
+            if any(word.endswith("/mlflow-launch") for word in child.cmdline()):
+                found.append(child)
+    return found
 
 
 def configure(folder: Path, chosen: Settings) -> Mapping[str, str]:

@@ -50,7 +50,9 @@ class Uploads:
         self._url = url
         self._random = random.Random(number)
         self._threads = [
-            threading.Thread(target=self._upload, args=(f"cut-{number}/client-{client}",))
+            threading.Thread(
+                target=self._upload, args=(f"cut-{number}/client-{client}",), daemon=True
+            )
             for client in range(CLIENTS)
         ]
         for thread in self._threads:

@@ -180,7 +180,7 @@ def test_a_disk_that_fills_up_ends_the_build(
         disk.leave(left_mib)
         disk.watch(process)
 
-    taking = threading.Thread(target=take_space)
+    taking = threading.Thread(target=take_space, daemon=True)
     assert process.stdout is not None
     for line in process.stdout:
         disk.output.append(line)

@@ -75,11 +75,7 @@ def test_the_launcher_knows_the_locked_mlflow(ours: str, folder: Path) -> None:
 
 
 def test_the_database_had_no_connection_when_the_workers_were_forked(ours: str) -> None:
-    (launcher,) = (
-        process
-        for process in psutil.Process().children()
-        if any(word.endswith("/mlflow-launch") for word in process.cmdline())
-    )
+    (launcher,) = local.launchers()
     assert launcher.children()
     held = [file.path for file in launcher.open_files()]
     assert not [path for path in held if "mlflow.db" in path]

@@ -99,11 +99,7 @@ def server(chosen: Settings, folder: Path) -> Iterator[str]:
 
 
 def launcher() -> psutil.Process:
-    (found,) = (
-        one
-        for one in psutil.Process().children()
-        if any(word.endswith("/mlflow-launch") for word in one.cmdline())
-    )
+    (found,) = local.launchers()
     return found
 
 
@@ -194,10 +190,10 @@ def test_replaced_workers_share_no_connection(server: str, folder: Path) -> None
             except requests.ConnectionError:
                 pass  # the request was in the worker that was killed
 
-    threads = [threading.Thread(target=load) for _ in range(6)]
+    threads = [threading.Thread(target=load, daemon=True) for _ in range(6)]
+    first = {one.pid for one in launcher().children()}
     for thread in threads:
         thread.start()
-    first = {one.pid for one in launcher().children()}
     try:
         for pid in first:
             psutil.Process(pid).kill()
@@ -352,13 +348,14 @@ def test_a_server_waits_for_its_database_and_starts_by_itself(
 
     def pooled_later() -> None:
         while not log.exists() or "refuses the connection" not in log.read_text():
-            time.sleep(0.2)
+            if ended.wait(0.2):
+                return
         moved = Postgresql(**{**vars(database), "pooled_port": port})
         with postgresql.pgbouncer(moved):
             ended.wait(60)
 
     ended = threading.Event()
-    late = threading.Thread(target=pooled_later)
+    late = threading.Thread(target=pooled_later, daemon=True)
     late.start()
     try:
         with local.ours(tmp_path, 1, stores=stores):

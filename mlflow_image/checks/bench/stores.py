@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import requests
 
 from mlflow_image import command
@@ -157,11 +156,8 @@ def _rate(url: str) -> float:
 
 def _memory_mb() -> float:
     """Of the launcher and its workers: what they alone use, and their share of the rest."""
-    found = 0.0
-    for child in psutil.Process().children(recursive=True):
-        if any(word.endswith("/mlflow-launch") for word in child.cmdline()):
-            found += child.memory_full_info().pss / 1e6
-    return found
+    running = [one for top in local.launchers() for one in (top, *top.children(recursive=True))]
+    return sum(float(one.memory_full_info().pss) / 1e6 for one in running)
 
 
 def _boto3_alone(chosen: Settings, file: Path) -> tuple[float, float]:
