@@ -158,6 +158,7 @@ def in_guest(tasks: Tasks, line: str) -> str:
     return " ".join(done.stdout.split())
 
 
+@pytest.mark.full
 @pytest.mark.budget(400)
 @pytest.mark.verifies("`up` fails when other settings arrive in the VM than those it checked")
 def test_settings_that_are_overwritten_in_the_vm_are_noticed(

@@ -138,6 +138,7 @@ def test_an_upgrade_of_sshd_creates_no_other_host_keys(vm: Machine) -> None:
     assert vm.run(HOST_KEY).stdout == before
 
 
+@pytest.mark.full
 @pytest.mark.budget(180)
 @pytest.mark.verifies("another network card, same instance: DHCP, ssh and the server's address")
 def test_another_network_card_comes_up_by_dhcp_without_waiting(vm: Machine) -> None:
@@ -168,6 +169,7 @@ def test_a_clone_with_a_new_instance_id_makes_its_own_host_key_and_keeps_the_mac
     assert client.endswith("525400abcdef\n"), client
 
 
+@pytest.mark.full
 @pytest.mark.budget(400)
 @pytest.mark.verifies("updates of shim and GRUB reach the EFI partition; then Secure Boot")
 def test_an_update_of_the_boot_loaders_replaces_all_of_them_and_secure_boot_still_works(

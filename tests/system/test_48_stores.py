@@ -235,6 +235,7 @@ def test_the_vm_judges_settings_as_the_laptop_does(
     record_property("figure", f"{len(found)} cases")
 
 
+@pytest.mark.full
 @pytest.mark.budget(300)
 @pytest.mark.verifies("a database that goes away and comes back: both said on the console")
 def test_a_database_that_goes_away_is_said_and_comes_back(
