@@ -21,7 +21,7 @@ from mlflow_settings.blocks.block import Machine
 from mlflow_settings.blocks.server import Server, unknown_variables
 from mlflow_settings.document import Fault, Faults
 from mlflow_settings.memory import STATE, Memory, hash_of
-from mlflow_settings.render import STORE_FILES, render
+from mlflow_settings.render import OPTIONAL_FILES, render
 from mlflow_settings.settings import Settings, check
 from mlflow_settings.wording import visible
 
@@ -238,7 +238,7 @@ def _apply(root: Path, verdict: Verdict) -> bool:
         changed |= files.write_if_changed(
             target, file.content, file.mode, file.group, owner=file.owner
         )
-    for path in set(STORE_FILES) - {file.path for file in rendered}:
+    for path in set(OPTIONAL_FILES) - {file.path for file in rendered}:
         (root / path.lstrip("/")).unlink(missing_ok=True)
     # Last: the server that becomes ready next runs with this document (server-is-ready).
     if verdict.good_text is None:

@@ -10,14 +10,17 @@ import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 
-from mlflow_settings.blocks import postgresql, s3
+from mlflow_settings.blocks import auth, postgresql, s3
 from mlflow_settings.blocks.block import RUN, Machine, RenderedFile
 from mlflow_settings.blocks.hosts import in_url
 from mlflow_settings.settings import Settings
 
 FORMAT = 1
-#: Files of stores, which only some settings have.
-STORE_FILES = (postgresql.PASSWORD_FILE, postgresql.CA_FILE, s3.KEY_FILE, s3.CA_FILE)
+#: Files that only some settings have.
+OPTIONAL_FILES = (
+    *(postgresql.PASSWORD_FILE, postgresql.CA_FILE, s3.KEY_FILE, s3.CA_FILE),
+    *(auth.CONFIG_FILE, auth.USERS_FILE),
+)
 # Variables that extra_environment may change. Telemetry is off unless somebody asks for it: the
 # server may run in a private network. `mlflow server` sets the others itself, but the launcher
 # imports MLflow before that. mlflow-tracking.service sets the same values; a test compares them.
@@ -37,7 +40,7 @@ def render(
     listens on is in the URL that people see. state_device: the device number of the file system at
     /var/lib/mlflow; the launcher compares it.
     """
-    machine = machine or Machine()
+    machine, basic = machine or Machine(), settings.auth.basic
     launch = {
         "format": FORMAT,
         "environment": dict(sorted(environment(settings, machine).items())),
@@ -48,6 +51,7 @@ def render(
         RenderedFile(f"{RUN}/server.json", json.dumps(launch, indent=2) + "\n", 0o640),
         RenderedFile(f"{RUN}/url", url(settings, machine.addresses) + "\n", 0o644),
         *(file for block in settings.blocks for file in block.files()),
+        *(basic.files(settings.backend_store.accounts_uri) if basic else ()),
     ]
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 from mlflow_settings import cross_rules, placeholders
 from mlflow_settings.blocks import sources
 from mlflow_settings.blocks.artifact_store import ArtifactStore
+from mlflow_settings.blocks.auth import Auth
 from mlflow_settings.blocks.backend_store import BackendStore
 from mlflow_settings.blocks.block import Block, Given, below
 from mlflow_settings.blocks.server import Server
@@ -35,6 +36,7 @@ class Settings:
     server: Server = field(default_factory=Server)
     backend_store: BackendStore = field(default_factory=BackendStore)
     artifact_store: ArtifactStore = field(default_factory=ArtifactStore)
+    auth: Auth = field(default_factory=Auth)
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 from mlflow_settings.blocks import postgresql
@@ -61,6 +62,13 @@ class BackendStore(Block):
         if self.postgresql:
             return self.postgresql.environment()
         return {"MLFLOW_BACKEND_STORE_URI": SQLITE + self.sqlite}
+
+    @property
+    def accounts_uri(self) -> str:
+        """For the users of `auth`: the same PostgreSQL, or a file beside the other one."""
+        if self.postgresql:
+            return self.postgresql.uri
+        return SQLITE + str(PurePosixPath(self.sqlite).with_name("accounts.db"))
 
     def files(self) -> Sequence[RenderedFile]:
         """The password and the CA certificate of PostgreSQL."""

@@ -94,6 +94,10 @@ def read_all(settings: _T, read: Read, path: Path = ()) -> tuple[_T, list[Worded
         elif dataclasses.is_dataclass(value):
             changed[entry.name], below = read_all(value, read, here)
             wrong += below
+        elif isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
+            found_all = [read_all(one, read, (*here, at)) for at, one in enumerate(value)]
+            changed[entry.name] = tuple(one for one, _ in found_all)
+            wrong += [worded for _, below in found_all for worded in below]
     return dataclasses.replace(settings, **changed), wrong  # type: ignore[type-var]
 
 
