@@ -117,7 +117,8 @@ def launcher_environment(given: dict[str, str]) -> dict[str, str]:
     """The environment of the launcher's workers, from the same settings."""
     code = (
         "import json, os, sys; sys.path.insert(0, sys.argv[1]); "
-        "from mlflow_launch import command; found = command.started()(); "
+        "from mlflow_launch import applications, command; "
+        "found = command.started(applications.Open())(); "
         "print(json.dumps({**os.environ, **found.environment}))"
     )
     done = subprocess.run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlflow_launch import command, mlflow_names
+from mlflow_launch import applications, command, mlflow_names
 
 SOUND = [
     *("/opt/mlflow/bin/python", "-m", "uvicorn", "--log-config", "/x/log.yaml"),
@@ -13,10 +13,19 @@ SOUND = [
 
 
 def test_the_command_of_this_mlflow_is_understood() -> None:
-    found = command.parsed(SOUND, {"_MLFLOW_SGI_NAME": "uvicorn"})
+    found = command.parsed(SOUND, {"_MLFLOW_SGI_NAME": "uvicorn"}, applications.Open())
     assert (found.host, found.port, found.workers) == ("127.0.0.1", 8000, 2)
     assert found.log_config == "/x/log.yaml"
     assert found.environment == {"_MLFLOW_SGI_NAME": "uvicorn"}
+
+
+def test_the_application_with_users_is_made_by_a_function() -> None:
+    users = applications.chosen({applications.NAME: "basic-auth"})
+    with_users = [*SOUND[:-1], "--factory", mlflow_names.AUTH_APPLICATION]
+    assert command.parsed(with_users, {}, users).port == 8000
+    for other in (SOUND, [*SOUND[:-1], mlflow_names.AUTH_APPLICATION]):
+        with pytest.raises(mlflow_names.DiffersError):
+            command.parsed(other, {}, users)
 
 
 @pytest.mark.parametrize(
@@ -33,4 +42,4 @@ def test_the_command_of_this_mlflow_is_understood() -> None:
 )
 def test_a_command_line_with_anything_unknown_is_not_used(changed: list[str]) -> None:
     with pytest.raises(mlflow_names.DiffersError, match="starts its server with"):
-        command.parsed(changed, {})
+        command.parsed(changed, {}, applications.Open())

@@ -37,7 +37,8 @@ class Machine:
             "opt/mlflow/share/mlflow-image",
         ):
             (root / folder).mkdir(parents=True)
-        (root / database.EMPTY_DATABASE).write_bytes(b"migrated and empty")
+        (root / database.TEMPLATES / database.RUNS).write_bytes(b"migrated and empty")
+        (root / database.TEMPLATES / database.USERS).write_bytes(b"no users")
 
     def give(self, text: str | None) -> None:
         settings = self.root / "etc/mlflow/settings.yaml"

@@ -34,15 +34,16 @@ def test_every_key_is_described_and_every_block_is_closed() -> None:
     assert all(block["additionalProperties"] is False for block in blocks)
 
 
-SMALLEST_STORES = """\
+SMALLEST = """\
 schema_version: 1
 backend_store: {postgresql: {host: db.example.com, database: mlflow, user: me, password: pw}}
 artifact_store: {s3: {bucket: runs, region: eu-central-1}}
+auth: {basic: {}}
 """
 
 
 def test_the_schema_has_the_same_defaults_as_the_code() -> None:
-    stores = dataclasses.asdict(settings.check(SMALLEST_STORES, "x"))
+    stores = dataclasses.asdict(settings.check(SMALLEST, "x"))
     for name, below in every_property(dict(settings.own_schema())).items():
         if below.get("default") in (None, {}):
             continue

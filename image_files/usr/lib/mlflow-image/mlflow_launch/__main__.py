@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mlflow_launch import bundle, failures, handover, notify, preload, schema_revision
+from mlflow_launch import applications, bundle, failures, handover, notify, preload, schema_revision
 from mlflow_launch.log import say
 from mlflow_launch.stores import watch
 
@@ -66,7 +66,9 @@ def main(argv: list[str]) -> int:
             os.environ.update(launch.environment)
             watch.wait(watch.Stores.of(os.environ))
             reason = JOB_EXECUTION if launch.stock_command else argv[-1]
-            code = stock.run(reason, differs=not launch.stock_command)
+            application = applications.chosen(os.environ)
+            application.prepare()
+            code = stock.run(reason, application.words, differs=not launch.stock_command)
             if code:
                 failures.note(f"`mlflow server` ended with exit code {code}", os.environ)
             return code
@@ -77,11 +79,12 @@ def main(argv: list[str]) -> int:
         if not fresh and (late or not sound):
             without_preload(given, late)
         os.environ.update(launch.environment)
-        stores = watch.Stores.of(os.environ)
-        for kind in () if fresh else stores.kinds:
+        stores, application = watch.Stores.of(os.environ), applications.chosen(os.environ)
+        for kind in () if fresh else (*stores.kinds, *application.kinds):
             if not preload.preload(preload.list_of(kind, listed)):
                 without_preload(given, [])
-        return serve(Start(given, early, run, listed, stores, fresh))
+        application.prepare()
+        return serve(Start(given, early, run, listed, stores, application, fresh))
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Start:
     run: Path
     listed: Path
     stores: watch.Stores = field(repr=False)
+    application: applications.Application
     fresh: bool
 
 
@@ -146,16 +150,17 @@ def decided(start: Start) -> tuple[Any, Any]:
     if start.fresh:
         watch.wait(stores, look)
         refuse_another_revision(start)
-        found = command.started()()
+        found = command.started(start.application)()
         os.environ.update(found.environment)
-        return found, command.application()
+        start.application.load()
+        return found, start.application.build()
     # The command's checks run at the same time as the rest of the application's import.
-    command.import_server()
+    applications.import_server()
     watch.wait(stores, look)
     refuse_another_revision(start)
-    finish = command.started()
+    finish = command.started(start.application)
     try:
-        application = command.application()
+        start.application.load()
     finally:
         # Also after a failed import: the child may be migrating a database. Its own verdict, if
         # it has one, is the better reason.
@@ -163,7 +168,7 @@ def decided(start: Start) -> tuple[Any, Any]:
     if late := start.early.disagrees(found.environment):
         without_preload(start.given, late)
     os.environ.update(found.environment)
-    return found, application
+    return found, start.application.build()
 
 
 def refuse_another_revision(start: Start) -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from mlflow_launch import mlflow_names, ready
-from mlflow_launch.guards import apply
+from mlflow_launch.applications import Application
 from mlflow_launch.log import say
 from mlflow_launch.mlflow_names import DiffersError
 
@@ -63,7 +63,7 @@ class CommandRefusedError(Exception):
         self.exit_code = exit_code
 
 
-def started() -> Callable[[], ServerCommand]:
+def started(application: Application) -> Callable[[], ServerCommand]:
     """Start the command in a child; call the result to wait for what it decided.
 
     That call raises CommandRefusedError, or DiffersError when this MLflow does not fit.
@@ -72,7 +72,7 @@ def started() -> Callable[[], ServerCommand]:
     child = os.fork()
     if child == 0:
         os.close(readable)
-        _run_command(writable)
+        _run_command(writable, application)
     os.close(writable)
 
     def finish() -> ServerCommand:
@@ -87,19 +87,23 @@ def started() -> Callable[[], ServerCommand]:
             raise DiffersError(answer["differs"])
         if "refused" in answer:
             raise CommandRefusedError(answer["refused"])
-        return parsed(answer["argv"], answer["environment"])
+        return parsed(answer["argv"], answer["environment"], application)
 
     return finish
 
 
-def parsed(argv: list[str], environment: Mapping[str, str]) -> ServerCommand:
+def parsed(
+    argv: list[str], environment: Mapping[str, str], application: Application
+) -> ServerCommand:
     """The uvicorn command line that MLflow built, as data. Raises DiffersError."""
-    words = argv[3:-1]
+    flags = [word for word in argv[3:-1] if word in application.flags]
+    words = [word for word in argv[3:-1] if word not in application.flags]
     options = dict(zip(words[::2], words[1::2], strict=False))
     known = mlflow_names.UVICORN_OPTIONS
     if (
         argv[1:3] != ["-m", mlflow_names.UVICORN]
-        or argv[-1] != mlflow_names.APPLICATION
+        or argv[-1] != application.target
+        or sorted(flags) != sorted(application.flags)
         or len(words) != 2 * len(known)
         or sorted(options) != sorted(known)
     ):
@@ -111,25 +115,6 @@ def parsed(argv: list[str], environment: Mapping[str, str]) -> ServerCommand:
         log_config=options["--log-config"],
         environment=dict(environment),
     )
-
-
-def import_server() -> Any:
-    """Import what the command and the application have in common."""
-    # MLflow turns its host checks on only where it finds uvicorn imported.
-    importlib.import_module(mlflow_names.UVICORN)
-    return importlib.import_module(mlflow_names.SERVER)
-
-
-def application() -> Any:
-    """Import MLflow's ASGI application, with the guards and the shorter ways of lean.py."""
-    import_server()
-    module = importlib.import_module(mlflow_names.APPLICATION_MODULE)
-    app: Any = getattr(module, mlflow_names.APPLICATION_NAME)
-    apply.to_imported()
-    lean: Any = importlib.import_module("mlflow_launch.lean")
-    lean.shorten(app)
-    say("application imported")
-    return app
 
 
 def _without_values(argv: list[str]) -> str:
@@ -167,7 +152,7 @@ def _stop_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-def _run_command(writable: int) -> NoReturn:
+def _run_command(writable: int, application: Application) -> NoReturn:
     """The child's whole life."""
     code = 1
     last = LastError()
@@ -179,7 +164,7 @@ def _run_command(writable: int) -> NoReturn:
         _intercept(writable, before)
         logging.getLogger("mlflow").addHandler(last)
         cli: Any = getattr(importlib.import_module(mlflow_names.CLI), mlflow_names.CLI_GROUP)
-        cli(["server"], standalone_mode=True)
+        cli(["server", *application.words], standalone_mode=True)
         _answer(writable, differs="`mlflow server` ends without starting a server")
     except SystemExit as end:
         if not end.code:

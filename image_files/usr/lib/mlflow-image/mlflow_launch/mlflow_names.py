@@ -29,6 +29,23 @@ APPLICATION = f"{APPLICATION_MODULE}:{APPLICATION_NAME}"
 #: MLflow's command line is `python -m uvicorn`, these options with a value each, APPLICATION.
 UVICORN = "uvicorn"
 UVICORN_OPTIONS = ("--host", "--port", "--workers", "--log-config")
+#: The application with users: the name for `mlflow server --app-name`, and what uvicorn calls.
+AUTH = "mlflow.server.auth"
+AUTH_APP_NAME = "basic-auth"
+AUTH_FACTORY = "create_app"
+AUTH_APPLICATION = f"{AUTH}:{AUTH_FACTORY}"
+UVICORN_FACTORY = "--factory"
+#: Its parts: the database of users, the check of a password, and what a worker remembers of those.
+AUTH_STORE = "store"
+AUTH_CHECK = "_authenticate_cached"
+AUTH_FORGET = "_invalidate_user_auth_cache"
+AUTH_CACHE = "_USER_AUTH_CACHE"
+AUTH_CACHE_LOCK = "_USER_AUTH_CACHE_LOCK"
+AUTH_MIGRATIONS = "mlflow.server.auth.db.utils"
+AUTH_MIGRATE = "migrate"
+#: What its forms are signed with: the same in every worker.
+AUTH_SECRET_KEY = "MLFLOW_FLASK_SERVER_SECRET_KEY"  # noqa: S105 - a variable's name
+
 #: What the workers' uvicorn runs with.
 UVICORN_NEEDS = ("uvloop", "httptools")
 
@@ -101,6 +118,16 @@ _GUARDED: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     REPOSITORIES: {f"{REPOSITORY_REGISTRY}.get_artifact_repository": (None, "uri")},
     HANDLERS: {VALIDATE_LOCATION: ("uri", "field"), SERVER_INFO: ()},
     SERVER_INFO_MODULE: {SERVER_INFO: ()},
+    AUTH: {
+        AUTH_FACTORY: (),
+        AUTH_CHECK: ("name", "password"),
+        AUTH_FORGET: ("name",),
+        f"{AUTH_STORE}.get_user": ("name",),
+        f"{AUTH_STORE}.has_user": ("name",),
+        f"{AUTH_STORE}.list_users": (),
+        f"{AUTH_STORE}.create_user": ("name", "password", True),
+        f"{AUTH_STORE}.init_db": ("uri",),
+    },
     APPLICATION_MODULE: {f"{APPLICATION_NAME}.add_middleware": (None,)},
     **{
         part: {HOST_CHECK: ([], "host"), ORIGIN_CHECK: ("path",), EXEMPT_CHECK: ("path",)}

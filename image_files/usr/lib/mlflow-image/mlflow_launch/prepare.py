@@ -1,6 +1,6 @@
-"""Runs when the image is built: makes the empty database, the module list and the module bundle.
+"""Runs when the image is built: makes the empty databases, the module lists and the module bundle.
 
-The database is migrated already. A name of MLflow that does not fit makes the build fail.
+The databases are migrated already. A name of MLflow that does not fit makes the build fail.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import asyncio
 import contextlib
 import importlib
 import os
-import re
-import sqlite3
 import subprocess
 import sys
 import sysconfig
@@ -19,14 +17,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlflow_launch import bundle, mlflow_names, preload, rehearsal
+from mlflow_launch import bundle, empty_database, mlflow_names, preload, rehearsal
 from mlflow_launch.log import say
 
 DESTINATION = Path("/opt/mlflow/share/mlflow-image")
-_TABLES_WITH_ROWS = ("alembic_version", "workspaces")
 # No -I: it would ignore PYTHONHASHSEED. -B: bytecode written by an import holds its source's time.
 _PYTHON = (sys.executable, "-s", "-B")
-_CONSTRAINT = re.compile(r"(CONSTRAINT|PRIMARY KEY|FOREIGN KEY|UNIQUE|CHECK)\b")
 # The list also names modules that the interpreter imports while it starts, and parent packages:
 # importing them again does nothing, and leaving them out would take code.
 _OWN_PACKAGES = ("mlflow_launch", "__main__", "__mp_main__", preload.FORBIDDEN)
@@ -45,8 +41,7 @@ def main(argv: list[str]) -> int:
     directory = Path(argv[0]) if argv else DESTINATION
     directory.mkdir(parents=True, exist_ok=True)
     database, listed = directory / "empty.sqlite", directory / "preload.txt"
-    make_empty_database(database)
-    say(f"{database}: {database.stat().st_size} bytes")
+    empty_database.of_runs(database)
     every = _modules_of_a_server(database)
     write_list(listed, every)
     for kind, use in KINDS.items():
@@ -54,6 +49,8 @@ def main(argv: list[str]) -> int:
         new = [name for name in sys.modules if name not in set(every)]
         write_list(preload.list_of(kind, listed), new)
         every += new
+    # Only now: it imports what belongs into the list of basic-auth.
+    empty_database.of_users(directory / "empty-accounts.sqlite")
     site = Path(sysconfig.get_path("purelib"))
     compile_the_rest(every, site)
     count = bundle.write(directory / bundle.NAME, every, site)
@@ -64,7 +61,7 @@ def main(argv: list[str]) -> int:
 def write_list(target: Path, names: Sequence[str]) -> None:
     """Write the list of those modules that can be imported before the settings are there."""
     sound = importable_early([name for name in names if _belongs(name)])
-    _replace(target, "".join(f"{name}\n" for name in sound).encode())
+    empty_database.replace(target, "".join(f"{name}\n" for name in sound).encode())
     say(f"{target}: {len(sound)} modules")
 
 
@@ -95,34 +92,25 @@ def use_s3() -> None:
         client.put_object(Bucket="none", Key="none", Body=b"none")
 
 
-#: For each kind of store (stores/watch.py): what imports its modules.
-KINDS: Mapping[str, Callable[[], None]] = {"postgresql": use_postgresql, "s3": use_s3}
+def use_basic_auth() -> None:
+    """Import what the first user needs; no file is left."""
+    module: Any = importlib.import_module(mlflow_names.AUTH)
+    store = getattr(module, mlflow_names.AUTH_STORE)
+    with tempfile.TemporaryDirectory() as scratch:
+        store.init_db(f"sqlite:///{scratch}/accounts.db")
+        password = "made for nobody"  # noqa: S105 - of a file that is deleted at once
+        store.create_user("nobody", password)
+        store.authenticate_user("nobody", password)
+        store.engine.dispose()
 
 
-def make_empty_database(target: Path) -> None:
-    """Write an SQLite file with MLflow's newest schema and no experiments; always the same bytes.
-
-    The file is in WAL mode, which it keeps: a commit needs no journal file, readers and the
-    writer do not wait for each other, and an acknowledged commit is on the disk as before
-    (SQLite's documentation, "Write-Ahead Logging"; `synchronous` stays FULL).
-    Migrating an empty file takes 11 s in an emulated guest, and a kill in the middle of it
-    leaves a file on which every later start fails.
-    """
-    sqlalchemy: Any = importlib.import_module("sqlalchemy")
-    database: Any = importlib.import_module(mlflow_names.DATABASE)
-
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        migrated, packed = Path(scratch) / "migrated", Path(scratch) / "packed"
-        engine = sqlalchemy.create_engine(f"sqlite:///{migrated}")
-        getattr(database, mlflow_names.MIGRATE)(engine)
-        engine.dispose()
-        canonical_copy(migrated, packed)
-        engine = sqlalchemy.create_engine(f"sqlite:///{packed}")
-        getattr(database, mlflow_names.VERIFY)(engine)
-        engine.dispose()
-        with contextlib.closing(sqlite3.connect(packed)) as ready:
-            ready.execute("PRAGMA journal_mode = WAL")
-        _replace(target, packed.read_bytes())
+#: For each kind of store and application (stores/watch.py, applications.py): what imports its
+#: modules.
+KINDS: Mapping[str, Callable[[], None]] = {
+    "postgresql": use_postgresql,
+    "s3": use_s3,
+    mlflow_names.AUTH_APP_NAME: use_basic_auth,
+}
 
 
 def compile_the_rest(names: Iterable[str], site: Path) -> None:
@@ -150,51 +138,6 @@ def importable_early(names: list[str]) -> list[str]:
     sound = done.stdout.split()
     say(f"{len(names) - len(sound)} modules are not in the list because they need mlflow.server")
     return sound
-
-
-def canonical_copy(source: Path, target: Path) -> None:
-    """Copy a database with its tables, constraints and indexes sorted by name.
-
-    Alembic rebuilds tables from sets of objects, which are ordered by memory address, so that two
-    migrations never give the same bytes.
-    """
-    with contextlib.closing(sqlite3.connect(source)) as old:
-        rows = old.execute(
-            "SELECT type, name, sql FROM sqlite_master "
-            "WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite!_%' ESCAPE '!' "
-            "ORDER BY type != 'table', name"
-        ).fetchall()
-        with contextlib.closing(sqlite3.connect(target, isolation_level=None)) as new:
-            new.execute("BEGIN")
-            for kind, name, sql in rows:
-                new.execute(_with_sorted_constraints(sql) if kind == "table" else sql)
-                if kind == "table":
-                    _copy_rows(old, new, name)
-            new.execute("COMMIT")
-
-
-def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
-    rows = sorted(old.execute(f'SELECT * FROM "{table}"').fetchall())  # noqa: S608 - MLflow's name
-    if rows and table not in _TABLES_WITH_ROWS:
-        # An experiment, for example, would hold the time of the build.
-        raise RuntimeError(
-            f"MLflow's migrations wrote rows into the table {table}: check that they are the same "
-            "in every build, then add it to _TABLES_WITH_ROWS"
-        )
-    for row in rows:
-        places = ",".join("?" * len(row))
-        new.execute(f'INSERT INTO "{table}" VALUES ({places})', row)  # noqa: S608
-
-
-def _with_sorted_constraints(sql: str) -> str:
-    """Sort the constraints of a CREATE TABLE as SQLAlchemy writes it: one part a line."""
-    start, end = sql.find("(\n\t"), sql.rfind("\n)")
-    if start < 0 or end < 0:
-        return sql
-    parts = re.split(r", ?\n\t", sql[start + 3 : end])
-    columns = [part for part in parts if not _CONSTRAINT.match(part)]
-    constraints = sorted(part for part in parts if _CONSTRAINT.match(part))
-    return sql[: start + 3] + ", \n\t".join(columns + constraints) + sql[end:]
 
 
 def _without_the_server(names: list[str]) -> list[str]:
@@ -262,10 +205,3 @@ def _belongs(name: str) -> bool:
     if module is None or getattr(module, "__spec__", None) is None:
         return False
     return not any(name == own or name.startswith(own + ".") for own in _OWN_PACKAGES)
-
-
-def _replace(target: Path, content: bytes) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
-    temporary.write_bytes(content)
-    temporary.chmod(0o644)
-    temporary.replace(target)

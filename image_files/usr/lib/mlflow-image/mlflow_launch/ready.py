@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mlflow_launch import own_access
 from mlflow_launch.log import say, warn
 
 PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
@@ -44,7 +45,7 @@ def failure(host: str, port: int, name: str = "localhost") -> str:
     connection = http.client.HTTPConnection(host, port, timeout=30)
     try:
         # localhost is always among the allowed hosts.
-        connection.request("GET", PROBE, headers={"Host": name})
+        connection.request("GET", PROBE, headers={"Host": name, **own_access.header()})
         answer = connection.getresponse()
         answer.read()
         return "" if answer.status == 200 else f"the server answered {answer.status}"

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any
 
-from mlflow_launch import mlflow_names, ready
+from mlflow_launch import mlflow_names, own_access, ready
 from mlflow_launch.log import say
 
 # The second opens the model registry, which the probe does not.
@@ -73,7 +73,13 @@ async def status_of(application: Any, url: str) -> int:
         "query_string": query.encode(),
         "root_path": "",
         # localhost is always among the allowed hosts.
-        "headers": [(b"host", b"localhost")],
+        "headers": [
+            (b"host", b"localhost"),
+            *(
+                (name.lower().encode(), value.encode())
+                for name, value in own_access.header().items()
+            ),
+        ],
         "client": ("127.0.0.1", 0),
         "server": ("127.0.0.1", 0),
         "state": {},

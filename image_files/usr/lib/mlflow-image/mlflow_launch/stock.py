@@ -12,16 +12,17 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlflow_launch import mlflow_names, notify, ready
 from mlflow_launch.log import say, warn
 
 
-def run(reason: str, *, differs: bool) -> int:
+def run(reason: str, words: Sequence[str] = (), *, differs: bool) -> int:
     """Serve until a signal stops it; returns the command's exit code, 0 after a signal.
 
-    reason: why the stock command runs. differs: it names what does not fit in this MLflow, which
+    reason: why the stock command runs. words: more arguments for it. differs: it names what does not fit in this MLflow, which
     is logged as a warning and shown by `systemctl status`.
     """
     start = "starting the stock `mlflow server`"
@@ -34,7 +35,7 @@ def run(reason: str, *, differs: bool) -> int:
     # uvicorn chooses uvloop by itself when it is installed (the 40 ms stall: workers.py).
     # The command itself runs isolated; the processes that it starts are given the guards.
     server = subprocess.Popen(
-        [sys.executable, "-I", "-m", "mlflow", "server"],
+        [sys.executable, "-I", "-m", "mlflow", "server", *words],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).with_name("stock_site"))},
     )
     stopped = threading.Event()

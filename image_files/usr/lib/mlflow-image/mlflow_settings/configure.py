@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_settings import apply as applying
-from mlflow_settings import cloudinit, database, files, signals
+from mlflow_settings import cloudinit, database, files, made, signals
+from mlflow_settings.blocks import auth, hosts
 from mlflow_settings.blocks.block import Machine
 from mlflow_settings.blocks.server import Server, unknown_variables
 from mlflow_settings.document import Fault, Faults
@@ -250,16 +251,28 @@ def _apply(root: Path, verdict: Verdict) -> bool:
 
 def _advise(settings: Settings, machine: Machine) -> None:
     """Say what was decided for this machine, and what does not fit it."""
-    addresses, server = machine.addresses, settings.server
+    addresses, server, basic = machine.addresses, settings.server, settings.auth.basic
     if addresses and server.host == "0.0.0.0" and all(":" in one for one in addresses):  # noqa: S104
         say('this machine has IPv6 addresses only, but the server listens on IPv4: set host: "::"')
+    if basic and basic.is_made:
+        say(f"the first password of {basic.admin.name}: sudo cat {auth.MADE_PASSWORD}")
+    if basic is None and (public := hosts.public(server.host, addresses)):
+        say(
+            f"everybody who can reach {public} may read and delete everything: add "
+            "`auth: {basic: {}}`, or set server.host to a private address"
+        )
     if server.workers == "auto":
         found = f"{machine.processors} processors and {machine.memory_mib} MiB of memory"
         say(f"workers: {server.workers_on(machine)} (auto: {found})")
 
 
 def _reader(root: Path) -> Callable[[str], bytes]:
-    return lambda path: (root / path.lstrip("/")).read_bytes()
+    def read(path: str) -> bytes:
+        if path == auth.MADE_PASSWORD:
+            made.ensure_password(root)
+        return (root / path.lstrip("/")).read_bytes()
+
+    return read
 
 
 def _text_or_none(path: Path) -> str | None:

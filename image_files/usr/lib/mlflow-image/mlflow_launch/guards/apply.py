@@ -11,7 +11,15 @@ from types import ModuleType
 from typing import Any
 
 from mlflow_launch import mlflow_names
-from mlflow_launch.guards import artifacts, batches, doors, handlers, limits, locations
+from mlflow_launch.guards import (
+    accounts,
+    artifacts,
+    batches,
+    doors,
+    handlers,
+    limits,
+    locations,
+)
 from mlflow_launch.log import warn
 
 #: The MLflow modules that are changed, each with its change and what is missing without it.
@@ -37,6 +45,10 @@ GUARDS: Mapping[str, tuple[Callable[[Any], None], str]] = {
         "clients may be sent to the store itself",
     ),
     mlflow_names.APPLICATION_MODULE: (limits.mend, "server.upload_limit has no effect"),
+    mlflow_names.AUTH: (
+        accounts.mend,
+        "guessing passwords is not slowed down, and a changed one works for a minute more",
+    ),
     **dict.fromkeys(
         mlflow_names.SECURITY,
         (doors.mend, "clients are refused that use a private address"),
@@ -44,9 +56,15 @@ GUARDS: Mapping[str, tuple[Callable[[Any], None], str]] = {
 }
 
 
+#: Changed only where something else has imported it.
+_OPTIONAL = frozenset({mlflow_names.AUTH})
+
+
 def to_imported() -> None:
     """Import MLflow's modules and change them; a warning names a change that does not fit."""
     for name in GUARDS:
+        if name in _OPTIONAL and name not in sys.modules:
+            continue
         try:
             module = importlib.import_module(name)
         except ImportError:

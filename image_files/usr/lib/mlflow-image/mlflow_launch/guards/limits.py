@@ -19,8 +19,13 @@ Send = Callable[[Message], Awaitable[None]]
 
 def mend(module: Any) -> None:
     """Put the limit before everything else. module: mlflow_names.APPLICATION_MODULE."""
+    add(getattr(module, mlflow_names.APPLICATION_NAME))
+
+
+def add(application: Any) -> None:
+    """Limit the requests of a FastAPI application as the settings say."""
     if limit := os.environ.get(LIMIT):
-        getattr(module, mlflow_names.APPLICATION_NAME).add_middleware(Limited, limit=int(limit))
+        application.add_middleware(Limited, limit=int(limit))
 
 
 class Limited:

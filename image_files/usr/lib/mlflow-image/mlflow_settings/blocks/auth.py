@@ -30,6 +30,8 @@ USERS_FILE = f"{RUN}/auth-users.json"
 MADE_PASSWORD = "/var/lib/mlflow-image/admin-password"  # noqa: S105 - a path
 #: MLflow's own limit (mlflow/utils/validation.py).
 LEAST_CHARACTERS = 12
+#: Everybody knows it, and MLflow refuses it.
+_REFUSED = "password1234"
 # For so long a changed or deleted password may work on other workers; without the cache each
 # request costs 100 ms or more (PBKDF2).
 CACHE_S = 60
@@ -46,9 +48,13 @@ class User:
 
 @dataclass(frozen=True)
 class Basic:
-    """Users with passwords. users: besides the administrator."""
+    """Users with passwords.
+
+    users: besides the administrator. is_made: the machine makes the administrator's password.
+    """
 
     admin: User
+    is_made: bool = False
     default_permission: str = "READ"
     users: tuple[User, ...] = ()
 
@@ -58,7 +64,7 @@ class Basic:
         admin = {"name": "admin", "password": FromFile(MADE_PASSWORD), **given.get("admin", {})}
         users = tuple(_user(one) for one in given.get("users", ()))
         chosen = known_keys(cls, given) | {"admin": _user({**admin, "admin": True}), "users": users}
-        return cls(**chosen)
+        return cls(**chosen, is_made="password" not in given.get("admin", {}))
 
     def files(self, database: str) -> Iterator[RenderedFile]:
         """MLflow's configuration, and the further users. database: the URI for the accounts."""
@@ -108,16 +114,17 @@ class Auth(Block):
         users = basic.get("users")
         for position, one in enumerate(users if isinstance(users, list) else ()):
             accounts.append((("basic", "users", position), one))
-        names: dict[object, int] = {}
+        names = {"admin"} if not isinstance(admin, dict) or "name" not in admin else set()
         for path, account in accounts:
             if not isinstance(account, dict):
                 continue
             for worded in _account_faults(account):
                 yield Worded((*path, *worded.path), worded.message, worded.value, worded.remedy)
-            name = account.get("name", "admin" if path[-1] == "admin" else None)
+            if not isinstance(name := account.get("name"), str):
+                continue
             if name in names:
                 yield Worded((*path, "name"), "is the name of another user, too", "", "change one")
-            names[name] = 1
+            names.add(name)
 
     def environment(self, machine: Machine) -> Mapping[str, str]:
         """Which application serves, and its configuration."""
@@ -137,6 +144,8 @@ def password_fault(text: str) -> Reason | None:
         return reason
     if text != text.strip():
         return Reason("begins or ends with a blank", "leave the blank out")
+    if text == _REFUSED:
+        return Reason("is the one that older releases of MLflow had", "choose another one")
     if len(text) < LEAST_CHARACTERS:
         return Reason(f"is shorter than {LEAST_CHARACTERS} characters", "choose a longer one")
     return None
@@ -155,5 +164,3 @@ def _account_faults(account: Given) -> Iterator[Worded]:
 
 def _user(given: Mapping[str, Any]) -> User:
     return User(**known_keys(User, sources.values(given)))
-
-

@@ -64,11 +64,14 @@ class BackendStore(Block):
         return {"MLFLOW_BACKEND_STORE_URI": SQLITE + self.sqlite}
 
     @property
+    def accounts(self) -> str:
+        """The path of the file for the users of `auth`, beside the other one; "": PostgreSQL."""
+        return "" if self.postgresql else str(PurePosixPath(self.sqlite).with_name("accounts.db"))
+
+    @property
     def accounts_uri(self) -> str:
-        """For the users of `auth`: the same PostgreSQL, or a file beside the other one."""
-        if self.postgresql:
-            return self.postgresql.uri
-        return SQLITE + str(PurePosixPath(self.sqlite).with_name("accounts.db"))
+        """For the users of `auth`: the same PostgreSQL, or a file."""
+        return self.postgresql.uri if self.postgresql else SQLITE + self.accounts
 
     def files(self) -> Sequence[RenderedFile]:
         """The password and the CA certificate of PostgreSQL."""

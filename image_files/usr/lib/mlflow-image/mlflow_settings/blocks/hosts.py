@@ -103,6 +103,18 @@ def origin_entries(names: Iterable[str], origins: Iterable[str], port: int) -> l
     return list(dict.fromkeys(entries))
 
 
+def public(host: str, addresses: Iterable[str]) -> str:
+    """The first address of the internet that a server listens on, or "".
+
+    host: where it listens. addresses: the machine's own.
+    """
+    listening = ipaddress.ip_address(host)
+    own = map(ipaddress.ip_address, addresses) if listening.is_unspecified else [listening]
+    # 0.0.0.0 means every IPv4 address, :: every address (ipv6(7), IPV6_V6ONLY).
+    reached = (one for one in own if one.is_global and listening.version in (6, one.version))
+    return next(map(str, reached), "")
+
+
 def in_url(address: str) -> str:
     """An IP address as the host of a URL."""
     return f"[{address}]" if ":" in address else address
