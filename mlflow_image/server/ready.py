@@ -18,6 +18,8 @@ from mlflow_settings import signals
 PROBE_GRACE_S = 60.0
 #: This call goes through the server's database; `/health` does not.
 MLFLOW_PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
+#: What MLflow's application with users sends with a 401.
+_CHALLENGE = 'Basic realm="mlflow"'
 STAGES = (*console.STAGES, ("MLflow", r"mlflow-configure|mlflow-tracking|MLflow [Tt]racking"))
 
 
@@ -93,7 +95,10 @@ def is_guest_loopback(url: str) -> bool:
 
 
 def probe(url: str, timeout_s: float = 10.0) -> str:
-    """What is wrong with a server's answer, as the end of a sentence; empty when it is 200."""
+    """What is wrong with a server's answer, as the end of a sentence; empty when it is 200.
+
+    A server that asks for a password answers 401; the guest itself signs in before it reports.
+    """
     try:
         # trust_env would send a call to 127.0.0.1 through the user's proxy.
         with requests.Session() as session:
@@ -101,6 +106,7 @@ def probe(url: str, timeout_s: float = 10.0) -> str:
             answer = session.get(url, timeout=timeout_s)
     except requests.RequestException as error:
         return f"does not answer: {error}"
-    if answer.status_code == 200:
+    asks = answer.headers.get("WWW-Authenticate", "") == _CHALLENGE
+    if answer.status_code == 200 or (answer.status_code == 401 and asks):
         return ""
     return f"answers HTTP {answer.status_code}: {answer.text.strip()[:300]}"

@@ -1,32 +1,38 @@
-"""Makes the application with users: the accounts of the settings, and no connection left open."""
+"""The accounts that a server with users begins with: those of the settings, and its own."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import os
+import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow_launch import mlflow_names, own_access, rehearsal
-from mlflow_launch.log import say, warn
+from mlflow_launch import own_access
+from mlflow_launch.log import say
 
-#: mlflow-configure writes them beside MLflow's configuration.
+#: The variable with the path of MLflow's configuration; the file of the users lies beside it.
+CONFIG = "MLFLOW_AUTH_CONFIG_PATH"
 USERS = "auth-users.json"
 # In the database of users. An account that an administrator has deleted is not made again, also
 # not by another machine that replaces this one.
 _MADE = "mlflow_image_made_users"
 
 
-def application() -> Any:
-    """MLflow's application with users; its command has made the database and an administrator."""
-    module: Any = importlib.import_module(mlflow_names.AUTH)
-    with rehearsal.closing_connections():
-        made = getattr(module, mlflow_names.AUTH_FACTORY)()
-        store = getattr(module, mlflow_names.AUTH_STORE)
-        ensure_users(store, Path(os.environ.get(own_access.CONFIG, "")).with_name(USERS))
-        own_access.grant(an_administrator(store))
-    return made
+def ensure(store: Any, environment: Mapping[str, str]) -> None:
+    """Make what is missing. store: MLflow's, of users. Other processes may do the same now."""
+    ensure_own(store)
+    if path := environment.get(CONFIG):
+        ensure_users(store, Path(path).with_name(USERS))
+
+
+def ensure_own(store: Any) -> None:
+    """The machine's own account is an administrator that nobody knows a password of."""
+    if not store.has_user(own_access.NAME):
+        _create(store, own_access.NAME, secrets.token_urlsafe(32), is_admin=True)
+    elif not store.get_user(own_access.NAME).is_admin:
+        store.update_user(own_access.NAME, is_admin=True)
 
 
 def ensure_users(store: Any, listed: Path) -> None:
@@ -47,21 +53,27 @@ def ensure_users(store: Any, listed: Path) -> None:
     with store.engine.connect() as connection:
         known = set(connection.execute(sqlalchemy.select(table.c.username)).scalars())
     for user in users:
-        if user["name"] in known:
+        name = user["name"]
+        if name in known:
             continue
-        if store.has_user(user["name"]):
-            say(f"the user {user['name']} exists: its password and rights stay as they are")
-        else:
-            store.create_user(user["name"], user["password"], is_admin=user["admin"])
-            say(f"created the user {user['name']}")
-        with store.engine.begin() as connection:
-            connection.execute(table.insert().values(username=user["name"]))
+        if store.has_user(name):
+            say(f"the user {name} exists: its password and rights stay as they are")
+        elif _create(store, name, user["password"], is_admin=user["admin"]):
+            say(f"created the user {name}")
+        try:
+            with store.engine.begin() as connection:
+                connection.execute(table.insert().values(username=name))
+        except sqlalchemy.exc.IntegrityError:
+            say(f"another server has noted the user {name} at the same time")
 
 
-def an_administrator(store: Any) -> str:
-    """The name of an administrator: that of the settings, or the first one."""
-    wanted = own_access.administrator()
-    names = [user.username for user in store.list_users() if user.is_admin]
-    if not names:
-        warn("no user is an administrator: `sudo mlflow-admin users add NAME --admin` makes one")
-    return wanted if wanted in names or not names else str(min(names))
+def _create(store: Any, name: str, password: str, *, is_admin: bool) -> bool:
+    """Whether this process has made the account, and no other one."""
+    exceptions: Any = importlib.import_module("mlflow.exceptions")
+    try:
+        store.create_user(name, password, is_admin=is_admin)
+    except exceptions.MlflowException:
+        if not store.has_user(name):
+            raise
+        return False
+    return True

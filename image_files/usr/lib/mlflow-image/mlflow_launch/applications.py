@@ -83,12 +83,15 @@ class BasicAuth:
         apply.to_imported()
 
     def build(self) -> Any:
-        """The application, with the users of the settings and the shorter ways of lean.py.
+        """The application with its first users (guards/accounts.py) and the ways of lean.py.
 
         The command has migrated the database of users, and made the administrator.
         """
-        accounts: Any = importlib.import_module("mlflow_launch.accounts")
-        return shortened(accounts.application())
+        module: Any = importlib.import_module(mlflow_names.AUTH)
+        rehearsal: Any = importlib.import_module("mlflow_launch.rehearsal")
+        with rehearsal.closing_connections():
+            made = getattr(module, mlflow_names.AUTH_FACTORY)()
+        return shortened(made)
 
 
 def chosen(environment: Mapping[str, str]) -> Application:

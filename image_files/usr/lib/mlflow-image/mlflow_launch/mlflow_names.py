@@ -124,7 +124,7 @@ _GUARDED: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         AUTH_FORGET: ("name",),
         f"{AUTH_STORE}.get_user": ("name",),
         f"{AUTH_STORE}.has_user": ("name",),
-        f"{AUTH_STORE}.list_users": (),
+        f"{AUTH_STORE}.update_user": ("name", None, True),
         f"{AUTH_STORE}.create_user": ("name", "password", True),
         f"{AUTH_STORE}.init_db": ("uri",),
     },

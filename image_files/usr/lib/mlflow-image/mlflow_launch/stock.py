@@ -22,8 +22,8 @@ from mlflow_launch.log import say, warn
 def run(reason: str, words: Sequence[str] = (), *, differs: bool) -> int:
     """Serve until a signal stops it; returns the command's exit code, 0 after a signal.
 
-    reason: why the stock command runs. words: more arguments for it. differs: it names what does not fit in this MLflow, which
-    is logged as a warning and shown by `systemctl status`.
+    reason: why the stock command runs. words: more arguments for it. differs: the reason names what
+    does not fit in this MLflow; it is logged as a warning and shown by `systemctl status`.
     """
     start = "starting the stock `mlflow server`"
     if differs:

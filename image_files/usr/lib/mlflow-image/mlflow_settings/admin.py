@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow_settings import files
+from mlflow_settings.blocks.auth import OWN_ACCESS, OWN_NAME
 from mlflow_settings.blocks.block import RUN
 from mlflow_settings.blocks.hosts import in_url
 
@@ -28,6 +29,7 @@ Runs `mlflow ARGS...` with this server's stores and rights. As root (sudo). Exam
   mlflow-admin experiments search
   mlflow-admin gc --older-than 30d    delete for good what was deleted 30 days ago
   mlflow-admin db upgrade             after a backup: bring the database to this MLflow's schema
+  mlflow-admin users --help           accounts, passwords and rights of a server with users
   mlflow-admin --help                 all commands of MLflow
 """
 # From the server's own settings these would make a client of this command line misbehave.
@@ -54,6 +56,10 @@ def main(argv: Sequence[str]) -> int:
     files.become_service_user()
     # A relative path of the caller's folder may be unreachable for the service.
     os.chdir("/")
+    if argv[0] == "users":
+        from mlflow_settings import users  # its modules are not needed by other commands
+
+        return users.main(argv[1:], url(given))
     # Importing MLflow takes seconds, and a minute in an emulated machine.
     print(f"mlflow-admin: starting `mlflow {argv[0]}`", file=sys.stderr, flush=True)
     words = [str(MLFLOW), *with_database(argv, given)]
@@ -69,9 +75,23 @@ def variables(given: Mapping[str, str]) -> Mapping[str, str]:
         **kept,
         "PATH": "/opt/mlflow/bin:/usr/bin:/bin",
         "HOME": "/var/lib/mlflow",
-        "MLFLOW_TRACKING_URI": f"http://{in_url(_reachable(given['MLFLOW_HOST']))}:"
-        + given["MLFLOW_PORT"],
+        "MLFLOW_TRACKING_URI": url(given),
+        **_own_account(),
     }
+
+
+def url(given: Mapping[str, str]) -> str:
+    """Where the server answers on this machine."""
+    return f"http://{in_url(_reachable(given['MLFLOW_HOST']))}:{given['MLFLOW_PORT']}"
+
+
+def _own_account() -> Mapping[str, str]:
+    """How a client signs in as this machine; nothing when the server has no users."""
+    try:
+        secret = OWN_ACCESS.read_text(encoding="ascii")
+    except OSError:
+        return {}
+    return {"MLFLOW_TRACKING_USERNAME": OWN_NAME, "MLFLOW_TRACKING_PASSWORD": secret}
 
 
 def with_database(argv: Sequence[str], given: Mapping[str, str]) -> Sequence[str]:

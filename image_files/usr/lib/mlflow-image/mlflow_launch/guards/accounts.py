@@ -1,7 +1,7 @@
 """How a server with users checks passwords, beyond what MLflow does.
 
-The machine's own secret (own_access.py) is accepted. A password that one worker has changed is
-forgotten by all workers at once: MLflow's own worker forgets it, the others remember it for a
+The machine's own account is let in by its secret alone (own_access.py). A password that one worker
+has changed is forgotten by all workers at once: with MLflow alone the others remember it for a
 minute. Guessing is slowed down (sign_in.py).
 """
 
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlflow_launch import failures, mlflow_names, own_access
+from mlflow_launch import accounts, failures, mlflow_names, own_access
 from mlflow_launch.guards import limits, sign_in
 
 _FILE = "accounts-changed"
@@ -41,8 +41,10 @@ def mend(module: Any) -> None:
                 if cache is not None:
                     cache.clear()
         store = getattr(module, mlflow_names.AUTH_STORE)
-        if is_own(username, password):
-            return store.get_user(username)
+        if username == own_access.NAME:
+            own = is_own(password)
+            sign_in.note(own)
+            return store.get_user(username) if own else None
         user = check(username, password)
         if user is None and not store.has_user(username):
             # Else the time that an answer takes would tell which names exist.
@@ -59,6 +61,7 @@ def mend(module: Any) -> None:
     @functools.wraps(make)
     def application(*arguments: Any) -> Any:
         made = make(*arguments)
+        accounts.ensure(getattr(module, mlflow_names.AUTH_STORE), os.environ)
         if hasattr(made, "add_middleware"):
             limits.add(made)
             made.add_middleware(sign_in.Slowed)
@@ -69,17 +72,11 @@ def mend(module: Any) -> None:
     setattr(module, mlflow_names.AUTH_FACTORY, application)
 
 
-def is_own(username: str, password: str) -> bool:
-    """Whether these are the machine's own name and secret."""
-    # Only then the file is read: a secret has this length, and few passwords do.
-    if len(password) != own_access.LENGTH:
-        return False
-    name, secret = own_access.pair()
-    return (
-        bool(secret)
-        and username == name
-        and hmac.compare_digest(password.encode("utf-8", "replace"), secret.encode("ascii"))
-    )
+def is_own(password: str) -> bool:
+    """Whether this is the machine's own secret."""
+    secret = own_access.secret()
+    given = password.encode("utf-8", "replace")
+    return bool(secret) and hmac.compare_digest(given, secret.encode("ascii"))
 
 
 class Changed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from mlflow_settings.blocks import sources
@@ -28,6 +29,10 @@ CONFIG_FILE = f"{RUN}/auth.ini"
 USERS_FILE = f"{RUN}/auth-users.json"
 #: Made by the machine when the settings have no password.
 MADE_PASSWORD = "/var/lib/mlflow-image/admin-password"  # noqa: S105 - a path
+#: The account by which the machine's own programs sign in (mlflow_launch/own_access.py).
+OWN_NAME = "mlflow-image"
+#: The secret of that account, which lasts as long as the server.
+OWN_ACCESS = Path("/run/mlflow-tracking/own-access")
 #: MLflow's own limit (mlflow/utils/validation.py).
 LEAST_CHARACTERS = 12
 #: Everybody knows it, and MLflow refuses it.
@@ -154,6 +159,8 @@ def password_fault(text: str) -> Reason | None:
 def _name_fault(text: str) -> Reason | None:
     if ":" in text or text != text.strip() or not text.isprintable():
         return Reason("has a colon, a blank at an end or an invisible character", "leave it out")
+    if text == OWN_NAME:
+        return Reason("is the name of the machine's own account", "choose another one")
     return None
 
 
