@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from urllib.parse import urlsplit
 
 from mlflow_settings.blocks import hosts, sources
+from mlflow_settings.blocks.auth import Basic
 from mlflow_settings.blocks.s3 import S3
 from mlflow_settings.settings import Settings
 
@@ -48,6 +49,8 @@ def variables(
     ca_file: where the client has the store's CA certificate.
     """
     found = [Variable("MLFLOW_TRACKING_URI", url, "where the server is", SERVER not in url)]
+    if settings and settings.auth.basic:
+        found += _account(settings.auth.basic, with_secrets=with_secrets)
     store = settings.artifact_store.s3 if settings else None
     if store and store.access == "direct":
         found += _direct(store, ca_file, with_secrets=with_secrets)
@@ -86,6 +89,18 @@ def _is_private(host: str) -> bool:
     except ValueError:
         return False
     return any(address in one for one in PRIVATE if one.version == address.version)
+
+
+def _account(basic: Basic, *, with_secrets: bool) -> Iterator[Variable]:
+    """How a client signs in: as the first user whose password is known here, if it may be shown."""
+    known = [one for one in (*basic.users, basic.admin) if isinstance(one.password, str)]
+    if with_secrets and known:
+        name, password, is_known = known[0].name, str(known[0].password), True
+    else:
+        name, password, is_known = "YOUR_NAME", "YOUR_PASSWORD", False
+    reason = "the server asks for a name and a password"
+    yield Variable("MLFLOW_TRACKING_USERNAME", name, reason, is_known)
+    yield Variable("MLFLOW_TRACKING_PASSWORD", password, reason, is_known)
 
 
 def _direct(store: S3, ca_file: str, *, with_secrets: bool) -> Iterator[Variable]:

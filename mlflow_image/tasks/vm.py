@@ -20,6 +20,7 @@ from mlflow_image.server import arrival, ready, user_data, vms
 from mlflow_image.server.vms import DEFAULT_NAME, Options, Vm
 from mlflow_image.tasks.task import TerminalClosed, task, whole_number
 from mlflow_image.vm import console, firmware
+from mlflow_settings import signals
 
 NAME_HELP = {"name": f"which VM; default: {DEFAULT_NAME}"}
 
@@ -193,10 +194,17 @@ def follow(vm: Vm, settings: str | None = None) -> None:
         return
     progress.say(f"server    {vm.url} (inside the VM's network: {inside})")
     progress.say(f"shell     {vms.command_for('ssh', vm.name)}")
+    user, shown = signals.made_password(vm.machine.current_boot.text) or ("", "")
+    if user:
+        command = f"{vms.command_for('ssh', vm.name)} --command {shlex.quote(shown)}"
+        progress.say(f"password  of {user}: {command}")
     stop_command, down_command = (vms.command_for(task, vm.name) for task in ("stop", "down"))
     progress.say(f"stop      {stop_command}, or remove: {down_command}")
     progress.say("")
     progress.say(f"export MLFLOW_TRACKING_URI={vm.url}")
+    if user:
+        progress.say(f"export MLFLOW_TRACKING_USERNAME={shlex.quote(user)}")
+        progress.say(f"export MLFLOW_TRACKING_PASSWORD=$({command})")
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -144,3 +144,10 @@ def test_the_last_word_of_the_guest_about_its_stores_counts() -> None:
     assert signals.store_trouble(down + up) == ""
     assert signals.store_trouble(down + up + down.replace("name", "host"))
     assert signals.store_trouble("mlflow-tracking: the server has ended: x\n") == ""
+
+
+def test_the_host_finds_how_to_read_a_password_that_the_machine_made() -> None:
+    line = signals.configure_line(signals.first_password("the admin", "/var/x"))
+    text = f"[  20.1] python3[300]: {line}\r\n[  20.2] python3[300]: {line}\r\n"
+    assert signals.made_password(text) == ("the admin", "sudo cat /var/x")
+    assert signals.made_password("mlflow-configure: the server starts") is None

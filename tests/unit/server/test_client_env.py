@@ -47,6 +47,29 @@ def test_clients_of_a_direct_store_get_no_key_unless_asked() -> None:
     assert found(DIRECT, with_secrets=True)["AWS_SECRET_ACCESS_KEY"] == KEY
 
 
+USERS = """\
+schema_version: 1
+auth:
+  basic:
+    admin: {password: {from_file: /etc/mlflow/admin}}
+    users: [{name: ana, password: canary of ana}]
+"""
+
+
+def test_clients_of_a_server_with_users_sign_in() -> None:
+    asked = found(USERS)
+    assert asked["MLFLOW_TRACKING_USERNAME"] == "YOUR_NAME"
+    assert asked["MLFLOW_TRACKING_PASSWORD"] == "YOUR_PASSWORD"
+    shown = found(USERS, with_secrets=True)
+    assert shown["MLFLOW_TRACKING_USERNAME"] == "ana"
+    assert shown["MLFLOW_TRACKING_PASSWORD"] == "canary of ana"
+
+
+def test_a_password_that_only_the_machine_knows_is_left_to_the_reader() -> None:
+    made = found("schema_version: 1\nauth: {basic: {}}\n", with_secrets=True)
+    assert made["MLFLOW_TRACKING_PASSWORD"] == "YOUR_PASSWORD"
+
+
 def test_without_a_name_the_address_is_left_to_the_reader() -> None:
     assert client_env.address(settings.Settings()) == "http://SERVER_ADDRESS:8000"
 

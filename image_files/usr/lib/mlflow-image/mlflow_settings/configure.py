@@ -255,7 +255,7 @@ def _advise(settings: Settings, machine: Machine) -> None:
     if addresses and server.host == "0.0.0.0" and all(":" in one for one in addresses):  # noqa: S104
         say('this machine has IPv6 addresses only, but the server listens on IPv4: set host: "::"')
     if basic and basic.is_made:
-        say(f"the first password of {basic.admin.name}: sudo cat {auth.MADE_PASSWORD}")
+        say(signals.first_password(basic.admin.name, auth.MADE_PASSWORD))
     if basic is None and (public := hosts.public(server.host, addresses)):
         say(
             f"everybody who can reach {public} may read and delete everything: add "

@@ -12,6 +12,9 @@ READY = re.compile(r"\bmlflow-ready (https?://\S+)")
 # From mlflow-configure, and from server-has-ended.
 REPORT = re.compile(r"^.*?\bmlflow-(?:configure|tracking): (.*)$", re.MULTILINE)
 
+# Of mlflow-configure, about a password that the machine has made.
+_FIRST_PASSWORD = re.compile(r"^the first password of (.+): (sudo cat \S+)$")
+
 # The launcher's own lines about its stores (mlflow_launch/stores).
 STORES = ("database", "artifact store", "the stores could not")
 STORES_REACHED = "the stores can be reached again"
@@ -30,6 +33,17 @@ def configure_line(message: str) -> str:
 def no_server(reason: str) -> str:
     """The message of mlflow-configure when no settings are in force."""
     return f"{NO_SERVER}: {reason}"
+
+
+def first_password(name: str, path: str) -> str:
+    """How to read a password that the machine has made."""
+    return f"the first password of {name}: sudo cat {path}"
+
+
+def made_password(text: str) -> tuple[str, str] | None:
+    """The user whose password the machine has made, and the command that shows it, or None."""
+    found = [match for line in report_lines(text) if (match := _FIRST_PASSWORD.match(line))]
+    return (found[-1][1], found[-1][2]) if found else None
 
 
 def ready_url(text: str) -> str | None:
