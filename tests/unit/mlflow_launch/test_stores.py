@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_launch import failures
 from mlflow_launch.stores import postgresql, reach, s3, watch
 from mlflow_launch.stores.watch import Look, Stores
 from mlflow_settings import signals
@@ -119,7 +118,7 @@ def test_a_look_that_dies_is_no_good_answer() -> None:
 def test_every_change_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(failures, "directory", lambda: tmp_path)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     found = iter(["", "database: down", "database: down", "", ""])
 
     class Changing(Stores):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlflow_launch import notify
+from mlflow_launch import notify, places
 from mlflow_launch.log import say, warn
 
 # systemd waits this long itself: RestartSec of the unit.
@@ -56,7 +56,7 @@ def ensure_temporary_directory() -> None:
             file.write(b"x" * 4096)
             file.flush()
     except OSError as error:
-        os.environ["TMPDIR"] = str(directory())
+        os.environ["TMPDIR"] = str(places.unit_directory())
         tempfile.tempdir = None
         warn(f"no file can be written to /tmp ({error.strerror}): is the disk full?")
 
@@ -66,7 +66,7 @@ def note(reason: str, environment: Mapping[str, str]) -> None:
     line = without_secrets(reason.strip(), environment).partition("\n")[0]
     say(f"not serving: {line}")
     with contextlib.suppress(OSError):
-        (directory() / "reason").write_text(f"{line}\n", encoding="utf-8")
+        (places.unit_directory() / "reason").write_text(f"{line}\n", encoding="utf-8")
 
 
 def without_secrets(text: str, environment: Mapping[str, str]) -> str:
@@ -78,8 +78,3 @@ def without_secrets(text: str, environment: Mapping[str, str]) -> str:
         if len(form.strip()) > 3:
             text = text.replace(form.strip(), "(...)")
     return _CREDENTIALS.sub("//(...)@", text)
-
-
-def directory() -> Path:
-    """The unit's own directory in /run, which outlives the process."""
-    return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/mlflow-tracking"))

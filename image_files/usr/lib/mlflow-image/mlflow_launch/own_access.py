@@ -13,7 +13,7 @@ import os
 import secrets
 from pathlib import Path
 
-from mlflow_launch import failures
+from mlflow_launch import places
 
 #: An administrator; mlflow_settings/blocks/auth.py keeps the name free.
 NAME = "mlflow-image"
@@ -54,4 +54,4 @@ def header() -> dict[str, str]:
 
 
 def _file() -> Path:
-    return failures.directory() / FILE
+    return places.unit_directory() / FILE

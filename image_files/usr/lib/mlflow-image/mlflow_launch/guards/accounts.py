@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlflow_launch import accounts, failures, mlflow_names, own_access
+from mlflow_launch import accounts, mlflow_names, own_access, places
 from mlflow_launch.guards import limits, sign_in
 
 _FILE = "accounts-changed"
@@ -31,7 +31,7 @@ def mend(module: Any) -> None:
     check = getattr(module, mlflow_names.AUTH_CHECK)
     forget = getattr(module, mlflow_names.AUTH_FORGET)
     make = getattr(module, mlflow_names.AUTH_FACTORY)
-    changed = Changed(failures.directory() / _FILE)
+    changed = Changed(places.unit_directory() / _FILE)
 
     @functools.wraps(check)
     def authenticate(username: str, password: str) -> Any:

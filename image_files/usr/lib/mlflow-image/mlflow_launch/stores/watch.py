@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_launch import failures, notify
+from mlflow_launch import failures, notify, places
 from mlflow_launch.log import say, warn
 from mlflow_launch.stores import postgresql, s3
 
@@ -148,7 +148,7 @@ def _before() -> str:
 
 
 def _file() -> Path:
-    return failures.directory() / NAME
+    return places.unit_directory() / NAME
 
 
 def _answer(work: Callable[[], str], writable: int) -> None:
