@@ -145,7 +145,8 @@ def decide(root: Path) -> Verdict:
     memory = Memory(root)
     try:
         text = _read(root / SETTINGS)
-        settings = check(text, SETTINGS.name, read=_reader(root))
+        proven = memory.is_proven(text)
+        settings = check(text, SETTINGS.name, read=_reader(root), take_expired=proven)
         database.refuse_unusable(root, settings, SETTINGS.name)
     except FileNotFoundError:
         if not memory.good.exists():
@@ -188,7 +189,7 @@ def _fall_back(root: Path, faults: tuple[str, ...]) -> Verdict:
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     last_good = Memory(root).good
     try:
-        settings = check(_read(last_good), last_good.name, read=_reader(root))
+        settings = check(_read(last_good), last_good.name, read=_reader(root), take_expired=True)
         database.refuse_unusable(root, settings, last_good.name)
     except FileNotFoundError:
         line = signals.no_server(f"{count} in /{SETTINGS}, and no earlier good settings exist")

@@ -50,8 +50,8 @@ def render(
     return [
         RenderedFile(f"{RUN}/server.json", json.dumps(launch, indent=2) + "\n", 0o640),
         RenderedFile(f"{RUN}/url", url(settings, machine.addresses) + "\n", 0o644),
-        *(file for block in settings.blocks for file in block.files()),
-        *(basic.files(settings.backend_store.accounts_uri) if basic else ()),
+        *(file for block in settings.blocks for file in block.run_files()),
+        *(basic.run_files(settings.backend_store.accounts_uri) if basic else ()),
     ]
 
 

@@ -17,8 +17,9 @@ from mlflow_settings.blocks.auth import Auth
 from mlflow_settings.blocks.backend_store import BackendStore
 from mlflow_settings.blocks.block import Block, Given, below
 from mlflow_settings.blocks.server import Server
+from mlflow_settings.blocks.tls import Tls
 from mlflow_settings.document import Document, Fault, Faults, load
-from mlflow_settings.wording import public
+from mlflow_settings.wording import Worded, public
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 # cloud-init writes this in place of an unknown Jinja variable.
@@ -37,6 +38,7 @@ class Settings:
     backend_store: BackendStore = field(default_factory=BackendStore)
     artifact_store: ArtifactStore = field(default_factory=ArtifactStore)
     auth: Auth = field(default_factory=Auth)
+    tls: Tls = field(default_factory=Tls)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -59,11 +61,14 @@ def check(
     name: str,
     schema: Mapping[str, Any] | None = None,
     read: sources.Read | None = None,
+    *,
+    take_expired: bool = False,
 ) -> Settings:
     """The settings in YAML `text`; `name` is the file's name in messages.
 
     schema: the schema of the image that will read the settings; this package's by default.
-    read: reads the files that settings name (from_file); None leaves them unread.
+    read: reads the files that settings name (from_file); None leaves them unread. take_expired: the
+    server's certificate may have expired, because the server was up with these settings before.
     Raises Faults with every fault: those of the schema, of each block, and between blocks.
     """
     document = _loaded(text, name)
@@ -79,12 +84,21 @@ def check(
     if faults:
         raise Faults(faults)
     found = _settings(document.data)
-    if read is None:
-        return found
-    found, wrong = sources.read_all(found, read)
+    wrong: list[Worded] = []
+    if read is not None:
+        found, wrong = sources.read_all(found, read)
+    if not wrong and not take_expired and (expired := _expiry(found)):
+        wrong.append(expired)
     if wrong:
         raise Faults(document.fault(one.path, one.message, remedy=one.remedy) for one in wrong)
     return found
+
+
+def _expiry(found: Settings) -> Worded | None:
+    reason = found.tls.files.expiry_fault() if found.tls.files else None
+    if not reason:
+        return None
+    return Worded(("tls", "files", "certificate"), reason.message, "", reason.remedy)
 
 
 def _loaded(text: str, name: str) -> Document:

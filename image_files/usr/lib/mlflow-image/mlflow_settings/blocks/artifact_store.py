@@ -96,9 +96,9 @@ class ArtifactStore(Block):
         """Whether the server needs the machine's role in the cloud."""
         return self.s3 is not None and self.s3.uses_role
 
-    def files(self) -> Sequence[RenderedFile]:
+    def run_files(self) -> Sequence[RenderedFile]:
         """The key and the CA certificate of S3."""
-        return tuple(self.s3.files()) if self.s3 else ()
+        return tuple(self.s3.run_files()) if self.s3 else ()
 
     @classmethod
     def from_given(cls, given: Mapping[str, Any]) -> ArtifactStore:

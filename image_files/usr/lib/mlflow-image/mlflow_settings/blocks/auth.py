@@ -42,6 +42,19 @@ _REFUSED = "password1234"
 CACHE_S = 60
 
 
+def password_fault(text: str) -> Reason | None:
+    """Why MLflow or its configuration file would not take a password, or None."""
+    if reason := sources.one_line_fault(text):
+        return reason
+    if text != text.strip():
+        return Reason("begins or ends with a blank", "leave the blank out")
+    if text == _REFUSED:
+        return Reason("is the one that older releases of MLflow had", "choose another one")
+    if len(text) < LEAST_CHARACTERS:
+        return Reason(f"is shorter than {LEAST_CHARACTERS} characters", "choose a longer one")
+    return None
+
+
 @dataclass(frozen=True)
 class User:
     """An account. password: the text, or the file to read it from."""
@@ -49,6 +62,8 @@ class User:
     name: str
     password: str | FromFile = field(repr=False)
     admin: bool = False
+
+    RULES: ClassVar[Mapping[str, Any]] = {"password": password_fault}
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,7 @@ class Basic:
         chosen = known_keys(cls, given) | {"admin": _user({**admin, "admin": True}), "users": users}
         return cls(**chosen, is_made="password" not in given.get("admin", {}))
 
-    def files(self, database: str) -> Iterator[RenderedFile]:
+    def run_files(self, database: str) -> Iterator[RenderedFile]:
         """MLflow's configuration, and the further users. database: the URI for the accounts."""
         if not isinstance(self.admin.password, str):
             return
@@ -141,19 +156,6 @@ class Auth(Block):
     def from_given(cls, given: Mapping[str, Any]) -> Auth:
         """Of checked values."""
         return cls(Basic.from_given(given["basic"]) if "basic" in given else None)
-
-
-def password_fault(text: str) -> Reason | None:
-    """Why MLflow or its configuration file would not take a password, or None."""
-    if reason := sources.one_line_fault(text):
-        return reason
-    if text != text.strip():
-        return Reason("begins or ends with a blank", "leave the blank out")
-    if text == _REFUSED:
-        return Reason("is the one that older releases of MLflow had", "choose another one")
-    if len(text) < LEAST_CHARACTERS:
-        return Reason(f"is shorter than {LEAST_CHARACTERS} characters", "choose a longer one")
-    return None
 
 
 def _name_fault(text: str) -> Reason | None:

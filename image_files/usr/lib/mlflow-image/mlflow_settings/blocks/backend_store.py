@@ -73,9 +73,9 @@ class BackendStore(Block):
         """For the users of `auth`: the same PostgreSQL, or a file."""
         return self.postgresql.uri if self.postgresql else SQLITE + self.accounts
 
-    def files(self) -> Sequence[RenderedFile]:
+    def run_files(self) -> Sequence[RenderedFile]:
         """The password and the CA certificate of PostgreSQL."""
-        return tuple(self.postgresql.files()) if self.postgresql else ()
+        return tuple(self.postgresql.run_files()) if self.postgresql else ()
 
     @classmethod
     def from_given(cls, given: Mapping[str, Any]) -> BackendStore:

@@ -64,7 +64,7 @@ class Block(ABC):
     def environment(self, machine: Machine) -> Mapping[str, str]:
         """The environment variables that this block gives to MLflow's server; never a secret."""
 
-    def files(self) -> Sequence[RenderedFile]:
+    def run_files(self) -> Sequence[RenderedFile]:
         """The files in RUN that the variables name; secrets are only here."""
         return ()
 

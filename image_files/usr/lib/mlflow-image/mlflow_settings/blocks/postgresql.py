@@ -84,7 +84,7 @@ class Postgresql:
             "MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE": str(self.pool.recycle_s),
         }
 
-    def files(self) -> Iterator[RenderedFile]:
+    def run_files(self) -> Iterator[RenderedFile]:
         """The password's file, which libpq refuses if others than its owner can read it."""
         if isinstance(self.password, str):
             fields = (self.host, str(self.port), self.database, self.user, self.password)

@@ -91,7 +91,7 @@ class S3:
             variables["MLFLOW_S3_ENDPOINT_URL"] = self.endpoint_url
         return variables
 
-    def files(self) -> Iterator[RenderedFile]:
+    def run_files(self) -> Iterator[RenderedFile]:
         """The key and the CA certificate."""
         names = ("access_key_id", "secret_access_key", "session_token")
         values = [(name, getattr(self, name)) for name in names]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from mlflow_settings.blocks.block import Given, below, text_faults
@@ -17,6 +17,8 @@ from mlflow_settings.wording import Path, Reason, Worded, shown
 MAX_BYTES = 128 * 1024
 # mlflow-configure cannot see homes (ProtectHome), and anybody can write to the others.
 _NOT_BELOW = ("/home", "/root", "/run/user", "/proc", "/sys", "/dev", "/tmp", "/var/tmp")  # noqa: S108
+#: The keys whose texts have several lines.
+PEM = frozenset({"ca_certificate", "certificate", "key"})
 #: Reads a file of the machine; raises OSError.
 Read: TypeAlias = Callable[[str], bytes]
 _T = TypeVar("_T")
@@ -80,28 +82,44 @@ def path_fault(path: str) -> Reason | None:
 
 
 def read_all(settings: _T, read: Read, path: Path = ()) -> tuple[_T, list[Worded]]:
-    """A block or settings in which each FromFile is the text of its file; and what is wrong."""
+    """A block or settings in which each FromFile is the text of its file; and what is wrong.
+
+    A class may have RULES, the rule of each of its texts, and a method `faults_of_texts` for rules
+    between them, once all are there.
+    """
     changed: dict[str, Any] = {}
     wrong: list[Worded] = []
+    rules = getattr(settings, "RULES", {})
     for entry in dataclasses.fields(settings):  # type: ignore[arg-type]
         value, here = getattr(settings, entry.name), (*path, entry.name)
         if isinstance(value, FromFile):
-            found = _text(value.path, read, is_pem=entry.name == "ca_certificate")
+            found = _text(value.path, read, rules.get(entry.name), entry.name in PEM)
             if isinstance(found, Reason):
                 wrong.append(Worded(here, found.message, "", found.remedy))
             else:
                 changed[entry.name] = found
         elif dataclasses.is_dataclass(value):
-            changed[entry.name], below = read_all(value, read, here)
-            wrong += below
+            changed[entry.name], more = read_all(value, read, here)
+            wrong += more
         elif isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
             found_all = [read_all(one, read, (*here, at)) for at, one in enumerate(value)]
             changed[entry.name] = tuple(one for one, _ in found_all)
-            wrong += [worded for _, below in found_all for worded in below]
-    return dataclasses.replace(settings, **changed), wrong  # type: ignore[type-var]
+            wrong += [worded for _, more in found_all for worded in more]
+    result: Any = dataclasses.replace(settings, **changed)  # type: ignore[type-var]
+    if not wrong and hasattr(result, "faults_of_texts"):
+        wrong += below_all(path, result.faults_of_texts())
+    return result, wrong
 
 
-def _text(path: str, read: Read, *, is_pem: bool) -> str | Reason:
+def below_all(path: Path, found: Iterable[Worded]) -> Iterator[Worded]:
+    """Faults whose paths start inside a block, as faults of the document."""
+    for worded in found:
+        yield dataclasses.replace(worded, path=(*path, *worded.path))
+
+
+def _text(
+    path: str, read: Read, rule: Callable[[str], Reason | None] | None, is_pem: bool
+) -> str | Reason:
     try:
         raw = read(path)
     except OSError as error:
@@ -114,9 +132,12 @@ def _text(path: str, read: Read, *, is_pem: bool) -> str | Reason:
         if not is_pem:
             return Reason(f"the file {path} is not UTF-8 text", "write the value as text")
         text = "binary"  # a DER file, say: the rule says what to do
-    if not is_pem:
+    if is_pem:
+        rule = rule or certificate_fault
+    else:
         text = text.removesuffix("\n").removesuffix("\r")
-    reason = certificate_fault(text) if is_pem else one_line_fault(text)
+        rule = rule or one_line_fault
+    reason = rule(text)
     if not reason and not text:
         reason = Reason("is empty", "write the value into it")
     return Reason(f"the file {path} {reason.message}", reason.remedy) if reason else text
