@@ -17,6 +17,9 @@ _WORKER_MIB = 350
 _MOST_WORKERS = 8
 # MLflow's functions for metrics write one file for each process there.
 PROMETHEUS_FILES = "/run/mlflow-tracking/prometheus"
+DEFAULT_PORT = 8000
+#: The port of HTTP, which nginx takes instead of the server.
+HTTP = 80
 _UNITS = {"M": 20, "G": 30, "T": 40}
 
 
@@ -34,7 +37,7 @@ class Server(Block):
     """Where the server listens, and which hosts and pages it accepts."""
 
     host: str = "0.0.0.0"  # noqa: S104 - the VM's network limits access; docs/settings.md
-    port: int = 8000
+    port: int = DEFAULT_PORT
     workers: int | str = "auto"
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
@@ -97,6 +100,11 @@ class Server(Block):
             "MLFLOW_WEBHOOK_REQUEST_TIMEOUT": self.timeouts.webhooks_s,
         }
         return {**variables, **{name: str(limit) for name, limit in limits.items() if limit}}
+
+    @property
+    def inner_port(self) -> int:
+        """The port by which the machine's own programs reach the server."""
+        return DEFAULT_PORT if self.port == HTTP else self.port
 
     def workers_on(self, machine: Machine) -> int:
         """The number of workers: as it was written, or what suits the machine (auto).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from mlflow_settings.wording import Reason, Worded, shown
 
 #: The directory of Let's Encrypt (its documentation, "Getting Started").
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+HTTPS = 443
 WAYS = ("self_signed", "files", "acme")
 _EMAIL = re.compile(r"[^@\s<>()\[\],;:\\\"]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}")
 
@@ -86,7 +88,7 @@ class Acme:
 class Tls(Block):
     """How clients reach the server: by HTTPS in one of three ways, or by HTTP."""
 
-    port: int = 443
+    port: int = HTTPS
     self_signed: SelfSigned | None = None
     files: Files | None = None
     acme: Acme | None = None
@@ -155,7 +157,7 @@ def _name_fault(text: str) -> Reason | None:
     if reason := allowed_host_fault(text):
         # An IPv6 address has no brackets here.
         if ":" in text and not text.startswith("["):
-            return None if _is_address(text) else reason
+            return None if _is_address(text) and "%" not in text else reason
         return reason
     if re.search(r":\d+$", text) and not _is_address(text):
         return Reason(f"is {shown(text)}, with a port", "leave the port out")
@@ -177,8 +179,6 @@ def _public_name_fault(text: str) -> Reason | None:
 
 
 def _is_address(text: str) -> bool:
-    import ipaddress
-
     try:
         ipaddress.ip_address(text)
     except ValueError:
