@@ -127,6 +127,7 @@ def _body_limit(server: Server) -> str:
     return "0" if server.upload_limit == "none" else f"{server.upload_limit.lower()}"
 
 
+_STARTING = '{"error_code": "TEMPORARILY_UNAVAILABLE", "message": "The server is starting."}'
 _LOCATIONS = f"""\
     location / {{
       proxy_pass http://mlflow;
@@ -142,7 +143,7 @@ _LOCATIONS = f"""\
     location @starting {{
       default_type application/json;
       add_header Retry-After 5 always;
-      return 503 '{{"error_code": "TEMPORARILY_UNAVAILABLE", "message": "The server is starting."}}';
+      return 503 '{_STARTING}';
     }}
 """
 
@@ -188,7 +189,8 @@ http {{
   gzip_proxied any;
   gzip_vary on;
   gzip_min_length 1024;
-  gzip_types text/css text/plain application/javascript text/javascript application/json image/svg+xml;
+  gzip_types text/css text/plain text/javascript application/javascript application/json
+    image/svg+xml;
 
   # A page of this server asks its own origin, by whatever name or forwarded port it was reached.
   # MLflow knows only the names of the settings, but compares the Host header with those.
