@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_settings import apply as applying
-from mlflow_settings import cloudinit, database, files, made, signals
+from mlflow_settings import cloudinit, database, files, identity, made, proxy, signals
 from mlflow_settings.blocks import auth, hosts
 from mlflow_settings.blocks.block import Machine
 from mlflow_settings.blocks.server import Server, unknown_variables
@@ -232,7 +232,11 @@ def _apply(root: Path, verdict: Verdict) -> bool:
         machine = files.this_machine()
         applying.allow_metadata_service(verdict.settings.artifact_store.uses_role)
     _advise(verdict.settings, machine)
-    rendered = render(verdict.settings, machine, (root / SERVER_STATE).stat().st_dev)
+    device, own = (root / SERVER_STATE).stat().st_dev, None
+    if proxy.is_used(verdict.settings):
+        files.ensure_directory(root / proxy.FOLDER.lstrip("/"), 0o750, proxy.USER)
+        own = identity.ensure(root, verdict.settings.tls, machine)
+    rendered = render(verdict.settings, machine, device, own)
     changed = False
     # The first is server.json: written last, because the launcher waits for it.
     for file in reversed(rendered):

@@ -7,7 +7,8 @@ Sources: nginx's documentation (ngx_http_proxy_module, ngx_http_ssl_module), and
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from mlflow_settings.blocks import hosts
 from mlflow_settings.blocks.block import RenderedFile
@@ -20,6 +21,8 @@ FOLDER = "/run/mlflow-proxy"
 CONFIGURATION = f"{FOLDER}/nginx.conf"
 CERTIFICATE = f"{FOLDER}/certificate.pem"
 KEY = f"{FOLDER}/key.pem"
+#: For clients: the authority that the machine has made.
+CA = f"{FOLDER}/ca.pem"
 #: The user that nginx runs as.
 USER = "mlflow-proxy"
 #: The unit's own folders (mlflow-proxy.service).
@@ -52,10 +55,33 @@ def by_socket(settings: Settings) -> bool:
     return is_used(settings) and not settings.server.job_execution
 
 
-def files(settings: Settings) -> Iterator[RenderedFile]:
-    """nginx's configuration, if it is used; the certificates have their own module."""
-    if is_used(settings):
-        yield RenderedFile(CONFIGURATION, configuration(settings), 0o640, group=USER)
+@dataclass(frozen=True)
+class Identity:
+    """What nginx shows of itself. ca: of its own authority, for clients; "" when it is public."""
+
+    chain: str
+    key: str = field(repr=False)
+    ca: str = ""
+
+
+def environment(settings: Settings) -> Mapping[str, str]:
+    """Where the server listens when nginx receives the requests."""
+    if not is_used(settings):
+        return {}
+    found = {"MLFLOW_HOST": "127.0.0.1", "MLFLOW_PORT": str(settings.server.inner_port)}
+    return {**found, "MLFLOW_IMAGE_SOCKET": SOCKET} if by_socket(settings) else found
+
+
+def files(settings: Settings, identity: Identity | None) -> Iterator[RenderedFile]:
+    """What nginx reads, if it is used."""
+    if not is_used(settings):
+        return
+    yield RenderedFile(CONFIGURATION, configuration(settings), 0o640, group=USER)
+    if identity:
+        yield RenderedFile(CERTIFICATE, identity.chain, 0o644, group=USER)
+        yield RenderedFile(KEY, identity.key, 0o640, group=USER)
+        if identity.ca:
+            yield RenderedFile(CA, identity.ca, 0o644, group=USER)
 
 
 def configuration(settings: Settings) -> str:

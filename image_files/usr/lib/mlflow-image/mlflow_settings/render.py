@@ -9,10 +9,15 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from mlflow_settings import proxy
 from mlflow_settings.blocks import auth, postgresql, s3
 from mlflow_settings.blocks.block import RUN, Machine, RenderedFile
 from mlflow_settings.blocks.hosts import in_url
+from mlflow_settings.blocks.server import HTTP
+from mlflow_settings.blocks.tls import HTTPS
+from mlflow_settings.proxy import Identity
 from mlflow_settings.settings import Settings
 
 FORMAT = 1
@@ -20,6 +25,7 @@ FORMAT = 1
 OPTIONAL_FILES = (
     *(postgresql.PASSWORD_FILE, postgresql.CA_FILE, s3.KEY_FILE, s3.CA_FILE),
     *(auth.CONFIG_FILE, auth.USERS_FILE),
+    *(proxy.CONFIGURATION, proxy.CERTIFICATE, proxy.KEY, proxy.CA),
 )
 # Variables that extra_environment may change. Telemetry is off unless somebody asks for it: the
 # server may run in a private network. `mlflow server` sets the others itself, but the launcher
@@ -32,13 +38,16 @@ DEFAULTS = {
 
 
 def render(
-    settings: Settings, machine: Machine | None = None, state_device: int | None = None
+    settings: Settings,
+    machine: Machine | None = None,
+    state_device: int | None = None,
+    identity: Identity | None = None,
 ) -> list[RenderedFile]:
     """The files for these settings, server.json first.
 
     The web page works under each of the machine's addresses, and the first one that the server
     listens on is in the URL that people see. state_device: the device number of the file system at
-    /var/lib/mlflow; the launcher compares it.
+    /var/lib/mlflow; the launcher compares it. identity: the certificate that nginx shows.
     """
     machine, basic = machine or Machine(), settings.auth.basic
     launch = {
@@ -52,6 +61,7 @@ def render(
         RenderedFile(f"{RUN}/url", url(settings, machine.addresses) + "\n", 0o644),
         *(file for block in settings.blocks for file in block.run_files()),
         *(basic.run_files(settings.backend_store.accounts_uri) if basic else ()),
+        *proxy.files(settings, identity),
     ]
 
 
@@ -61,9 +71,12 @@ def environment(settings: Settings, machine: Machine | None = None) -> Mapping[s
     Only extra_environment may hold secrets.
     """
     variables = {**DEFAULTS, **settings.server.extra_environment}
-    for block in settings.blocks:
+    # Clients may use each name of the certificate.
+    names = (*settings.server.allowed_hosts, *map(in_url, settings.tls.names))
+    server = replace(settings.server, allowed_hosts=tuple(dict.fromkeys(names)))
+    for block in replace(settings, server=server).blocks:
         variables.update(block.environment(machine or Machine()))
-    return variables
+    return {**variables, **proxy.environment(settings)}
 
 
 def url(settings: Settings, addresses: Sequence[str] = ()) -> str:
@@ -77,4 +90,8 @@ def url(settings: Settings, addresses: Sequence[str] = ()) -> str:
         reached = [one for one in addresses if listening.version == 6 or ":" not in one]
         reached.sort(key=lambda one: (":" in one) != (listening.version == 6))
         host = reached[0] if reached else "127.0.0.1"
-    return f"http://{in_url(host)}:{settings.server.port}"
+    if settings.tls.way:
+        port = settings.tls.port
+        return f"https://{in_url(host)}" + (f":{port}" if port != HTTPS else "")
+    port = settings.server.port
+    return f"http://{in_url(host)}" + (f":{port}" if port != HTTP else "")

@@ -87,12 +87,10 @@ def host_entries(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(entries))
 
 
-def origin_entries(
-    names: Iterable[str], origins: Iterable[str], port: int, https_port: int = 0
-) -> list[str]:
+def origin_entries(names: Iterable[str], origins: Iterable[str], port: int) -> list[str]:
     """MLflow's list of allowed origins: the given ones, and those of the server's own pages.
 
-    names: the host names of the server's own pages; patterns are ignored. https_port: 0 for none.
+    names: the host names of the server's own pages; patterns are ignored.
     """
     entries = list(origins)
     for name in names:
@@ -102,8 +100,6 @@ def origin_entries(
         entries += [f"http://{name}", f"https://{name}"]
         if not match["port"]:
             entries.append(f"http://{name}:{port}")
-            if https_port:
-                entries.append(f"https://{name}:{https_port}")
     return list(dict.fromkeys(entries))
 
 
