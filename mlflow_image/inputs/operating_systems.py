@@ -48,6 +48,7 @@ class OperatingSystem:
 COMMON_PACKAGES = (
     "apt",
     "ca-certificates",
+    "certbot",  # certificates of Let's Encrypt and others (tls.acme)
     "cloud-guest-utils",
     "cloud-init",
     "cloud-initramfs-growroot",
@@ -102,7 +103,7 @@ OPERATING_SYSTEMS = {
             components=("main", "universe"),
             python="3.10",
             kernel="linux-image-virtual",
-            packages=("ubuntu-keyring",),
+            packages=("nginx-light", "ubuntu-keyring"),
             shim=("usr/lib/shim/shimx64.efi.signed.latest", "usr/lib/shim/shimx64.efi.signed"),
             grub_efi="usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
             efi_vendor="ubuntu",
@@ -117,7 +118,7 @@ OPERATING_SYSTEMS = {
             components=("main", "universe"),
             python="3.12",
             kernel="linux-image-virtual",
-            packages=("ubuntu-keyring", "systemd-resolved"),
+            packages=("nginx", "ubuntu-keyring", "systemd-resolved"),
             shim=("usr/lib/shim/shimx64.efi.signed.latest", "usr/lib/shim/shimx64.efi.signed"),
             grub_efi="usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
             efi_vendor="ubuntu",
@@ -132,7 +133,7 @@ OPERATING_SYSTEMS = {
             components=("main",),
             python="3.11",
             kernel="linux-image-cloud-amd64",
-            packages=("debian-archive-keyring", "systemd-resolved"),
+            packages=("debian-archive-keyring", "nginx", "systemd-resolved"),
             keyring=Keyring(
                 package="debian-archive-keyring",
                 path="usr/share/keyrings/debian-archive-keyring.gpg",

@@ -5,19 +5,27 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
+import importlib
 import ipaddress
+import os
 import socket
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from mlflow_launch import own_access
 from mlflow_launch.log import say, warn
 
+#: mlflow-configure's variable: the socket by which nginx reaches the server; absent: TCP.
+SOCKET = "MLFLOW_IMAGE_SOCKET"
 PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 _TRY_EVERY_S = 0.1
 _SAY_EVERY_S = 30.0
+_LIMIT_S = 30
 
 
 def wait(host: str, port: int) -> None:
@@ -36,23 +44,57 @@ def ask_announced(run: Path) -> None:
         url = urlsplit((run / "url").read_text(encoding="utf-8").strip())
     except (OSError, ValueError):
         return
-    if url.hostname and (reason := failure(url.hostname, url.port or 80, url.netloc)):
+    if not url.hostname:
+        return
+    kind: Any = http.client.HTTPConnection
+    if url.scheme == "https":
+        ssl: Any = importlib.import_module("ssl")
+        # Only whether it answers: the certificate is for the clients, and no password is sent.
+        kind = functools.partial(
+            http.client.HTTPSConnection, context=ssl._create_unverified_context()
+        )
+    port = url.port or (443 if url.scheme == "https" else 80)
+    reason = _answer_to(
+        kind(url.hostname, port, timeout=_LIMIT_S), {"Host": url.netloc}, (200, 401)
+    )
+    if reason:
         warn(f"the announced address {url.geturl()} does not answer: {reason}")
 
 
 def failure(host: str, port: int, name: str = "localhost") -> str:
     """Why one probe did not succeed; "" when it did. name: the Host header."""
-    connection = http.client.HTTPConnection(host, port, timeout=30)
+    path = os.environ.get(SOCKET, "")
+    connection = _Unix(path) if path else http.client.HTTPConnection(host, port, timeout=_LIMIT_S)
+    # localhost is always among the allowed hosts.
+    return _answer_to(connection, {"Host": name, **own_access.header()}, (200,))
+
+
+def _answer_to(
+    connection: http.client.HTTPConnection, headers: Mapping[str, str], good: Sequence[int]
+) -> str:
     try:
-        # localhost is always among the allowed hosts.
-        connection.request("GET", PROBE, headers={"Host": name, **own_access.header()})
+        connection.request("GET", PROBE, headers=dict(headers))
         answer = connection.getresponse()
         answer.read()
-        return "" if answer.status == 200 else f"the server answered {answer.status}"
+        return "" if answer.status in good else f"the server answered {answer.status}"
     except (OSError, http.client.HTTPException) as error:
         return f"{type(error).__name__}: {error}"
     finally:
         connection.close()
+
+
+class _Unix(http.client.HTTPConnection):
+    """A connection to a socket of this machine."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_LIMIT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the path."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def listens(host: str, port: int) -> bool:

@@ -13,6 +13,7 @@ from mlflow_settings.wording import visible
 
 SYSTEMCTL = "/usr/bin/systemctl"
 SERVER = "mlflow-tracking.service"
+PROXY = "mlflow-proxy.service"
 PAUSE = Path("/run/mlflow/pause")
 METADATA_ADDRESS = "169.254.169.254"
 #: Where systemd keeps what set-property has set.
@@ -55,6 +56,13 @@ def allow_metadata_service(allowed: bool) -> None:
     if allowed or METADATA_RULE.exists():
         rule = f"IPAddressAllow={METADATA_ADDRESS if allowed else ''}"
         subprocess.call([SYSTEMCTL, "set-property", "--runtime", SERVER, rule])
+
+
+def proxy(used: bool) -> None:
+    """Let nginx take over changed settings without dropping a request, or end it."""
+    verb = "reload-or-restart" if used else "stop"
+    # Without waiting: its port may still belong to the server, which is restarted next.
+    subprocess.call([SYSTEMCTL, "--no-block", verb, PROXY])
 
 
 def reset_configure() -> None:

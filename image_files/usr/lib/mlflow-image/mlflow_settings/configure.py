@@ -89,6 +89,8 @@ def main(argv: Sequence[str]) -> int:
 def put_in_force(root: Path, changed: bool) -> int:
     """Restart the server where its settings changed; go back to the last good ones if it fails."""
     applying.reset_configure()
+    if changed:
+        applying.proxy((root / proxy.CONFIGURATION.lstrip("/")).exists())
     if applying.restart(say) if changed else applying.ensure_running(say):
         return 0
     say("the server did not become ready: `journalctl --unit mlflow-tracking` says why")
@@ -97,6 +99,7 @@ def put_in_force(root: Path, changed: bool) -> int:
         return FAILED
     memory.note_failed(text)
     _, exit_code = configure(root)
+    applying.proxy((root / proxy.CONFIGURATION.lstrip("/")).exists())
     if not applying.restart(say):
         say("the server did not become ready with the last good settings either")
         return FAILED

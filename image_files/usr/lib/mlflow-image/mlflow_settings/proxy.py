@@ -91,7 +91,7 @@ def configuration(settings: Settings) -> str:
     servers = []
     if tls.way:
         servers.append(_https(settings))
-        if tls.port == HTTPS:
+        if tls.port == HTTPS or isinstance(tls.way, Acme):
             servers.append(_redirect(settings))
     else:
         servers.append(_server(_listen(server.host, HTTP), _LOCATIONS))
@@ -133,7 +133,8 @@ def _redirect(settings: Settings) -> str:
       default_type text/plain;
     }}
 """
-    rest = "    location / {\n      return 308 https://$host$request_uri;\n    }\n"
+    port = "" if settings.tls.port == HTTPS else f":{settings.tls.port}"
+    rest = f"    location / {{\n      return 308 https://$host{port}$request_uri;\n    }}\n"
     return _server(_listen(settings.server.host, HTTP), challenges + rest)
 
 

@@ -1,0 +1,135 @@
+"""renew-certificate: runs each day, and soon after a boot, while nginx has a certificate.
+
+Asks the authority for a certificate where the settings say so (`certbot`, which asks only when one
+is missing or has a month left), puts the newest one in place, and warns when it ends soon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlflow_settings import apply, configure, files, identity, proxy
+from mlflow_settings.blocks import certificate
+from mlflow_settings.blocks.tls import Acme
+from mlflow_settings.configure import say
+from mlflow_settings.document import Faults
+from mlflow_settings.memory import STATE as STATE_OF_CONFIGURE
+from mlflow_settings.memory import Memory, hash_of
+from mlflow_settings.settings import Settings, check
+
+CERTBOT = "/usr/bin/certbot"
+STATE = Path("/var/lib/mlflow-acme")
+#: The name under which certbot keeps it (identity.ISSUED).
+NAME = "mlflow"
+_CA_FILE = Path("/run/mlflow-proxy/acme-ca.pem")
+WARN_DAYS = 30
+_DAY_S = 24 * 3600
+FAILED = 1
+
+
+def main() -> int:
+    """Run the program; returns its exit code."""
+    root = Path("/")
+    chosen = in_force(root)
+    if chosen is None or not chosen.tls.way:
+        return 0
+    code = FAILED if chosen.tls.acme and not ask(chosen.tls.acme) else 0
+    with files.locked(root / STATE_OF_CONFIGURE / "lock"):
+        own = identity.ensure(root, chosen.tls, files.this_machine())
+        changed = [
+            files.write_if_changed(Path(file.path), file.content, file.mode, file.group)
+            for file in proxy.files(chosen, own)
+            if file.path != proxy.CONFIGURATION
+        ]
+    if any(changed):
+        say("the server has a new certificate")
+        apply.proxy(used=True)
+    if own and (warning := ends_soon(own.chain)):
+        say(warning)
+    return code
+
+
+def in_force(root: Path) -> Settings | None:
+    """The settings that mlflow-configure has put in force; an edited file may wait for --apply."""
+    memory = Memory(root)
+    try:
+        wanted = (root / configure.RUN / "document").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    for path in (root / configure.SETTINGS, memory.good):
+        with contextlib.suppress(OSError, UnicodeDecodeError, Faults):
+            text = path.read_text(encoding="utf-8")
+            if hash_of(text) == wanted:
+                return check(text, path.name, read=_read, take_expired=True)
+    return None
+
+
+def _read(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+def ask(acme: Acme) -> bool:
+    """Let certbot get or renew a certificate; returns whether it has one. Says why not."""
+    Path(proxy.CHALLENGES).mkdir(parents=True, exist_ok=True)
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(STATE)}
+    if acme.ca_certificate:
+        files.write_if_changed(_CA_FILE, f"{acme.ca_certificate}\n", 0o644)
+        environment["REQUESTS_CA_BUNDLE"] = str(_CA_FILE)
+    done = subprocess.run(
+        words(acme),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env=environment,
+        check=False,
+    )
+    if done.returncode:
+        for line in reasons(done.stdout):
+            say(f"the authority gave no certificate: {line}")
+    return done.returncode == 0
+
+
+def words(acme: Acme) -> Sequence[str]:
+    """certbot's command line; nothing in it is secret."""
+    names = [word for name in acme.names for word in ("-d", name)]
+    folders = [word for one in ("config", "work", "logs") for word in (f"--{one}-dir", STATE / one)]
+    return [
+        *(CERTBOT, "certonly", "--non-interactive", "--agree-tos", "--keep-until-expiring"),
+        *("--expand", "--cert-name", NAME, "--key-type", "ecdsa", "--email", acme.email),
+        *("--server", acme.directory_url, "--webroot", "--webroot-path", proxy.CHALLENGES),
+        *map(str, folders),
+        *names,
+    ]
+
+
+def reasons(output: str) -> list[str]:
+    """The lines of certbot's output that say why it failed, at most three."""
+    telling = ("Detail:", "Type:", "Error", "error", "Could not", "Unable", "too many")
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    found = [line for line in lines if any(word in line for word in telling)]
+    return (found or lines[-1:] or ["certbot said nothing"])[:3]
+
+
+def ends_soon(chain: str, now_s: float | None = None) -> str:
+    """What to say of a certificate that ends within WARN_DAYS; "" otherwise."""
+    now_s = time.time() if now_s is None else now_s
+    found = certificate.decoded(chain)
+    left_s = ssl.cert_time_to_seconds(found["notAfter"]) - now_s
+    if left_s > WARN_DAYS * _DAY_S:
+        return ""
+    if left_s < 0:
+        return f"the certificate has expired: {found['notAfter']}"
+    return f"the certificate ends in {left_s / _DAY_S:.0f} days: {found['notAfter']}"
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    raise SystemExit(main())
