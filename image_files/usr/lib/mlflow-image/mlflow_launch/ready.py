@@ -26,6 +26,7 @@ PROBE = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 _TRY_EVERY_S = 0.1
 _SAY_EVERY_S = 30.0
 _LIMIT_S = 30
+_PROXY_STARTS_S = 15.0
 
 
 def wait(host: str, port: int) -> None:
@@ -54,9 +55,12 @@ def ask_announced(run: Path) -> None:
             http.client.HTTPSConnection, context=ssl._create_unverified_context()
         )
     port = url.port or (443 if url.scheme == "https" else 80)
-    reason = _answer_to(
-        kind(url.hostname, port, timeout=_LIMIT_S), {"Host": url.netloc}, (200, 401)
-    )
+    headers, good = {"Host": url.netloc}, (200, 401)
+    deadline_s = time.monotonic() + _PROXY_STARTS_S
+    while reason := _answer_to(kind(url.hostname, port, timeout=_LIMIT_S), headers, good):
+        if url.scheme == "http" or time.monotonic() > deadline_s:
+            break
+        time.sleep(_TRY_EVERY_S)  # nginx may still be starting
     if reason:
         warn(f"the announced address {url.geturl()} does not answer: {reason}")
 
