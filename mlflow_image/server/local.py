@@ -25,7 +25,7 @@ from mlflow_image import command, files
 from mlflow_image.errors import Failure
 from mlflow_image.paths import HERE, cache
 from mlflow_image.server import ready
-from mlflow_settings import render
+from mlflow_settings import proxy, render
 from mlflow_settings.blocks.block import RUN
 from mlflow_settings.settings import Settings
 
@@ -103,11 +103,13 @@ def ours(
     job_execution: bool = False,
     library: Path = LIBRARY,
     stores: Settings | None = None,
+    identity: proxy.Identity | None = None,
 ) -> Iterator[str]:
     """Run the image's launcher with the image's settings; yields its URL once it answers.
 
     library: another copy of the launcher, changed for a measurement. stores: settings with the
     stores to use, instead of a file and a directory in the folder, and the server's other keys.
+    identity: the certificate of its proxy (local_proxy.py).
     """
     share = launch_files()
     files.write(folder / "mlflow.db", (share / "empty.sqlite").read_bytes())
@@ -116,7 +118,7 @@ def ours(
     server = replace(
         chosen.server, host="127.0.0.1", port=port, workers=workers, job_execution=job_execution
     )
-    configure(folder, replace(chosen, server=server))
+    configure(folder, replace(chosen, server=server), identity)
     words = [str(environment() / "bin" / "python"), "-I", str(library / "mlflow-launch")]
     places = {
         "MLFLOW_IMAGE_RUN": str(folder),
@@ -137,14 +139,19 @@ def launchers() -> list[psutil.Process]:
     return found
 
 
-def configure(folder: Path, chosen: Settings) -> Mapping[str, str]:
+def configure(
+    folder: Path, chosen: Settings, identity: proxy.Identity | None = None
+) -> Mapping[str, str]:
     """Write what mlflow-configure would give to a launcher whose data are in the folder.
 
-    Returns the server's environment.
+    identity: the certificate of its proxy. Returns the server's environment.
     """
-    for file in render.render(chosen):
+    for file in render.render(chosen, identity=identity):
         # A path of the image, or a part of a variable: each has its place in the folder.
-        content = file.content.replace(RUN, str(folder)).replace("/var/lib/mlflow", str(folder))
+        content = file.content
+        for place in (*(f"{RUN}-{one}" for one in ("proxy", "nginx", "socket", "tracking")), RUN):
+            content = content.replace(f"{place}/", f"{folder}/")
+        content = content.replace("/var/lib/mlflow", str(folder))
         files.write_private(folder / Path(file.path).name, content)
     document = json.loads((folder / "server.json").read_text())
     environment: Mapping[str, str] = document["environment"]

@@ -46,6 +46,8 @@ AUTH_MIGRATE = "migrate"
 #: What its forms are signed with: the same in every worker.
 AUTH_SECRET_KEY = "MLFLOW_FLASK_SERVER_SECRET_KEY"  # noqa: S105 - a variable's name
 
+#: The folder of its pages and scripts, below the environment's packages; GET /static-files/.
+PAGES = "mlflow/server/js/build"
 #: What the workers' uvicorn runs with.
 UVICORN_NEEDS = ("uvloop", "httptools")
 

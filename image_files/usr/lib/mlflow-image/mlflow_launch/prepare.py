@@ -52,10 +52,20 @@ def main(argv: list[str]) -> int:
     # Only now: it imports what belongs into the list of basic-auth.
     empty_database.of_users(directory / "empty-accounts.sqlite")
     site = Path(sysconfig.get_path("purelib"))
+    link_pages(directory / "ui", site)
     compile_the_rest(every, site)
     count = bundle.write(directory / bundle.NAME, every, site)
     say(f"{directory / bundle.NAME}: {count} modules")
     return 0
+
+
+def link_pages(link: Path, site: Path) -> None:
+    """Name the folder of MLflow's pages and scripts, which nginx serves, without a version."""
+    pages = site / mlflow_names.PAGES
+    if not (pages / "index.html").exists():
+        raise RuntimeError(f"this MLflow differs: there is no {pages}/index.html")
+    link.unlink(missing_ok=True)
+    link.symlink_to(pages)
 
 
 def write_list(target: Path, names: Sequence[str]) -> None:

@@ -1,0 +1,92 @@
+"""The image's server behind nginx and TLS, natively, for benchmarks and tests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import requests
+
+from mlflow_image import command
+from mlflow_image.errors import Failure, Refusal
+from mlflow_image.server import local
+from mlflow_settings import identity
+from mlflow_settings.blocks.block import Machine
+from mlflow_settings.blocks.tls import SelfSigned, Tls
+from mlflow_settings.settings import Settings
+
+START_S = 20.0
+_PATH = "/usr/sbin:/sbin:/usr/bin:/usr/local/sbin"
+
+
+@dataclass(frozen=True)
+class Proxied:
+    """A server behind nginx. url: https://localhost:PORT. inner: its address without TLS."""
+
+    url: str
+    inner: str
+    ca: Path
+    folder: Path
+    nginx: subprocess.Popen[bytes]
+
+
+def program() -> str:
+    """Where nginx is on this host; "" when it is not installed."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:{_PATH}") or ""
+
+
+@contextlib.contextmanager
+def running(folder: Path, workers: int, chosen: Settings) -> Iterator[Proxied]:
+    """Run both with a certificate of the machine's own kind; raises Refusal without nginx.
+
+    chosen: its `tls` is replaced by a free port and a self-signed certificate.
+    """
+    if not program():
+        raise Refusal("nginx is not installed", remedy="install it: apt-get install nginx")
+    port = local.free_port()
+    names = chosen.tls.names or ("mlflow.example.com",)
+    tls = Tls(port=port, self_signed=SelfSigned(tuple(names)))
+    own = identity.ensure(folder, tls, Machine(("127.0.0.1",)))
+    with local.ours(folder, workers, stores=replace(chosen, tls=tls), identity=own) as inner:
+        with _nginx(folder, port) as process:
+            yield Proxied(f"https://localhost:{port}", inner, folder / "ca.pem", folder, process)
+
+
+@contextlib.contextmanager
+def _nginx(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    user = "user root; " if os.geteuid() == 0 else ""  # else its workers could not reach the folder
+    words = [program(), "-c", str(folder / "nginx.conf"), "-g", f"daemon off; {user}"]
+    log = folder / "nginx.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        deadline_s = time.monotonic() + START_S
+        while not _answers(port, folder / "ca.pem"):
+            if process.poll() is not None or time.monotonic() > deadline_s:
+                text = log.read_text(errors="replace")
+                raise Failure("nginx did not start", evidence=command.last_lines(text))
+            time.sleep(0.1)
+        yield process
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+        command.kill_group(process.pid)
+        process.wait()
+
+
+def _answers(port: int, ca: Path) -> bool:
+    with contextlib.suppress(requests.RequestException), requests.Session() as session:
+        # Else REQUESTS_CA_BUNDLE would win over the session's own CA.
+        session.trust_env = False
+        session.verify = str(ca)
+        return session.get(f"https://localhost:{port}/health", timeout=5).ok
+    return False
