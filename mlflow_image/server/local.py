@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +126,14 @@ def ours(
         "MLFLOW_IMAGE_PRELOAD": str(share / "preload.txt"),
         "RUNTIME_DIRECTORY": str(folder),
     }
-    with serving(words, folder, places, port) as url:
+    answered: Callable[[str], bool] = answers
+    if identity:
+        # nginx starts afterwards: the server is asked by its own probe, and not by way of it.
+        (folder / "url").unlink()
+        nginx = folder / Path(proxy.CONFIGURATION).name
+        files.write_private(nginx, nginx.read_text().replace(proxy.PAGES, f"{share}/ui"))
+        answered = functools.partial(has_said_ready, folder / "server.log")
+    with serving(words, folder, places, port, answered) as url:
         yield url
 
 
@@ -137,6 +145,11 @@ def launchers() -> list[psutil.Process]:
             if any(word.endswith("/mlflow-launch") for word in child.cmdline()):
                 found.append(child)
     return found
+
+
+def has_said_ready(log: Path, _url: str) -> bool:
+    """Whether the launcher has asked its server, and got an answer."""
+    return "ready: a call" in log.read_text(errors="replace")
 
 
 def configure(
@@ -166,9 +179,16 @@ def own_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def serving(
-    words: Sequence[str], folder: Path, variables: Mapping[str, str], port: int
+    words: Sequence[str],
+    folder: Path,
+    variables: Mapping[str, str],
+    port: int,
+    answered: Callable[[str], bool] | None = None,
 ) -> Iterator[str]:
-    """Run a server and its workers while the body runs; raises Failure with its log."""
+    """Run a server and its workers while the body runs; raises Failure with its log.
+
+    answered: whether the server at a URL has started; by default, whether it answers there.
+    """
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
@@ -182,7 +202,7 @@ def serving(
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not answers(url):
+        while not (answered or answers)(url):
             ended = process.poll() is not None
             if ended or time.monotonic() > deadline:
                 what = (

@@ -53,9 +53,11 @@ def running(folder: Path, workers: int, chosen: Settings) -> Iterator[Proxied]:
     names = chosen.tls.names or ("mlflow.example.com",)
     tls = Tls(port=port, self_signed=SelfSigned(tuple(names)))
     own = identity.ensure(folder, tls, Machine(("127.0.0.1",)))
-    with local.ours(folder, workers, stores=replace(chosen, tls=tls), identity=own) as inner:
-        with _nginx(folder, port) as process:
-            yield Proxied(f"https://localhost:{port}", inner, folder / "ca.pem", folder, process)
+    with (
+        local.ours(folder, workers, stores=replace(chosen, tls=tls), identity=own) as inner,
+        _nginx(folder, port) as process,
+    ):
+        yield Proxied(f"https://localhost:{port}", inner, folder / "ca.pem", folder, process)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ SOCKET = "/run/mlflow-socket/server.sock"
 #: Where certbot leaves the answers to an authority's questions.
 CHALLENGES = "/var/lib/mlflow-acme/challenges"
 #: The pages and scripts of MLflow's user interface (mlflow_launch/prepare.py makes the link).
-_UI = "/opt/mlflow/share/mlflow-image/ui"
+PAGES = "/opt/mlflow/share/mlflow-image/ui"
 
 # Cipher suites of TLS 1.2; those of 1.3 are OpenSSL's own.
 _CIPHERS = ":".join(
@@ -160,7 +160,7 @@ _LOCATIONS = f"""\
       proxy_pass http://mlflow;
     }}
     location /static-files/ {{
-      alias {_UI}/;
+      alias {PAGES}/;
       # Their names contain a hash of their content.
       add_header Cache-Control "public, max-age=31536000, immutable";
       add_header Strict-Transport-Security $hsts always;
