@@ -70,4 +70,5 @@ def test_cloud_init_files_are_yaml() -> None:
 
 def test_the_service_can_write_only_below_the_state_directory() -> None:
     assert "StateDirectory=mlflow\n" in unit("mlflow-tracking.service")
-    assert "ReadWritePaths" not in unit("mlflow-tracking.service")
+    written = re.findall(r"^ReadWritePaths=(.*)$", unit("mlflow-tracking.service"), re.M)
+    assert written == ["/run/mlflow-socket"]

@@ -30,6 +30,8 @@ def test_the_ready_made_sqlite_server_is_the_default_one() -> None:
 FILLED = {
     "ACCESS_KEY_ID": "key",
     "BUCKET_NAME": "runs",
+    "SERVER_NAME": "mlflow.example.com",
+    "OPERATOR_EMAIL": "ops@example.com",
     "DATABASE_HOST": "db.example.com",
     "DATABASE_NAME": "mlflow",
     "DATABASE_PASSWORD": "p@ss:w/rd",

@@ -84,7 +84,7 @@ URI = "postgresql://me:pw@db.example.com/db1"
         ({"postgresql": "postgresql://me:<password>@h/db"}, "looks like an example's value"),
         ({"s3": "s3://runs", "endpoint": "s.example.com"}, "without https:// or http://"),
         ({"s3": "s3://runs"}, "which AWS needs"),
-        ({"postgresql": URI, "port": "80"}, "less than 1024"),
+        ({"postgresql": URI, "port": "81"}, "from 1024 to 65535, or 80"),
         ({"out": "no-folder/s.yaml"}, "there is no folder"),
         ({"out": "new/"}, "new/ is a folder"),
         ({"out": ""}, "--out names no file"),

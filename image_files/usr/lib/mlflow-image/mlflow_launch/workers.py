@@ -199,8 +199,8 @@ def _serve(application: Any, command: ServerCommand, listener: socket.socket) ->
         http="httptools",
         lifespan="on",
         timeout_graceful_shutdown=GRACE_S,
-        # The client's address is nginx's to say, and nobody else reaches its socket.
-        **({"forwarded_allow_ips": "*"} if listener.family == socket.AF_UNIX else {}),
+        # The client's address is nginx's to say: nobody else reaches its socket. None: as usual.
+        forwarded_allow_ips="*" if listener.family == socket.AF_UNIX else None,
     )
     Server(config).run(sockets=[listener])
 
