@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from urllib.parse import urlsplit
 
+from mlflow_settings import proxy
 from mlflow_settings.blocks import hosts, sources
 from mlflow_settings.blocks.auth import Basic
 from mlflow_settings.blocks.s3 import S3
@@ -27,7 +28,7 @@ PRIVATE = tuple(
 )
 #: In place of what is not known here, or not shown.
 OWN_KEY = "YOUR_OWN_KEY"
-SERVER = "http://SERVER_ADDRESS"
+SERVER = "SERVER_ADDRESS"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ def variables(
     ca_file: where the client has the store's CA certificate.
     """
     found = [Variable("MLFLOW_TRACKING_URI", url, "where the server is", SERVER not in url)]
+    if settings and settings.tls.self_signed:
+        reason = "the authority that the server's machine has made"
+        found.append(Variable("MLFLOW_TRACKING_SERVER_CERT_PATH", ca_file, reason))
     if settings and settings.auth.basic:
         found += _account(settings.auth.basic, with_secrets=with_secrets)
     store = settings.artifact_store.s3 if settings else None
@@ -62,11 +66,14 @@ def variables(
 
 def address(settings: Settings) -> str:
     """The URL of a server of which only the settings are known."""
-    names = [name for name in settings.server.allowed_hosts if "*" not in name]
+    usual = {"http": 80, "https": 443}[settings.scheme]
+    port = "" if settings.port == usual else f":{settings.port}"
+    every = (*map(hosts.in_url, settings.tls.names), *settings.server.allowed_hosts)
+    names = [name for name in every if "*" not in name]
     if not names:
-        return f"{SERVER}:{settings.server.port}"
+        return f"{settings.scheme}://{SERVER}{port}"
     has_port = re.search(r":\d+$", names[0])
-    return f"http://{names[0]}" + ("" if has_port else f":{settings.server.port}")
+    return f"{settings.scheme}://{names[0]}" + ("" if has_port else port)
 
 
 def refused_name(url: str, settings: Settings) -> str:
@@ -77,7 +84,8 @@ def refused_name(url: str, settings: Settings) -> str:
     """
     parts = urlsplit(url)
     name = parts.netloc.lower()
-    entries = hosts.host_entries(settings.server.allowed_hosts)
+    known = (*map(hosts.in_url, settings.tls.names), *settings.server.allowed_hosts)
+    entries = hosts.host_entries(known)
     listed = any(name == entry or ("*" in entry and fnmatch(name, entry)) for entry in entries)
     host = parts.hostname or ""
     return "" if listed or _is_private(host) else hosts.in_url(host)
@@ -126,16 +134,32 @@ def _direct(store: S3, ca_file: str, *, with_secrets: bool) -> Iterator[Variable
         yield Variable(name, store.checksums, reason)
 
 
-def ca_of(settings: Settings | None) -> str:
-    """The CA certificate that clients need, as PEM; "" when they need none or it is not here."""
+def ca_of(settings: Settings | None, own: str = "") -> str:
+    """The CA certificates that clients need, as PEM; "" when they need none or none is here.
+
+    own: of the authority that the server's machine has made.
+    """
     store = settings.artifact_store.s3 if settings else None
-    if not settings or not store or isinstance(store.ca_certificate, sources.FromFile):
+    if not settings:
         return ""
-    return store.ca_certificate if needs_ca(settings) else ""
+    found = own if settings.tls.self_signed else ""
+    if store and isinstance(store.ca_certificate, str) and needs_store_ca(settings):
+        found += store.ca_certificate.strip() + "\n"
+    return found
 
 
-def needs_ca(settings: Settings) -> bool:
-    """Whether clients need a CA certificate that is not public."""
+def lacks_ca(settings: Settings, found: str) -> str:
+    """Where the rest of the certificates is that clients need, or ""."""
+    store = settings.artifact_store.s3
+    if settings.tls.self_signed and not found:
+        return f"`sudo cat {proxy.CA}` on the server"
+    if store and needs_store_ca(settings) and isinstance(store.ca_certificate, sources.FromFile):
+        return f"the file {store.ca_certificate.path} on the server"
+    return ""
+
+
+def needs_store_ca(settings: Settings) -> bool:
+    """Whether clients need a CA certificate of the store that is not public."""
     store = settings.artifact_store.s3
     if not store or not store.ca_certificate:
         return False

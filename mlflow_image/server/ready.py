@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import InsecureRequestWarning
 
 from mlflow_image.errors import Failure
 from mlflow_image.vm import boot, console, machine
@@ -74,7 +76,7 @@ def mlflow_ready(port_of: Callable[[int], int | None]) -> Callable[[str], str | 
         if port is None or is_guest_loopback(url):
             return url
         reported_at.append(time.monotonic())
-        problem = probe(f"http://127.0.0.1:{port}{MLFLOW_PROBE}")
+        problem = probe(f"{urlsplit(url).scheme}://127.0.0.1:{port}{MLFLOW_PROBE}")
         if problem and time.monotonic() - reported_at[0] > PROBE_GRACE_S:
             raise Failure(
                 f"the guest reports that it is ready at {url}, but 127.0.0.1:{port} {problem}"
@@ -86,7 +88,8 @@ def mlflow_ready(port_of: Callable[[int], int | None]) -> Callable[[str], str | 
 
 def guest_port(url: str) -> int:
     """The port of an address that the guest reports."""
-    return urlsplit(url).port or 80
+    parts = urlsplit(url)
+    return parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
 def is_guest_loopback(url: str) -> bool:
@@ -101,8 +104,11 @@ def probe(url: str, timeout_s: float = 10.0) -> str:
     """
     try:
         # trust_env would send a call to 127.0.0.1 through the user's proxy.
-        with requests.Session() as session:
+        with requests.Session() as session, warnings.catch_warnings():
+            warnings.simplefilter("ignore", InsecureRequestWarning)
             session.trust_env = False
+            # Whether it answers: no password is sent, and the certificate is for the clients.
+            session.verify = not url.startswith("https://127.0.0.1:")
             answer = session.get(url, timeout=timeout_s)
     except requests.RequestException as error:
         return f"does not answer: {error}"

@@ -32,6 +32,7 @@ class UserData:
 
     raw: bytes
     guest_port: int = DEFAULT_PORT
+    scheme: str = "http"
     warnings: tuple[str, ...] = ()
     settings: str | None = None
 
@@ -63,7 +64,7 @@ def from_user_data(file: Path, image: Image, hostname: str = "mlflow") -> UserDa
     except Faults as refused:
         raise _refusals(file, refused.faults) from refused
     certain = found.text if found.certain else None
-    return UserData(raw, checked.server.port, tuple(warnings), certain)
+    return UserData(raw, checked.port, checked.scheme, tuple(warnings), certain)
 
 
 def from_settings(file: Path, image: Image | None) -> UserData:
@@ -72,7 +73,7 @@ def from_settings(file: Path, image: Image | None) -> UserData:
     image: whose schema decides; None: this checkout's.
     """
     text, found = _checked_text(file, image)
-    return UserData(userdata.wrap(text), found.server.port, settings=text)
+    return UserData(userdata.wrap(text), found.port, found.scheme, settings=text)
 
 
 def checked(file: Path, image: Image | None) -> settings.Settings:

@@ -43,6 +43,7 @@ class Record:
     image: str
     guest_port: int
     created: float
+    scheme: str = "http"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Vm:
     @property
     def url(self) -> str:
         """The server's address on this host; empty before the first start."""
-        return f"http://127.0.0.1:{self.port}" if self.port else ""
+        return f"{self.record.scheme}://127.0.0.1:{self.port}" if self.port else ""
 
     @property
     def condition(self) -> str:
@@ -119,7 +120,7 @@ def create(name: str, image: Image, data: UserData, options: Options) -> Vm:
         )
         made = machine.create(directory, spec, data.raw)
         try:
-            record = Record(name, image.id, data.guest_port, time.time())
+            record = Record(name, image.id, data.guest_port, time.time(), data.scheme)
             write_record(directory, record)
             if data.settings is not None:
                 files.write_private(directory / SETTINGS_NAME, data.settings)
@@ -157,11 +158,13 @@ def wait_until_ready(
     """
     try:
         url = ready.wait(vm.machine, on_wait, on_trouble=on_trouble, timeout_s=timeout_s)
-        port = ready.guest_port(url)
-        if ready.is_guest_loopback(url) or port in vm.machine.forwarded:
+        port, scheme = ready.guest_port(url), url.partition(":")[0]
+        known = ready.is_guest_loopback(url) or port in vm.machine.forwarded
+        if known and scheme == vm.record.scheme:
             return url
-        vm.machine.redirect(vm.record.guest_port, port)
-        write_record(vm.machine.directory, replace(vm.record, guest_port=port))
+        if not known:
+            vm.machine.redirect(vm.record.guest_port, port)
+        write_record(vm.machine.directory, replace(vm.record, guest_port=port, scheme=scheme))
         return ready.wait(vm.machine, on_wait, on_trouble=on_trouble, timeout_s=timeout_s)
     except Failure as failure:
         if not vm.machine.directory.exists():

@@ -16,7 +16,7 @@ from mlflow_image.checks.smoke.check import checked_url
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.images import find
 from mlflow_image.paths import typed_path
-from mlflow_image.server import client_env, new_settings, size_limits, user_data, vms
+from mlflow_image.server import arrival, client_env, new_settings, size_limits, user_data, vms
 from mlflow_image.server.new_settings import Choices
 from mlflow_image.tasks import output, questions
 from mlflow_image.tasks.task import refuse_unknown, task, whole_number
@@ -148,7 +148,7 @@ def user_data_task(
         "url": "instead, or besides --settings: the server's address",
         "format": f"one of {', '.join(client_env.FORMATS)}; default: shell",
         "with-secrets": "also print the key of the store, if clients use it",
-        "ca": f"where the store's CA certificate is, or is written; default: {DEFAULT_CA}",
+        "ca": f"where the CA certificates are, or are written; default: {DEFAULT_CA}",
     },
 )
 def client_env_task(
@@ -166,19 +166,23 @@ def client_env_task(
         raise Refusal("--name excludes --settings and --url", remedy="use one of them")
     url = checked_url(url) if url else ""
     known: Settings | None = None
+    own = ""
     if settings:
         known = user_data.checked(typed_path(settings), newest())
     elif not url:
         url, known = of_vm(name)
+        if known and known.tls.self_signed:
+            own = arrival.ca_of(vms.find(name or vms.DEFAULT_NAME))
     if known and url and (name_refused := client_env.refused_name(url, known)):
         entry = f"add {name_refused} to server.allowed_hosts"
         progress.warn(f"the server answers 403 to that address, if it is not its own: {entry}")
     url = url or client_env.address(known or Settings())
     file = typed_path(ca or DEFAULT_CA).resolve()
-    if pem_text := client_env.ca_of(known):
+    pem_text = client_env.ca_of(known, own)
+    if pem_text:
         write_ca(file, pem_text, ca)
-    elif known and client_env.needs_ca(known):
-        progress.warn(f"the store's CA certificate is in a file on the server: copy it to {file}")
+    if known and (where := client_env.lacks_ca(known, pem_text)):
+        progress.warn(f"clients need a CA certificate: {where}; copy it to {file}")
     found = client_env.variables(url, known, str(file), with_secrets=with_secrets)
     sys.stdout.write(client_env.FORMATS[format](found))
     if any(not one.known and one.value == client_env.OWN_KEY for one in found):
@@ -214,7 +218,7 @@ def write_ca(path: Path, text: str, asked: str) -> None:
         output.refuse_other(path, b"-----BEGIN CERTIFICATE", "a certificate", "--ca")
         files.write(path, text)
     elif not path.exists():
-        progress.warn(f"clients need the store's CA certificate: --ca {path.name} writes it")
+        progress.warn(f"clients need the CA certificate: --ca {path.name} writes it")
 
 
 def refuse_empty(flags: Mapping[str, str | None]) -> None:

@@ -87,7 +87,7 @@ class Tasks:
 def url_of(up: subprocess.CompletedProcess[str]) -> str:
     """The address that `up` printed for clients."""
     assert up.returncode == 0, up.stdout + up.stderr
-    return up.stdout.split("export MLFLOW_TRACKING_URI=")[1].strip()
+    return up.stdout.split("export MLFLOW_TRACKING_URI=")[1].splitlines()[0].strip()
 
 
 def heed_ctrl_c() -> None:

@@ -90,8 +90,6 @@ def url(settings: Settings, addresses: Sequence[str] = ()) -> str:
         reached = [one for one in addresses if listening.version == 6 or ":" not in one]
         reached.sort(key=lambda one: (":" in one) != (listening.version == 6))
         host = reached[0] if reached else "127.0.0.1"
-    if settings.tls.way:
-        port = settings.tls.port
-        return f"https://{in_url(host)}" + (f":{port}" if port != HTTPS else "")
-    port = settings.server.port
-    return f"http://{in_url(host)}" + (f":{port}" if port != HTTP else "")
+    usual = {"http": HTTP, "https": HTTPS}[settings.scheme]
+    port = "" if settings.port == usual else f":{settings.port}"
+    return f"{settings.scheme}://{in_url(host)}{port}"

@@ -41,6 +41,16 @@ class Settings:
     tls: Tls = field(default_factory=Tls)
 
     @property
+    def scheme(self) -> str:
+        """How clients reach the server: http or https."""
+        return "https" if self.tls.way else "http"
+
+    @property
+    def port(self) -> int:
+        """The port by which clients reach the server."""
+        return self.tls.port if self.tls.way else self.server.port
+
+    @property
     def blocks(self) -> tuple[Block, ...]:
         """The blocks in the order of the fields."""
         return tuple(getattr(self, name) for name in BLOCKS)
