@@ -78,21 +78,26 @@ def launch_files() -> Path:
 
 @contextlib.contextmanager
 def stock(
-    folder: Path, workers: int, *, database: str = "", variables: Mapping[str, str] | None = None
+    folder: Path,
+    workers: int,
+    *,
+    database: str = "",
+    variables: Mapping[str, str] | None = None,
+    words: Sequence[str] = (),
 ) -> Iterator[str]:
     """Run `mlflow server` with a new SQLite file in `folder`; yields its URL once it answers.
 
-    database: the URI of another database. variables: what its driver needs.
+    database: the URI of another database. variables: what its driver needs. words: more arguments.
     """
     port = free_port()
-    words = [
+    line = [
         *(str(environment() / "bin" / "mlflow"), "server", "--host", "127.0.0.1"),
         *("--port", str(port), "--workers", str(workers), "--uvicorn-opts", STOCK_UVICORN),
         *("--backend-store-uri", database or f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"),
-        *("--artifacts-destination", f"{folder}/artifacts"),
+        *("--artifacts-destination", f"{folder}/artifacts", *words),
     ]
     given = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(variables or {})}
-    with serving(words, folder, given, port) as url:
+    with serving(line, folder, given, port) as url:
         yield url
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from invoke.context import Context
 
 from mlflow_image import progress
-from mlflow_image.checks.bench import boot, build, figure, rate, stores, uploads
+from mlflow_image.checks.bench import boot, build, doors, figure, rate, stores, uploads
 from mlflow_image.checks.bench.figure import Figure
 from mlflow_image.checks.record import add_rows, current_commit
 from mlflow_image.errors import Refusal
@@ -18,13 +18,13 @@ from mlflow_image.paths import typed_path
 from mlflow_image.server import user_data
 from mlflow_image.tasks.task import refuse_unknown, task, whole_number
 
-PARTS = ("rate", "uploads", "boot", "build")
+PARTS = ("rate", "uploads", "doors", "boot", "build")
 
 
 @task(
     name="bench",
     help={
-        "only": "one of rate, uploads, boot, build; default: all, about 35 minutes without KVM",
+        "only": "one of rate, uploads, doors, boot, build; default: all, about 40 minutes without KVM",
         "settings": "instead: a server with the stores of this settings file, natively; with "
         "--only boot, VMs with these stores and with SQLite",
         "image": "the image to boot: id, folder or disk file; default: the newest image",
@@ -95,6 +95,9 @@ def measured(wanted: list[str], booted: Image | None, rounds: int, packages: str
     if "uploads" in wanted:
         with progress.step("durable uploads") as step:
             figures += uploads.measure(step)
+    if "doors" in wanted:
+        with progress.step("users, nginx and TLS") as step:
+            figures += doors.measure(step)
     if booted:
         with progress.step("power-on to the first logged run") as step:
             figures += boot.measure(booted, rounds, step)

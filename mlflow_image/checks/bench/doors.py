@@ -1,0 +1,169 @@
+"""What users, nginx and TLS cost: calls, and a large file; natively."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import requests
+
+from mlflow_image import files
+from mlflow_image.checks.bench import rate
+from mlflow_image.checks.bench.figure import Figure, ratio
+from mlflow_image.checks.bench.uploads import ARTIFACTS
+from mlflow_image.progress import Step
+from mlflow_image.server import local, local_proxy
+from mlflow_settings import settings
+from mlflow_settings.settings import Settings
+
+ROUNDS = 3
+FILE_ROUNDS = 3
+WORKERS = 2
+FILE_MB = 2000
+ADMIN = "admin"
+_STOCK = "stock, basic-auth"
+
+
+@dataclass(frozen=True)
+class Door:
+    """A server to measure. variables: what its clients set."""
+
+    url: str
+    variables: Mapping[str, str]
+
+
+def measure(step: Step) -> list[Figure]:
+    """Measure the image's server with each door in turn, and a stock server with users."""
+    password = secrets.token_urlsafe(16)
+    block = f"{{basic: {{admin: {{password: {password}}}}}}}"
+    users = settings.check(f"schema_version: 1\nauth: {block}\n", "x")
+    kinds = {
+        "open": (Settings(), False),
+        "users": (users, False),
+        "nginx and TLS": (Settings(), True),
+        "both": (users, True),
+    }
+    rates: dict[str, list[float]] = defaultdict(list)
+    for number in range(ROUNDS):
+        for name, (chosen, behind) in kinds.items():
+            step.update(f"round {number + 1} of {ROUNDS}, {name}")
+            with _door(chosen, behind, password) as door, _set(door.variables):
+                rates[name].append(rate.calls_a_second(door.url))
+        step.update(f"round {number + 1} of {ROUNDS}, {_STOCK}")
+        with _stock(password) as door, _set(door.variables):
+            rates[_STOCK].append(rate.calls_a_second(door.url))
+    call = "log_batch of 10 metrics"
+    against = (("users", "open", 0.85), ("nginx and TLS", "open", 0.75), ("both", _STOCK, 4.0))
+    return [
+        *(
+            Figure(f"{call}, {name}", statistics.median(one), "calls/s")
+            for name, one in rates.items()
+        ),
+        *(
+            ratio(f"{call}, {name} / {other}", rates[name], rates[other], at_least=goal, digits=2)
+            for name, other, goal in against
+        ),
+        *_large_file(step),
+    ]
+
+
+def _large_file(step: Step) -> list[Figure]:
+    """One upload to a server behind nginx and to one without it, in turn; nginx's memory."""
+    alone: list[float] = []
+    through: list[float] = []
+    with ExitStack() as stack:
+        scratch, plain, behind = (
+            Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(3)
+        )
+        without = stack.enter_context(local.ours(plain, WORKERS))
+        server = stack.enter_context(local_proxy.running(behind, WORKERS, Settings()))
+        file = scratch / "file"
+        with file.open("wb") as output:
+            for _ in range(FILE_MB):
+                output.write(os.urandom(1_000_000))
+        before_mb = _memory_mb(server.nginx.pid)
+        for number in range(FILE_ROUNDS):
+            step.update(f"round {number + 1} of {FILE_ROUNDS}, {FILE_MB} MB")
+            alone.append(_upload(without, file, True))
+            through.append(_upload(server.url, file, str(server.ca)))
+        grown_mb = _memory_mb(server.nginx.pid) - before_mb
+    name = f"upload of {FILE_MB} MB"
+    return [
+        ratio(f"{name} through nginx and TLS / without", alone, through, at_least=0.8, digits=2),
+        Figure(f"{name}: memory that nginx has grown by", grown_mb, "MB", at_most=50),
+    ]
+
+
+def _upload(url: str, file: Path, verify: bool | str) -> float:
+    place = f"{url}{ARTIFACTS}/mlflow-image-bench"
+    began_s = time.monotonic()
+    with requests.Session() as session, file.open("rb") as body:
+        session.trust_env, session.verify = False, verify
+        session.put(place, data=body, timeout=600).raise_for_status()
+        took_s = time.monotonic() - began_s
+        session.delete(place, timeout=600).raise_for_status()
+    return took_s
+
+
+def _memory_mb(pid: int) -> float:
+    master = psutil.Process(pid)
+    return sum(one.memory_info().rss for one in (master, *master.children())) / 1e6
+
+
+@contextmanager
+def _door(chosen: Settings, behind: bool, password: str) -> Iterator[Door]:
+    variables = {}
+    if chosen.auth.basic:
+        variables = {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": password}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if not behind:
+            yield Door(stack.enter_context(local.ours(folder, WORKERS, stores=chosen)), variables)
+            return
+        server = stack.enter_context(local_proxy.running(folder, WORKERS, chosen))
+        trusted = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(server.ca)}
+        yield Door(server.url, {**variables, **trusted})
+
+
+@contextmanager
+def _stock(password: str) -> Iterator[Door]:
+    """`mlflow server --app-name basic-auth` as MLflow's documentation has it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        config = Path(scratch) / "basic_auth.ini"
+        files.write_private(
+            config,
+            f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{scratch}/accounts.db\n"
+            f"admin_username = {ADMIN}\nadmin_password = {password}\n",
+        )
+        given = {
+            "MLFLOW_AUTH_CONFIG_PATH": str(config),
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(16),
+        }
+        words = ("--app-name", "basic-auth")
+        with local.stock(Path(scratch), WORKERS, variables=given, words=words) as url:
+            signed_in = {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": password}
+            yield Door(url, signed_in)
+
+
+@contextmanager
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    """The environment of MLflow's client, which reads it at each call."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
