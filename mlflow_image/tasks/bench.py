@@ -24,7 +24,7 @@ PARTS = ("rate", "uploads", "doors", "boot", "build")
 @task(
     name="bench",
     help={
-        "only": "one of rate, uploads, doors, boot, build; default: all, about 40 minutes without KVM",
+        "only": f"one of {', '.join(PARTS)}; default: all, about 40 minutes without KVM",
         "settings": "instead: a server with the stores of this settings file, natively; with "
         "--only boot, VMs with these stores and with SQLite",
         "image": "the image to boot: id, folder or disk file; default: the newest image",

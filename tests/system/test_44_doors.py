@@ -153,7 +153,8 @@ def test_no_password_and_no_key_is_where_others_can_read_it(
     look = (
         f"sudo grep -rlF -e {CANARY[:20]} -e {password} /run /etc/systemd /var/log 2>/dev/null; "
         f"sudo journalctl | grep -cF -e {CANARY[:20]} -e {password}; "
-        f"sudo cat /proc/*/cmdline /proc/*/environ 2>/dev/null | tr '\\0' '\\n' | grep -cF -e {CANARY[:20]}"
+        "sudo cat /proc/*/cmdline /proc/*/environ 2>/dev/null | "
+        f"tr '\\0' '\\n' | grep -cF -e {CANARY[:20]}"
     )
     found = tasks.in_guest(NAME, look).split()
     assert found[-2] == "0"
