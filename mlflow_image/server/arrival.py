@@ -8,24 +8,11 @@ from mlflow_image import progress
 from mlflow_image.errors import Failure
 from mlflow_image.server.vms import Vm, command_for
 from mlflow_image.vm.ssh import Unreachable
-from mlflow_settings import proxy, signals
+from mlflow_settings import signals
 from mlflow_settings.userdata import SETTINGS_PATH
 
 #: Prints the hash over ssh only: on the console, anyone could guess a short secret from it.
 ASK = f"sudo -n sha256sum {SETTINGS_PATH}"
-
-
-#: Prints the certificate of the authority that the machine has made (mlflow_settings/proxy.py).
-ASK_CA = f"sudo -n cat {proxy.CA}"
-
-
-def ca_of(vm: Vm) -> str:
-    """The authority whose certificate clients of this VM need; "" when it cannot be asked."""
-    try:
-        done = vm.machine.run(ASK_CA, check=False, timeout_s=120)
-    except Unreachable:
-        return ""
-    return done.stdout if done.returncode == 0 else ""
 
 
 def require_same(vm: Vm, expected: str) -> None:

@@ -16,7 +16,7 @@ from mlflow_image.checks.smoke.check import checked_url
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.images import find
 from mlflow_image.paths import typed_path
-from mlflow_image.server import arrival, client_env, new_settings, size_limits, user_data, vms
+from mlflow_image.server import certificates, client_env, new_settings, size_limits, user_data, vms
 from mlflow_image.server.new_settings import Choices
 from mlflow_image.tasks import output, questions
 from mlflow_image.tasks.task import refuse_unknown, task, whole_number
@@ -172,7 +172,7 @@ def client_env_task(
     elif not url:
         url, known = of_vm(name)
         if known and known.tls.self_signed:
-            own = arrival.ca_of(vms.find(name or vms.DEFAULT_NAME))
+            own = certificates.authority(vms.find(name or vms.DEFAULT_NAME))
     if known and url and (name_refused := client_env.refused_name(url, known)):
         entry = f"add {name_refused} to server.allowed_hosts"
         progress.warn(f"the server answers 403 to that address, if it is not its own: {entry}")

@@ -16,7 +16,7 @@ from mlflow_image.errors import Failure, Refusal
 from mlflow_image.host import accelerator
 from mlflow_image.images import find
 from mlflow_image.paths import typed_path
-from mlflow_image.server import arrival, ready, user_data, vms
+from mlflow_image.server import arrival, certificates, ready, user_data, vms
 from mlflow_image.server.vms import DEFAULT_NAME, Options, Vm
 from mlflow_image.tasks.task import TerminalClosed, task, whole_number
 from mlflow_image.vm import console, firmware
@@ -92,6 +92,8 @@ def status(context: Context) -> None:
     for line in columns(rows):
         progress.say(line)
     for vm in found:
+        if warning := certificates.warning(vm):
+            progress.warn(f"VM {vm.name}: {warning}")
         try:
             vms.require_not_paused(vm)
         except Failure as failure:
