@@ -17,8 +17,8 @@ from tests.peers import go_program, process
 from tests.peers.authority import Authority
 from tests.peers.s3 import HOST
 
-MODULE = "github.com/letsencrypt/pebble/v2/cmd/pebble@v2.8.0"
-NAMES_MODULE = "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@v2.8.0"
+MODULE = "github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.3"
+NAMES_MODULE = "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@v2.10.3"
 VARIABLES = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}
 
 
