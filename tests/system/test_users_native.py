@@ -285,11 +285,7 @@ def test_after_a_restart_a_deleted_user_stays_deleted_and_a_password_changed(
 
 def test_no_password_is_in_a_log_an_argument_or_an_environment(server: Server) -> None:
     assert "canary" not in (server.folder / "server.log").read_text()
-    launcher = next(
-        one
-        for one in psutil.Process().children()
-        if any("mlflow-launch" in w for w in one.cmdline())
-    )
+    launcher = local.launchers()[0]
     for process in (launcher, *launcher.children(recursive=True)):
         raw = Path(f"/proc/{process.pid}/environ").read_bytes()
         assert b"canary" not in raw + " ".join(process.cmdline()).encode()
