@@ -202,19 +202,22 @@ def lock(source: Path, python: str, target: Path, step: Step) -> None:
         write(target, "\n".join([header, *lines]) + "\n")
 
 
-def lock_host(project: Path, target: Path) -> None:
-    """Resolve the host's environment for every supported Python, and write it with all hashes."""
+def lock_host(source: Path, target: Path, contents: str, extra: str = "") -> None:
+    """Resolve packages for every Python that a host may have, and write them with all hashes.
+
+    source: a pyproject.toml, of which `extra` is resolved too, or a requirements file.
+    """
     resolved = command.run(
         [
             *("uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--universal"),
-            *("--python-version", OLDEST_HOST_PYTHON, "--generate-hashes", "--extra", "dev"),
-            project,
+            *("--python-version", OLDEST_HOST_PYTHON, "--generate-hashes"),
+            *(["--extra", extra] if extra else []),
+            source,
         ],
         env=uv_environment(),
     ).stdout
     header = (
-        f"# Made by `invoke lock` from {project.name}: the packages of .venv, for Python 3.10 to "
-        "3.13.\n"
+        f"# Made by `invoke lock` from {source.name}: {contents}, for Python 3.10 to 3.13.\n"
     )
     write(target, header + resolved)
 

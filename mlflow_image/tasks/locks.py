@@ -28,5 +28,9 @@ def lock(context: Context) -> None:
     with progress.step("Locking the programs of the provisioning steps") as step:
         wheels.lock(HERE.locks / "tools.in", pythons[0], wheels.tools_lock_file(), step)
     with progress.step("Locking the host's environment"):
-        wheels.lock_host(HERE.root / "pyproject.toml", HERE.locks / "host.txt")
+        project, target = HERE.root / "pyproject.toml", HERE.locks / "host.txt"
+        wheels.lock_host(project, target, "the packages of .venv", extra="dev")
+    with progress.step("Locking what drives the browser of the tests"):
+        source, target = HERE.locks / "browser.in", HERE.locks / "browser.txt"
+        wheels.lock_host(source, target, "the packages of tests/peers/browser.py")
     progress.say("review `git diff locks/`, build an image, and commit the lock files if it works")
