@@ -216,9 +216,7 @@ def lock_host(source: Path, target: Path, contents: str, extra: str = "") -> Non
         ],
         env=uv_environment(),
     ).stdout
-    header = (
-        f"# Made by `invoke lock` from {source.name}: {contents}, for Python 3.10 to 3.13.\n"
-    )
+    header = f"# Made by `invoke lock` from {source.name}: {contents}, for Python 3.10 to 3.13.\n"
     write(target, header + resolved)
 
 

@@ -29,9 +29,9 @@ from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 CHROMIUM = "/usr/bin/chromium"
 #: Nothing of Chromium's own goes out to the network.
 ARGUMENTS = (
-    "--disable-background-networking --disable-component-update --disable-gpu --disable-quic "
-    "--disable-sync --no-first-run"
-).split()
+    *("--disable-background-networking", "--disable-component-update", "--disable-gpu"),
+    *("--disable-quic", "--disable-sync", "--no-first-run"),
+)
 PATIENCE_MS = 60_000
 
 

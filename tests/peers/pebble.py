@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import requests
+
 from mlflow_image.server.local import free_port
 from tests.peers import go_program, process
 from tests.peers.authority import Authority
@@ -19,6 +21,10 @@ from tests.peers.s3 import HOST
 
 MODULE = "github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.3"
 NAMES_MODULE = "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@v2.10.3"
+#: An authority refuses some names by policy.
+BLOCKED = "blocked.example.com"
+#: So short that certbot, which renews a month before the end, renews at every run.
+VALID_DAYS = 20
 VARIABLES = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}
 
 
@@ -28,11 +34,21 @@ class Pebble:
 
     port: int
     management_port: int
+    http_port: int
     ca: str
+    folder: Path
 
     @property
     def directory_url(self) -> str:
         return f"https://{HOST}:{self.port}/dir"
+
+    def root(self) -> Path:
+        """The file of the authority that signs what it issues; another one after each start."""
+        asked = f"https://localhost:{self.management_port}/roots/0"
+        with requests.Session() as session:
+            session.trust_env, session.verify = False, str(self.folder / "server-ca.pem")
+            (self.folder / "root.pem").write_text(session.get(asked, timeout=20).text)
+        return self.folder / "root.pem"
 
 
 def programs() -> tuple[Path, Path] | None:
@@ -61,6 +77,14 @@ def running(folder: Path, authority: Authority, http_port: int) -> Iterator[Pebb
                     "privateKey": str(issued.key),
                     "httpPort": http_port,
                     "tlsPort": 1,
+                    "domainBlocklist": [BLOCKED],
+                    "retryAfter": {"authz": 1, "order": 1},
+                    "profiles": {
+                        "default": {
+                            "description": "short",
+                            "validityPeriod": VALID_DAYS * 24 * 3600,
+                        }
+                    },
                 }
             }
         )
@@ -75,4 +99,6 @@ def running(folder: Path, authority: Authority, http_port: int) -> Iterator[Pebb
         process.running(name_server, dns_management, folder / "names.log"),
         process.running(words, port, folder / "pebble.log", VARIABLES),
     ):
-        yield Pebble(port, management, authority.certificate.read_text())
+        ca = authority.certificate.read_text()
+        (folder / "server-ca.pem").write_text(ca)
+        yield Pebble(port, management, http_port, ca, folder)

@@ -14,6 +14,7 @@ from mlflow_settings.wording import visible
 SYSTEMCTL = "/usr/bin/systemctl"
 SERVER = "mlflow-tracking.service"
 PROXY = "mlflow-proxy.service"
+CERTIFICATE = "mlflow-certificate.service"
 PAUSE = Path("/run/mlflow/pause")
 METADATA_ADDRESS = "169.254.169.254"
 #: Where systemd keeps what set-property has set.
@@ -63,6 +64,11 @@ def proxy(used: bool) -> None:
     verb = "reload-or-restart" if used else "stop"
     # Without waiting: its port may still belong to the server, which is restarted next.
     subprocess.call([SYSTEMCTL, "--no-block", verb, PROXY])
+
+
+def renew_certificate() -> None:
+    """Ask an authority for a certificate now, where the settings name one; does not wait."""
+    subprocess.call([SYSTEMCTL, "--no-block", "start", CERTIFICATE])
 
 
 def reset_configure() -> None:

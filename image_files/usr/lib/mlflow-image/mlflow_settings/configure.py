@@ -90,8 +90,10 @@ def put_in_force(root: Path, changed: bool) -> int:
     """Restart the server where its settings changed; go back to the last good ones if it fails."""
     applying.reset_configure()
     if changed:
-        applying.proxy((root / proxy.CONFIGURATION.lstrip("/")).exists())
+        applying.proxy(_has_proxy(root))
     if applying.restart(say) if changed else applying.ensure_running(say):
+        if _has_proxy(root):
+            applying.renew_certificate()
         return 0
     say("the server did not become ready: `journalctl --unit mlflow-tracking` says why")
     memory, text = Memory(root), _text_or_none(root / SETTINGS)
@@ -99,12 +101,16 @@ def put_in_force(root: Path, changed: bool) -> int:
         return FAILED
     memory.note_failed(text)
     _, exit_code = configure(root)
-    applying.proxy((root / proxy.CONFIGURATION.lstrip("/")).exists())
+    applying.proxy(_has_proxy(root))
     if not applying.restart(say):
         say("the server did not become ready with the last good settings either")
         return FAILED
     say(f"the server runs again with the last good settings; /{SETTINGS} was left as it is")
     return exit_code
+
+
+def _has_proxy(root: Path) -> bool:
+    return (root / proxy.CONFIGURATION.lstrip("/")).exists()
 
 
 def check_file(path: Path) -> int:

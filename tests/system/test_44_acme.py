@@ -1,0 +1,203 @@
+"""A VM whose certificate comes from an authority: issue, renewal, and refusals, with Pebble."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+import urllib3
+from cryptography import x509
+
+from mlflow_image.server import vms
+from mlflow_image.server.local import free_port
+from mlflow_settings import userdata
+from tests.peers import guest, pebble
+from tests.peers.authority import Authority
+from tests.peers.pebble import Pebble
+
+from .conftest import Tasks, url_of
+
+pytestmark = pytest.mark.full
+
+NAME = "test-acme"
+HOST = "mlflow.example.com"
+RENEW = "sudo systemctl start mlflow-certificate 2>&1; sudo journalctl -o cat -u mlflow-certificate"
+OWN_AUTHORITY = "mlflow-image of"
+PEBBLE = "Pebble Intermediate"
+
+
+@dataclass(frozen=True)
+class Server:
+    """The VM as a client reaches it."""
+
+    port: int
+    authority: Pebble
+
+    def certificate(self) -> x509.Certificate:
+        pem = ssl.get_server_certificate(("127.0.0.1", self.port))
+        return x509.load_pem_x509_certificate(pem.encode())
+
+    def issuer(self) -> str:
+        return self.certificate().issuer.rfc4514_string()
+
+    def wait_for(self, issuer: str, timeout_s: float = 400) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while issuer not in self.issuer():
+            assert time.monotonic() < deadline_s, self.issuer()
+            time.sleep(1)
+
+
+def settings_of(authority: Pebble, name: str = HOST) -> str:
+    ca = textwrap.indent(authority.ca, "      ").rstrip()
+    return f"""\
+schema_version: 1
+tls:
+  acme:
+    email: mlops@example.com
+    names: [{name}]
+    directory_url: {authority.directory_url}
+    ca_certificate: |
+{ca}
+"""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pebble]:
+    if pebble.programs() is None:
+        pytest.skip("Pebble cannot be built here: Go and its module proxy are needed")
+    base = tmp_path_factory.mktemp("pebble")
+    with pebble.running(base, Authority(base / "ca"), free_port()) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def server(
+    tasks: Tasks, image: Path, authority: Pebble, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    file = tmp_path_factory.mktemp("user-data") / "user-data"
+    file.write_bytes(userdata.wrap(settings_of(authority)) + guest.NAMES)
+    done = tasks("up", "--name", NAME, "--user-data", str(file))
+    try:
+        yield Server(int(urlsplit(url_of(done)).port or 0), authority)
+    finally:
+        tasks("down", "--name", NAME)
+
+
+@contextmanager
+def reachable_by(authority: Pebble) -> Iterator[None]:
+    """The VM's port 80 where Pebble looks for it, as a firewall would open it to the internet."""
+    machine = vms.find(NAME).machine
+    words = machine.ssh_argv()
+    forward = f"127.0.0.1:{authority.http_port}:127.0.0.1:80"
+    process = subprocess.Popen(
+        [words[0], "-N", "-L", forward, *words[1:]], stdin=subprocess.DEVNULL
+    )
+    try:
+        deadline_s = time.monotonic() + 60
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", authority.http_port)):
+                break
+            assert time.monotonic() < deadline_s
+            time.sleep(0.5)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.budget(600)
+def test_until_there_is_a_certificate_a_self_signed_one_serves(server: Server) -> None:
+    assert OWN_AUTHORITY in server.issuer()
+    session = requests.Session()
+    session.trust_env, session.verify = False, False
+    assert session.get(f"https://127.0.0.1:{server.port}/health", timeout=60).status_code == 200
+
+
+@pytest.mark.budget(600)
+def test_an_authority_that_cannot_reach_the_server_is_reported(
+    server: Server, tasks: Tasks
+) -> None:
+    said = tasks.in_guest(NAME, RENEW)
+    assert f"the authority gave no certificate: {HOST}" in said or "Detail:" in said, said
+    assert "refused" in said, said
+    assert PEBBLE not in server.issuer()
+
+
+@pytest.mark.budget(900)
+@pytest.mark.verifies("ACME: a certificate issued, renewed under load, and refused (Pebble)")
+def test_a_certificate_is_issued_and_renewed_under_load(server: Server, tasks: Tasks) -> None:
+    with reachable_by(server.authority):
+        said = tasks.in_guest(NAME, RENEW)
+        server.wait_for(PEBBLE)
+        assert "the server has a new certificate" in said
+        assert f"the certificate ends in {pebble.VALID_DAYS} days" in said
+        first = server.certificate()
+        names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == [HOST]
+        pool = urllib3.HTTPSConnectionPool(
+            *("127.0.0.1", server.port),
+            maxsize=4,
+            server_hostname=HOST,
+            assert_hostname=HOST,
+            ca_certs=str(server.authority.root()),
+        )
+        failed: list[str] = []
+        ended = threading.Event()
+
+        def load() -> None:
+            while not ended.is_set():
+                try:
+                    answer = pool.request("GET", "/version", timeout=60, retries=False)
+                    if answer.status != 200:
+                        failed.append(repr(answer.data))
+                except urllib3.exceptions.HTTPError as error:
+                    failed.append(repr(error))
+
+        threads = [threading.Thread(target=load, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            tasks.in_guest(NAME, RENEW)
+            deadline_s = time.monotonic() + 200
+            while server.certificate().serial_number == first.serial_number:
+                assert time.monotonic() < deadline_s
+                time.sleep(1)
+            time.sleep(5)
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+        assert failed == []
+        assert PEBBLE in server.issuer()
+
+
+@pytest.mark.budget(120)
+def test_status_warns_of_the_certificate_that_ends_soon(server: Server, tasks: Tasks) -> None:
+    said = tasks("status")
+    assert f"ends in {pebble.VALID_DAYS} days" in said.stdout + said.stderr
+
+
+@pytest.mark.budget(600)
+def test_a_name_that_the_authority_refuses_is_reported_and_the_server_serves_on(
+    server: Server, tasks: Tasks
+) -> None:
+    text = settings_of(server.authority, pebble.BLOCKED)
+    put = f"sudo tee /etc/mlflow/settings.yaml > /dev/null <<'END'\n{text}END\n"
+    said = tasks.in_guest(NAME, f"{put}sudo mlflow-configure --apply; {RENEW}")
+    assert "the authority gave no certificate" in said
+    assert "rejectedIdentifier" in said or "policy" in said, said
+    server.wait_for(OWN_AUTHORITY)
+    session = requests.Session()
+    session.trust_env, session.verify = False, False
+    assert session.get(f"https://127.0.0.1:{server.port}/health", timeout=60).status_code == 200
