@@ -19,6 +19,9 @@ from mlflow_image.host import accelerator, resources, rootless
 from mlflow_image.inputs import anaconda
 from mlflow_image.paths import HERE
 from mlflow_image.progress import human_bytes
+from mlflow_settings import settings
+from mlflow_settings.blocks import hosts
+from mlflow_settings.document import Faults
 
 PACKAGES_FILE = HERE.root / "scripts" / "host" / "packages.txt"
 #: Programs that print their version with another option than --version.
@@ -41,7 +44,8 @@ def examine() -> list[Row]:
     """Run every check; changes nothing."""
     rows = [Row("python", sys.version.split()[0], (3, 10) <= sys.version_info < (3, 14))]
     rows += [tool for tool in tools() if tool.what != "packer"]
-    return [*rows, packer_row(), namespaces(), accelerator_row(), *room(), *network()]
+    rows += [packer_row(), namespaces(), accelerator_row(), *room(), *network()]
+    return [*rows, *map(settings_row, sorted(HERE.root.glob("settings*.yaml")))]
 
 
 def tools() -> list[Row]:
@@ -136,6 +140,28 @@ def network() -> list[Row]:
     why = anaconda.why_not_fetched(installer.url)
     found = f"{installer.host} {why}: no Anaconda" if why else f"{installer.host} offers Anaconda"
     return [Row("network", found, not why, needed=False)]
+
+
+def settings_row(file: Path) -> Row:
+    """Whether the settings in the checkout can be used, and whom they let in."""
+    try:
+        chosen = settings.check(file.read_text(encoding="utf-8"), file.name)
+    except Faults as refused:
+        more = f", and {len(refused.faults) - 1} more" if refused.faults[1:] else ""
+        return Row(file.name, f"{refused.faults[0]}{more}", ok=False, needed=False)
+    except (OSError, UnicodeDecodeError) as error:
+        return Row(file.name, f"cannot be read: {error}", ok=False, needed=False)
+    host = chosen.server.host
+    if chosen.auth.basic or not hosts.may_be_public(host):
+        return Row(file.name, f"valid; the server listens on {host}", ok=True)
+    return Row(
+        file.name,
+        f"listens on {host} without passwords",
+        ok=False,
+        needed=False,
+        remedy="on a machine with an address in the internet, everybody may read and delete "
+        "everything; add `auth: {basic: {}}`, or set server.host to a private address",
+    )
 
 
 def table(rows: list[Row]) -> Table:

@@ -115,6 +115,12 @@ def public(host: str, addresses: Iterable[str]) -> str:
     return next(map(str, reached), "")
 
 
+def may_be_public(host: str) -> bool:
+    """Whether a server that listens on this address may be reached from the internet."""
+    listening = ipaddress.ip_address(host)
+    return listening.is_unspecified or listening.is_global
+
+
 def in_url(address: str) -> str:
     """An IP address as the host of a URL."""
     return f"[{address}]" if ":" in address else address
