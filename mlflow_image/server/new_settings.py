@@ -23,7 +23,7 @@ class Choices:
     """What a user decides. Values that are not known yet stay in capitals, for the user to replace.
 
     database: `sqlite`, or the parts of a PostgreSQL URI. place: `local` or s3://BUCKET/FOLDER.
-    database_ca, store_ca: PEM text.
+    database_ca, store_ca: PEM text. https: the DNS names of its certificate, None for HTTP.
     """
 
     port: int = 8000
@@ -37,6 +37,8 @@ class Choices:
     session_token: str = field(default="", repr=False)
     store_ca: str = ""
     access: str = "proxied"
+    passwords: bool = False
+    https: tuple[str, ...] | None = None
 
 
 _UNKNOWN: Mapping[str, Any] = {
@@ -128,10 +130,12 @@ def _told(fault: Fault) -> str:
 
 
 def summary(choices: Choices) -> str:
-    """The two stores in words, without secrets."""
+    """The stores and who gets in, in words, without secrets."""
     database, artifacts = choices.database, choices.place
     where = "SQLite" if isinstance(database, str) else f"PostgreSQL on {database['host']}"
-    return f"database: {where}; artifacts: {'files' if artifacts == LOCAL else artifacts}"
+    places = f"database: {where}; artifacts: {'files' if artifacts == LOCAL else artifacts}"
+    users = "users with passwords" if choices.passwords else "no passwords"
+    return f"{places}; {users}; {'HTTP' if choices.https is None else 'HTTPS'}"
 
 
 def checks_certificate(choices: Choices) -> bool:
@@ -160,7 +164,7 @@ schema_version: 1
 server:
   # Listen on every address of the machine; limit access with the cloud's firewall.
   host: "0.0.0.0"
-  port: {choices.port}
+  port: {choices.port}{_who_uses_the_port(choices)}
   # localhost and private IP addresses always work. List every DNS name and public address that
   # clients use; a request to any other name gets status 403:
   # allowed_hosts: [mlflow.example.com]
@@ -168,7 +172,9 @@ server:
 backend_store:
 {_database(choices)}
 artifact_store:
-{_artifacts(choices)}"""
+{_artifacts(choices)}
+{_users(choices)}
+{_https(choices)}"""
 
 
 def _database(choices: Choices) -> str:
@@ -220,6 +226,39 @@ def _artifacts(choices: Choices) -> str:
     if choices.store_ca:
         lines += _pem(choices.store_ca)
     return "\n".join(lines) + "\n"
+
+
+def _users(choices: Choices) -> str:
+    if not choices.passwords:
+        return """\
+# Without this block, everybody who reaches the server may read and delete everything:
+# auth:
+#   basic: {}
+"""
+    return """\
+auth:
+  # MLflow's own users. The machine makes the first password of admin; `invoke up` says where it is.
+  basic: {}
+"""
+
+
+def _https(choices: Choices) -> str:
+    if choices.https is None:
+        return """\
+# HTTPS on port 443, with a certificate that the machine makes; docs/settings.md has other kinds:
+# tls:
+#   self_signed: {names: [mlflow.example.com]}
+"""
+    return f"""\
+tls:
+  # The machine makes its certificate; clients need its authority's, which client-env --ca writes.
+  self_signed:
+    names: [{", ".join(map(_quoted, choices.https))}]
+"""
+
+
+def _who_uses_the_port(choices: Choices) -> str:
+    return "" if choices.https is None else "  # on the machine itself; clients use 443"
 
 
 def _quoted(text: str) -> str:

@@ -43,6 +43,9 @@ DEFAULT_CA = "mlflow-ca.pem"
         "store-ca": "file with the CA certificate of the store",
         "direct": "clients use the store themselves, with keys of their own",
         "port": "the server's port; default: 8000",
+        "passwords": "users sign in with passwords; the machine makes the first one",
+        "https": "HTTPS with a certificate of the machine's own, for these DNS names, with commas "
+        "between them; `localhost` if there is none",
         "force": "replace the file if it exists",
     }
 )
@@ -58,6 +61,8 @@ def new(
     store_ca: str = "",
     direct: bool = False,
     port: str = "",
+    passwords: bool = False,
+    https: str | None = None,
     force: bool = False,
 ) -> None:
     """Write a commented settings file, from flags or questions.
@@ -65,7 +70,7 @@ def new(
     What is not known stays in capitals in the file, for you to replace.
     """
     flags = {"seed": seed, "postgresql": postgresql, "s3": s3}
-    refuse_empty({**flags, "endpoint": endpoint, "region": region})
+    refuse_empty({**flags, "endpoint": endpoint, "region": region, "https": https})
     refuse_unknown("seed", seed or "", ("", *new_settings.SEEDS))
     target = output.target(out)
     if target.exists() and not force:
@@ -92,6 +97,8 @@ def new(
         access="direct" if direct else choices.access,
         database_ca=pem(database_ca, "--database-ca ") or choices.database_ca,
         store_ca=pem(store_ca, "--store-ca ") or choices.store_ca,
+        passwords=passwords or choices.passwords,
+        https=tuple(filter(None, map(str.strip, https.split(",")))) if https else choices.https,
     )
     choices = new_settings.checked(choices)  # before secrets are typed
     choices = new_settings.checked(questions.with_secrets(choices))

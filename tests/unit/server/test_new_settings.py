@@ -49,6 +49,15 @@ def test_without_a_choice_everything_is_on_the_machine() -> None:
     assert checked == settings.Settings()
 
 
+def test_users_and_https_are_two_blocks() -> None:
+    choices = Choices(passwords=True, https=("mlflow.example.com", "ml.example.com"))
+    checked = settings.check(new_settings.text_of(choices), "x")
+    assert checked.auth.basic
+    assert checked.auth.basic.is_made
+    assert checked.tls.names == ("mlflow.example.com", "ml.example.com")
+    assert new_settings.summary(choices).endswith("users with passwords; HTTPS")
+
+
 def test_a_uri_without_a_password_gets_one_in_capitals() -> None:
     choices = new_settings.with_database(Choices(), "postgresql://me@db.example.com/db1")
     assert not isinstance(choices.database, str)
