@@ -183,7 +183,7 @@ error_log stderr warn;
 worker_rlimit_nofile 16384;
 
 events {{
-  worker_connections 4096;
+  worker_connections 8192;
 }}
 
 http {{
@@ -208,8 +208,6 @@ http {{
   send_timeout 60s;
   reset_timedout_connection on;
   large_client_header_buffers 8 16k;
-  limit_conn_zone $binary_remote_addr zone=addresses:10m;
-  limit_conn addresses 512;
   client_max_body_size {body_limit};
 
   gzip on;
