@@ -1,4 +1,7 @@
-"""A VM whose certificate comes from an authority: issue, renewal, and refusals, with Pebble."""
+"""A VM of cloud-init/postgresql-s3-auth-tls.yaml, whose certificate comes from an authority.
+
+The authority is Pebble: it issues, renews and refuses. The stores are PostgreSQL and versitygw.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,10 @@ from cryptography import x509
 from mlflow_image.server import vms
 from mlflow_image.server.local import free_port
 from mlflow_settings import userdata
-from tests.peers import guest, pebble
+from tests.peers import guest, pebble, stores
 from tests.peers.authority import Authority
 from tests.peers.pebble import Pebble
+from tests.peers.stores import Stores
 
 from .conftest import Tasks, url_of
 
@@ -58,18 +62,20 @@ class Server:
             time.sleep(1)
 
 
-def settings_of(authority: Pebble, name: str = HOST) -> str:
-    ca = textwrap.indent(authority.ca, "      ").rstrip()
-    return f"""\
-schema_version: 1
-tls:
-  acme:
-    email: mlops@example.com
-    names: [{name}]
-    directory_url: {authority.directory_url}
-    ca_certificate: |
-{ca}
-"""
+def settings_of(peers: Stores, authority: Pebble, name: str = HOST) -> str:
+    """The example's settings with its values in capitals filled in."""
+    trusted = textwrap.indent(authority.ca, "      ").rstrip()
+    own = f"directory_url: {authority.directory_url}\n    ca_certificate: |\n{trusted}"
+    return peers.settings(
+        "postgresql-s3-auth-tls.yaml",
+        **{"SERVER_NAME": name, "OPERATOR_EMAIL": f"mlops@example.com\n    {own}"},
+    )
+
+
+@pytest.fixture(scope="module")
+def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    with stores.running(tmp_path_factory.mktemp("stores")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +89,14 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pebble]:
 
 @pytest.fixture(scope="module")
 def server(
-    tasks: Tasks, image: Path, authority: Pebble, tmp_path_factory: pytest.TempPathFactory
+    tasks: Tasks,
+    image: Path,
+    peers: Stores,
+    authority: Pebble,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
     file = tmp_path_factory.mktemp("user-data") / "user-data"
-    file.write_bytes(userdata.wrap(settings_of(authority)) + guest.NAMES)
+    file.write_bytes(userdata.wrap(settings_of(peers, authority)) + guest.NAMES)
     done = tasks("up", "--name", NAME, "--user-data", str(file))
     try:
         yield Server(int(urlsplit(url_of(done)).port or 0), authority)
@@ -132,6 +142,26 @@ def test_an_authority_that_cannot_reach_the_server_is_reported(
     assert f"the authority gave no certificate: {HOST}" in said or "Detail:" in said, said
     assert "refused" in said, said
     assert PEBBLE not in server.issuer()
+
+
+@pytest.mark.budget(400)
+@pytest.mark.verifies("`postgresql-s3-auth-tls.yaml` boots: stores, users, HTTPS in one file")
+def test_the_example_lets_in_who_has_the_first_password_and_keeps_runs_in_its_stores(
+    server: Server, tasks: Tasks, peers: Stores
+) -> None:
+    password = tasks.in_guest(NAME, "sudo cat /var/lib/mlflow-image/admin-password").strip()
+    session = requests.Session()
+    session.trust_env, session.verify = False, False
+    api = f"https://127.0.0.1:{server.port}/api/2.0/mlflow"
+    assert session.post(f"{api}/runs/create", json={}, timeout=60).status_code == 401
+    session.auth = ("admin", password)
+    created = session.post(f"{api}/runs/create", json={"experiment_id": "0"}, timeout=60)
+    assert created.status_code == 200, created.text
+    assert peers.database.sql("SELECT count(*) FROM runs") == "1"
+    assert peers.database.sql("SELECT count(*) FROM users WHERE username = 'admin'") == "1"
+    artifacts = f"https://127.0.0.1:{server.port}/api/2.0/mlflow-artifacts/artifacts"
+    assert session.put(f"{artifacts}/0/x", data=b"data", timeout=60).status_code == 200
+    assert session.get(f"{artifacts}/0/x", timeout=60).content == b"data"
 
 
 @pytest.mark.budget(900)
@@ -190,9 +220,9 @@ def test_status_warns_of_the_certificate_that_ends_soon(server: Server, tasks: T
 
 @pytest.mark.budget(600)
 def test_a_name_that_the_authority_refuses_is_reported_and_the_server_serves_on(
-    server: Server, tasks: Tasks
+    server: Server, tasks: Tasks, peers: Stores
 ) -> None:
-    text = settings_of(server.authority, pebble.BLOCKED)
+    text = settings_of(peers, server.authority, pebble.BLOCKED)
     put = f"sudo tee /etc/mlflow/settings.yaml > /dev/null <<'END'\n{text}END\n"
     said = tasks.in_guest(NAME, f"{put}sudo mlflow-configure --apply; {RENEW}")
     assert "the authority gave no certificate" in said

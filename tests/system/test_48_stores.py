@@ -11,20 +11,16 @@ import json
 import re
 import subprocess
 import tarfile
-import textwrap
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import requests
 
 from mlflow_settings import userdata
-from tests.peers import guest, postgresql, s3, versitygw
-from tests.peers.authority import Authority
-from tests.peers.postgresql import Postgresql
-from tests.peers.s3 import S3
+from tests.peers import guest, postgresql, s3, stores
+from tests.peers.stores import Stores
 
 from .conftest import CHECKOUT, Tasks, url_of
 
@@ -36,56 +32,15 @@ NAME = "test-stores"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 
 
-@dataclass(frozen=True)
-class Peers:
-    database: Postgresql
-    store: S3
-
-    @property
-    def values(self) -> dict[str, str]:
-        """What replaces the values in capitals."""
-        return {
-            "workers: auto": "workers: auto\n  prometheus: true",
-            "DATABASE_HOST": postgresql.HOST,
-            "port: 6432": f"port: {self.database.pooled_port}",
-            "DATABASE_NAME": postgresql.DATABASE,
-            "DATABASE_USER": postgresql.USER,
-            "DATABASE_PASSWORD": self.database.password,
-            "sslmode: verify-full": "sslmode: verify-full\n    ca_certificate: |\n"
-            + textwrap.indent(self.database.ca, "      ").rstrip(),
-            "BUCKET_NAME": s3.BUCKET,
-            "STORE_ENDPOINT": f"https://{s3.HOST}:{self.store.port}",
-            "STORE_REGION": "us-east-1",
-            "SECRET_ACCESS_KEY": s3.SECRET_KEY,
-            "ACCESS_KEY_ID": s3.ACCESS_KEY,
-            "access: proxied": "access: proxied\n    addressing: path\n    ca_certificate: |\n"
-            + textwrap.indent(self.store.ca, "      ").rstrip(),
-        }
-
-    def settings(self, **changed: str) -> str:
-        text = userdata.unwrap((CHECKOUT / "cloud-init/postgresql-s3.yaml").read_bytes())
-        for before, after in {**self.values, **changed}.items():
-            assert before in text, before
-            text = text.replace(before, after)
-        return text
-
-
 @pytest.fixture(scope="module")
-def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
-    if versitygw.program() is None:
-        pytest.skip("versitygw cannot be built here: Go and its module proxy are needed")
-    base = tmp_path_factory.mktemp("peers")
-    authority = Authority(base / "ca")
-    with (
-        postgresql.running(authority) as database,
-        versitygw.running(base / "s3", authority) as store,
-    ):
-        yield Peers(database, store)
+def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    with stores.running(tmp_path_factory.mktemp("peers")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def up(
-    tasks: Tasks, image: Path, peers: Peers, tmp_path_factory: pytest.TempPathFactory
+    tasks: Tasks, image: Path, peers: Stores, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[subprocess.CompletedProcess[str]]:
     """What `up` printed for the VM."""
     file = tmp_path_factory.mktemp("user-data") / "user-data"
@@ -121,7 +76,7 @@ def wait_for_console(text: str, timeout_s: float = 200) -> None:
 
 @pytest.mark.budget(900)
 @pytest.mark.verifies("PostgreSQL (pgbouncer, TLS, SCRAM) and S3 (TLS): a VM from one YAML file")
-def test_a_vm_with_both_stores_comes_up(url: str, peers: Peers) -> None:
+def test_a_vm_with_both_stores_comes_up(url: str, peers: Stores) -> None:
     assert requests.get(f"{url}/version", timeout=20).status_code == 200
     assert peers.database.sql("SELECT count(*) FROM experiments") == "1"
 
@@ -182,7 +137,7 @@ def test_mlflow_admin_has_the_servers_stores(tasks: Tasks, url: str) -> None:
 
 @pytest.mark.budget(60)
 @pytest.mark.verifies("no secret of a store is in an argument, unit, log or environment in the VM")
-def test_secrets_are_nowhere_that_others_can_read(tasks: Tasks, url: str, peers: Peers) -> None:
+def test_secrets_are_nowhere_that_others_can_read(tasks: Tasks, url: str, peers: Stores) -> None:
     # Encoded, because the arguments of this very command would be found.
     patterns = decoded(f"{peers.database.password}\n{s3.SECRET_KEY}\n")
     look = (
@@ -239,7 +194,7 @@ def test_the_vm_judges_settings_as_the_laptop_does(
 @pytest.mark.budget(300)
 @pytest.mark.verifies("a database that goes away and comes back: both said on the console")
 def test_a_database_that_goes_away_is_said_and_comes_back(
-    tasks: Tasks, url: str, peers: Peers
+    tasks: Tasks, url: str, peers: Stores
 ) -> None:
     peers.database.sql(f"ALTER DATABASE {postgresql.DATABASE} ALLOW_CONNECTIONS false", "postgres")
     peers.database.sql(
@@ -274,7 +229,7 @@ def apply(tasks: Tasks, text: str) -> str:
     "--apply with a wrong password says so and goes back to the last good settings"
 )
 def test_settings_whose_store_cannot_be_used_are_taken_back(
-    tasks: Tasks, url: str, peers: Peers
+    tasks: Tasks, url: str, peers: Stores
 ) -> None:
     bad = peers.settings(**{f'"{peers.database.password}"': '"wrong-password"'})
     shown = apply(tasks, bad)
@@ -313,7 +268,7 @@ http.server.HTTPServer(("169.254.169.254", 80), Handler).serve_forever()
     "without a key the machine's role is used (AWS; the metadata service stood in)"
 )
 def test_the_machines_role_is_used_without_a_key_and_only_then(
-    tasks: Tasks, url: str, peers: Peers
+    tasks: Tasks, url: str, peers: Stores
 ) -> None:
     key = f"-E KEY_ID={s3.ACCESS_KEY} -E KEY_SECRET={s3.SECRET_KEY}"
     in_guest(
