@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from invoke.context import Context
 
 from mlflow_image import progress
-from mlflow_image.errors import Failure, Refusal
+from mlflow_image.errors import Failure, Refusal, as_typed
 from mlflow_image.host import accelerator
 from mlflow_image.images import find
 from mlflow_image.paths import typed_path
@@ -198,8 +198,9 @@ def follow(vm: Vm, settings: str | None = None) -> None:
     progress.say(f"shell     {vms.command_for('ssh', vm.name)}")
     user, shown = signals.made_password(vm.machine.current_boot.text) or ("", "")
     if user:
-        command = f"{vms.command_for('ssh', vm.name)} --command {shlex.quote(shown)}"
-        progress.say(f"password  of {user}: {command}")
+        ssh = as_typed(vms.command_for("ssh", vm.name)).strip("`")
+        command = f"{ssh} --command {shlex.quote(shown)}"
+        progress.say(f"password  of {user}: `{command}`")
     stop_command, down_command = (vms.command_for(task, vm.name) for task in ("stop", "down"))
     progress.say(f"stop      {stop_command}, or remove: {down_command}")
     progress.say("")

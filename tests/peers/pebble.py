@@ -91,7 +91,7 @@ def running(folder: Path, authority: Authority, http_port: int) -> Iterator[Pebb
     )
     name_server = [
         *(names, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-http01", "", "-https01", ""),
-        *("-tlsalpn01", "", "-doh", "", "-dns01", f"127.0.0.1:{dns}"),
+        *("-tlsalpn01", "", "-doh", "", "-dnsserver", f"127.0.0.1:{dns}"),
         *("-management", f"127.0.0.1:{dns_management}"),
     ]
     words = [server, "-config", config, "-dnsserver", f"127.0.0.1:{dns}"]

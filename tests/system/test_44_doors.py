@@ -64,7 +64,7 @@ def ca(url: str, tasks: Tasks, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def password(up: subprocess.CompletedProcess[str], tasks: Tasks) -> str:
     """The one that the machine has made, by the command that `up` prints."""
-    (shown,) = re.findall(r"^password  of admin: (.*)$", up.stdout, re.MULTILINE)
+    (shown,) = re.findall(r"^password  of admin: `(.*)`$", up.stdout, re.MULTILINE)
     words = shlex.split(shown)
     done = tasks(*words[words.index("ssh") :])
     assert done.returncode == 0, done.stderr
