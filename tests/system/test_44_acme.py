@@ -139,8 +139,8 @@ def test_an_authority_that_cannot_reach_the_server_is_reported(
     server: Server, tasks: Tasks
 ) -> None:
     said = tasks.in_guest(NAME, RENEW)
-    assert f"the authority gave no certificate: {HOST}" in said or "Detail:" in said, said
-    assert "refused" in said, said
+    assert f"the authority gave no certificate: {HOST}: Get " in said, said
+    assert "connection refused" in said, said
     assert PEBBLE not in server.issuer()
 
 
@@ -188,7 +188,7 @@ def test_a_certificate_is_issued_and_renewed_under_load(server: Server, tasks: T
         def load() -> None:
             while not ended.is_set():
                 try:
-                    answer = pool.request("GET", "/version", timeout=60, retries=False)
+                    answer = pool.request("GET", "/health", timeout=60, retries=False)
                     if answer.status != 200:
                         failed.append(repr(answer.data))
                 except urllib3.exceptions.HTTPError as error:
@@ -225,8 +225,8 @@ def test_a_name_that_the_authority_refuses_is_reported_and_the_server_serves_on(
     text = settings_of(peers, server.authority, pebble.BLOCKED)
     put = f"sudo tee /etc/mlflow/settings.yaml > /dev/null <<'END'\n{text}END\n"
     said = tasks.in_guest(NAME, f"{put}sudo mlflow-configure --apply; {RENEW}")
-    assert "the authority gave no certificate" in said
-    assert "rejectedIdentifier" in said or "policy" in said, said
+    assert "the authority gave no certificate: " in said
+    assert "forbidden" in said, said
     server.wait_for(OWN_AUTHORITY)
     session = requests.Session()
     session.trust_env, session.verify = False, False

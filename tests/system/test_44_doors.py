@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
@@ -150,17 +151,23 @@ def test_both_units_are_hardened(tasks: Tasks, url: str, record_property: object
 def test_no_password_and_no_key_is_where_others_can_read_it(
     tasks: Tasks, url: str, password: str
 ) -> None:
+    patterns = base64.b64encode(f"{CANARY}\n{password}\n".encode()).decode()
     look = (
-        f"sudo grep -rlF -e {CANARY[:20]} -e {password} /run /etc/systemd /var/log 2>/dev/null; "
-        f"sudo journalctl | grep -cF -e {CANARY[:20]} -e {password}; "
-        "sudo cat /proc/*/cmdline /proc/*/environ 2>/dev/null | "
-        f"tr '\\0' '\\n' | grep -cF -e {CANARY[:20]}"
+        # Encoded, because the arguments of this very command would be found.
+        f"umask 077; echo {patterns} | base64 -d > /root/canaries; "
+        "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | "
+        "grep -cFf /root/canaries; journalctl --no-pager -o verbose | grep -cFf /root/canaries; "
+        "grep -rlFf /root/canaries /run /etc /usr/lib/systemd /var/log 2>/dev/null; "
+        "rm /root/canaries"
     )
-    found = tasks.in_guest(NAME, look).split()
-    assert found[-2] == "0"
-    private = {"/run/mlflow/auth.ini", "/run/mlflow/auth-users.json"}
-    in_cloud_init = {one for one in found[:-2] if "/cloud" in one}
-    assert set(found[:-2]) - in_cloud_init == private
+    in_processes, in_journal, *found = tasks.in_guest(NAME, f'sudo sh -c "{look}"').split()
+    assert (in_processes, in_journal) == ("0", "0")
+    private = {
+        *("/run/mlflow/auth.ini", "/run/mlflow/auth-users.json"),
+        "/etc/mlflow/settings.yaml",
+    }
+    in_cloud_init = {one for one in found if "/cloud" in one}
+    assert set(found) - in_cloud_init == private
     console = CHECKOUT / ".mlflow-image/vms" / NAME / "console.log"
     text = console.read_text(errors="replace")
     assert "the first password of admin: sudo cat /var/lib/mlflow-image/admin-password" in text

@@ -112,7 +112,16 @@ Certbot failed to authenticate some domains (authenticator: webroot).
 Some challenges have failed.
 """
     assert renew.reasons(output) == [
-        "Type:   dns",
-        "Detail: DNS problem: NXDOMAIN looking up A for a.example.com",
+        "a.example.com: DNS problem: NXDOMAIN looking up A for a.example.com"
     ]
     assert renew.reasons("") == ["certbot said nothing"]
+    away = (
+        "An unexpected error occurred:\nValueError: Requesting localhost/dir: Connection refused\n"
+    )
+    assert renew.reasons(away) == ["ValueError: Requesting localhost/dir: refused"]
+
+
+def test_an_answer_that_certbot_loses_is_taken_from_its_log() -> None:
+    output = "An unexpected error occurred:\nAttributeError: can't set attribute\n"
+    log = "Error: urn:ietf:params:acme:error:rejectedIdentifier :: a.example.com is forbidden\n"
+    assert renew.reasons(output, log) == ["a.example.com is forbidden"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import ssl
 import subprocess
 import time
@@ -30,6 +31,13 @@ NAME = "mlflow"
 _CA_FILE = Path("/run/mlflow-proxy/acme-ca.pem")
 WARN_DAYS = 30
 _DAY_S = 24 * 3600
+#: The authority's answer in certbot's log (RFC 8555, 6.7).
+_ANSWER = re.compile(r"urn:ietf:params:acme:error:\w+ :: (.*)")
+#: How certbot's lines begin that do not say why it failed.
+_CIRCUMSTANCES = (
+    *("Account registered", "An unexpected error", "Ask for help", "Hint:", "Plugins selected"),
+    *("Renewing an existing", "Requesting a certificate", "Saving debug log", "Some challenges"),
+)
 FAILED = 1
 
 
@@ -92,7 +100,10 @@ def ask(acme: Acme) -> bool:
         check=False,
     )
     if done.returncode:
-        for line in reasons(done.stdout):
+        log = ""
+        with contextlib.suppress(OSError):
+            log = (STATE / "logs" / "letsencrypt.log").read_text(errors="replace")
+        for line in reasons(done.stdout, log):
             say(f"the authority gave no certificate: {line}")
     return done.returncode == 0
 
@@ -110,12 +121,26 @@ def words(acme: Acme) -> Sequence[str]:
     ]
 
 
-def reasons(output: str) -> list[str]:
-    """The lines of certbot's output that say why it failed, at most three."""
-    telling = ("Detail:", "Type:", "Error", "error", "Could not", "Unable", "too many")
+def reasons(output: str, log: str = "") -> list[str]:
+    """What certbot says of its failure, in at most three lines. log: the text of its own log."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    found = [line for line in lines if any(word in line for word in telling)]
-    return (found or lines[-1:] or ["certbot said nothing"])[:3]
+    problems = _problems(lines)
+    # certbot 2.1 with Python 3.11 loses the authority's answer, but logs it.
+    if not problems and "AttributeError" in output:
+        problems = [one.strip() for one in _ANSWER.findall(log)[-1:]]
+    telling = [line for line in lines if not line.startswith(_CIRCUMSTANCES)]
+    return (problems or telling or ["certbot said nothing"])[:3]
+
+
+def _problems(lines: Sequence[str]) -> list[str]:
+    """`NAME: REASON` of each name that the authority could not prove."""
+    found, name = [], ""
+    for line in lines:
+        key, _, value = line.partition(":")
+        name = value.strip() if key == "Domain" else name
+        if key == "Detail":
+            found.append(f"{name}: {value.strip()}")
+    return found
 
 
 def ends_soon(chain: str, now_s: float | None = None) -> str:
