@@ -198,6 +198,7 @@ def test_a_renewed_certificate_and_a_killed_nginx_keep_the_server_up(
         time.sleep(1)
 
 
+@pytest.mark.full
 @pytest.mark.budget(400)
 @pytest.mark.verifies("users and HTTPS are put on and off again by mlflow-configure --apply")
 def test_apply_takes_https_away_and_brings_it_back(

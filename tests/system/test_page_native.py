@@ -70,6 +70,7 @@ def forwarded(port: int) -> Iterator[int]:
 
 
 @pytest.mark.budget(120)
+@pytest.mark.verifies("Chromium signs in, sees runs, charts, files, a model, logs out: 3 addresses")
 @pytest.mark.parametrize("way", ["a DNS name", "an IP address", "a forwarded port"])
 def test_a_browser_signs_in_looks_at_runs_and_models_and_logs_out(
     way: str, server: Proxied, experiment: str

@@ -245,7 +245,7 @@ def test_a_renewed_certificate_drops_no_request(server: Proxied, client: request
                 session.trust_env, session.auth, session.verify = False, ADMIN, str(server.ca)
                 statuses.append(session.get(server.url + EXPERIMENT, timeout=30).status_code)
 
-    callers = [threading.Thread(target=call) for _ in range(3)]
+    callers = [threading.Thread(target=call, daemon=True) for _ in range(3)]
     for one in callers:
         one.start()
     for _ in range(5):
