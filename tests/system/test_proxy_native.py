@@ -154,7 +154,7 @@ def test_a_large_artifact_goes_through_without_a_disk(
             sizes = (one.stat().st_size for at in folders for one in at.rglob("*") if one.is_file())
             seen[0] = max(seen[0], sum(sizes))
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     place = f"{server.url}{ARTIFACTS}/large.bin"
     client.put(place, data=(block for _ in range(size >> 20))).raise_for_status()

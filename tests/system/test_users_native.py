@@ -221,7 +221,7 @@ def test_a_hundred_guesses_a_second_do_not_slow_the_right_password_down(server: 
                 statuses.append(session.get(server.url + EXPERIMENT, timeout=30).status_code)
 
     alone = calls(3)
-    guessers = [threading.Thread(target=guess) for _ in range(10)]
+    guessers = [threading.Thread(target=guess, daemon=True) for _ in range(10)]
     began_s = time.monotonic()
     for one in guessers:
         one.start()
