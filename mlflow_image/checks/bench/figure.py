@@ -23,7 +23,9 @@ class Figure:
 
     @property
     def measured(self) -> str:
-        return f"{self.value:.1f} {self.unit}"
+        # Rounded to one digit, 0.79 would look like 0.8.
+        digits = 2 if self.unit == "times" and self.value < 10 else 1
+        return f"{self.value:.{digits}f} {self.unit}"
 
     @property
     def goal(self) -> str:

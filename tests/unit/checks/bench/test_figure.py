@@ -47,6 +47,6 @@ def test_the_json_has_every_figure_and_whether_its_goal_is_met() -> None:
 
 def test_a_figure_without_a_goal_is_not_recorded() -> None:
     assert [(row["name"], row["result"], row["figure"]) for row in as_rows(FIGURES)] == [
-        ("figure: calls", "missed", "4.0 times; goal: at least 5"),
+        ("figure: calls", "missed", "4.00 times; goal: at least 5"),
         ("figure: disk", "met", "461.0 MB; goal: at most 700"),
     ]

@@ -244,6 +244,8 @@ http {{
   proxy_set_header Forwarded "";
   # Large artifacts go through in both directions as they come, and never to a disk.
   proxy_request_buffering off;
+  # What is read at once; 16k, the default, halves the rate of an upload.
+  client_body_buffer_size 256k;
   proxy_buffering off;
   proxy_max_temp_file_size 0;
   proxy_connect_timeout 10s;
