@@ -195,6 +195,41 @@ def test_the_operator_lists_makes_grants_and_deletes(
     assert "eve" in admin("passwd", "eve", typed="a long password\n")
 
 
+def test_a_permission_is_in_force_at_once_in_every_worker(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def post(who: tuple[str, str], path: str, **values: object) -> requests.Response:
+        url = f"{server.url}/api/2.0/mlflow/{path}"
+        return requests.post(url, json=values, auth=who, timeout=30)  # any worker may answer
+
+    run = post(ADMIN, "runs/create", experiment_id="0").json()["run"]["info"]["run_id"]
+
+    def statuses(calls: int = 12) -> set[int]:
+        values = {"run_id": run, "metrics": [{"key": "a", "value": 1, "timestamp": 1, "step": 0}]}
+        return {post(ANA, "runs/log-batch", **values).status_code for _ in range(calls)}
+
+    for permission, expected in (("READ", 403), ("EDIT", 200), ("READ", 403), ("MANAGE", 200)):
+        server.admin("grant", "ana", "experiment", "0", permission, monkeypatch=monkeypatch)
+        assert statuses() == {expected}, permission
+    assert post(ANA, "runs/log-batch", run_id="0" * 32, metrics=[]).status_code == 403
+
+
+def test_who_is_no_administrator_any_more_is_refused_at_once_in_every_worker(
+    server: Server,
+) -> None:
+    root = ("root", "canary-of-root")
+    users = "/api/2.0/mlflow/users/get?username=ana"
+    assert {server.get(root, users).status_code for _ in range(12)} == {200}
+    changed = requests.patch(
+        f"{server.url}/api/2.0/mlflow/users/update-admin",
+        json={"username": "root", "is_admin": False},
+        auth=ADMIN,
+        timeout=30,
+    )
+    assert changed.status_code == 200
+    assert {server.get(root, users).status_code for _ in range(12)} == {403}
+
+
 @pytest.mark.budget(60)
 def test_a_hundred_guesses_a_second_do_not_slow_the_right_password_down(server: Server) -> None:
     def calls(seconds: float) -> list[float]:

@@ -31,6 +31,7 @@ FILE_ROUNDS = 3
 WORKERS = 2
 FILE_MB = 2000
 ADMIN = "admin"
+USER = "ana"
 IMAGE_SYSCTL = HERE.image_files / "usr" / "lib" / "sysctl.d" / "60-mlflow-image.conf"
 HOST_BUFFERS = Path("/proc/sys/net/core/wmem_default")
 _STOCK = "stock, basic-auth"
@@ -47,25 +48,33 @@ class Door:
 def measure(step: Step) -> list[Figure]:
     """Measure the image's server with each door in turn, and a stock server with users."""
     password = secrets.token_urlsafe(16)
-    block = f"{{basic: {{admin: {{password: {password}}}}}}}"
-    users = settings.check(f"schema_version: 1\nauth: {block}\n", "x")
+    block = (
+        f"{{admin: {{password: {password}}}, default_permission: EDIT, "
+        f"users: [{{name: {USER}, password: {password}}}]}}"
+    )
+    users = settings.check(f"schema_version: 1\nauth: {{basic: {block}}}\n", "x")
+    # An administrator's permissions are not looked up.
     kinds = {
-        "open": (Settings(), False),
-        "users": (users, False),
-        "nginx and TLS": (Settings(), True),
-        "both": (users, True),
+        "open": (Settings(), False, ""),
+        "administrator": (users, False, ADMIN),
+        "user": (users, False, USER),
+        "nginx and TLS": (Settings(), True, ""),
+        "both": (users, True, USER),
     }
     rates: dict[str, list[float]] = defaultdict(list)
     for number in range(ROUNDS):
-        for name, (chosen, behind) in kinds.items():
+        for name, (chosen, behind, who) in kinds.items():
             step.update(f"round {number + 1} of {ROUNDS}, {name}")
-            with _door(chosen, behind, password) as door, _set(door.variables):
+            with _door(chosen, behind, who, password) as door, _set(door.variables):
                 rates[name].append(rate.calls_a_second(door.url))
         step.update(f"round {number + 1} of {ROUNDS}, {_STOCK}")
         with _stock(password) as door, _set(door.variables):
             rates[_STOCK].append(rate.calls_a_second(door.url))
     call = "log_batch of 10 metrics"
-    against = (("users", "open", 0.85), ("nginx and TLS", "open", 0.75), ("both", _STOCK, 4.0))
+    against = (
+        *(("administrator", "open", 0.85), ("user", "open", 0.85)),
+        *(("nginx and TLS", "open", 0.75), ("both", _STOCK, 4.0)),
+    )
     return [
         *(
             Figure(f"{call}, {name}", statistics.median(one), "calls/s")
@@ -151,10 +160,10 @@ def _memory_mb(pid: int) -> float:
 
 
 @contextmanager
-def _door(chosen: Settings, behind: bool, password: str) -> Iterator[Door]:
+def _door(chosen: Settings, behind: bool, who: str, password: str) -> Iterator[Door]:
     variables = {}
-    if chosen.auth.basic:
-        variables = {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": password}
+    if who:
+        variables = {"MLFLOW_TRACKING_USERNAME": who, "MLFLOW_TRACKING_PASSWORD": password}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if not behind:

@@ -41,6 +41,14 @@ AUTH_CHECK = "_authenticate_cached"
 AUTH_FORGET = "_invalidate_user_auth_cache"
 AUTH_CACHE = "_USER_AUTH_CACHE"
 AUTH_CACHE_LOCK = "_USER_AUTH_CACHE_LOCK"
+#: What it looks up for each call (guards/permissions.py).
+AUTH_NEEDED_FOR_RUN = "_run_requirement"
+AUTH_IS_ADMIN = "sender_is_admin"
+AUTH_RESOLVE = "resolve_permissions"
+AUTH_REQUEST = "authenticate_request"
+AUTH_GRANTS = "list_grants"
+AUTH_SESSIONS = "ManagedSessionMaker"
+AUTH_LOOKUPS = (AUTH_NEEDED_FOR_RUN, AUTH_IS_ADMIN, AUTH_RESOLVE, AUTH_REQUEST)
 AUTH_MIGRATIONS = "mlflow.server.auth.db.utils"
 AUTH_MIGRATE = "migrate"
 #: What its forms are signed with: the same in every worker.

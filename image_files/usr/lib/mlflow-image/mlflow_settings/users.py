@@ -30,7 +30,11 @@ _RANDOM_BYTES = 18
 
 
 class RefusedError(Exception):
-    """The server did not do what was asked; str() says why."""
+    """The server did not do what was asked; str() says why. code: MLflow's, or ""."""
+
+    def __init__(self, reason: str, code: str = "") -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Api:
                 found: Mapping[str, Any] = json.loads(answer.read() or b"{}")
                 return found
         except urllib.error.HTTPError as error:
-            raise RefusedError(_reason(error)) from None
+            raise _refused(error) from None
         except OSError as error:
             raise RefusedError(
                 f"the server at {self.url} does not answer ({error}): "
@@ -149,15 +153,20 @@ def change_password(api: Api, arguments: argparse.Namespace) -> None:
 
 
 def grant(api: Api, arguments: argparse.Namespace) -> None:
-    """Give a right."""
-    api.call(
-        "POST",
-        "3.0/mlflow/users/permissions/grant",
-        username=arguments.name,
-        resource_type=arguments.resource,
-        resource_id=arguments.id,
-        permission=arguments.permission,
-    )
+    """Give a right, instead of another one to the same."""
+    whose = {
+        "username": arguments.name,
+        "resource_type": arguments.resource,
+        "resource_id": arguments.id,
+    }
+    path = "3.0/mlflow/users/permissions"
+    try:
+        api.call("POST", f"{path}/grant", **whose, permission=arguments.permission)
+    except RefusedError as refused:
+        if refused.code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        api.call("POST", f"{path}/revoke", **whose)
+        api.call("POST", f"{path}/grant", **whose, permission=arguments.permission)
     print(f"{arguments.name}: {arguments.permission} for {arguments.resource} {arguments.id}")
 
 
@@ -192,12 +201,14 @@ def _password(arguments: argparse.Namespace) -> str:
     return text
 
 
-def _reason(error: urllib.error.HTTPError) -> str:
-    """What MLflow says, without its code."""
+def _refused(error: urllib.error.HTTPError) -> RefusedError:
+    """What MLflow says."""
     text = error.read().decode("utf-8", "replace")
     if error.code == 401:
-        return "the server does not know this machine's own account: restart mlflow-tracking"
+        reason = "the server does not know this machine's own account: restart mlflow-tracking"
+        return RefusedError(reason)
     try:
-        return str(json.loads(text)["message"])
+        found = json.loads(text)
+        return RefusedError(str(found["message"]), str(found.get("error_code", "")))
     except (ValueError, KeyError, TypeError):
-        return f"the server answered {error.code}: {text.strip()[:200]}"
+        return RefusedError(f"the server answered {error.code}: {text.strip()[:200]}")

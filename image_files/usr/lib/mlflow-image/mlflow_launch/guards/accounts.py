@@ -10,18 +10,14 @@ from __future__ import annotations
 import functools
 import hmac
 import importlib
-import mmap
 import os
-import struct
-import time
-from pathlib import Path
 from typing import Any
 
 from mlflow_launch import accounts, mlflow_names, own_access, places
-from mlflow_launch.guards import limits, sign_in
+from mlflow_launch.guards import limits, permissions, sign_in
+from mlflow_launch.guards.changed import Changed
 
 _FILE = "accounts-changed"
-_TIME = struct.Struct("<q")
 # A hash of MLflow's kind (werkzeug.security) that no password has.
 _NOBODY = "scrypt:32768:8:1$nobodynobody1234$" + "0" * 128
 
@@ -40,6 +36,7 @@ def mend(module: Any) -> None:
                 cache = getattr(module, mlflow_names.AUTH_CACHE)
                 if cache is not None:
                     cache.clear()
+        permissions.note(None)
         store = getattr(module, mlflow_names.AUTH_STORE)
         if username == own_access.NAME:
             own = is_own(password)
@@ -51,6 +48,7 @@ def mend(module: Any) -> None:
             security: Any = importlib.import_module("werkzeug.security")
             security.check_password_hash(_NOBODY, password)
         sign_in.note(user is not None)
+        permissions.note(user)
         return user
 
     @functools.wraps(forget)
@@ -70,6 +68,7 @@ def mend(module: Any) -> None:
     setattr(module, mlflow_names.AUTH_CHECK, authenticate)
     setattr(module, mlflow_names.AUTH_FORGET, forget_everywhere)
     setattr(module, mlflow_names.AUTH_FACTORY, application)
+    permissions.mend(module)
 
 
 def is_own(password: str) -> bool:
@@ -77,31 +76,3 @@ def is_own(password: str) -> bool:
     secret = own_access.secret()
     given = password.encode("utf-8", "replace")
     return bool(secret) and hmac.compare_digest(given, secret.encode("ascii"))
-
-
-class Changed:
-    """When an account was changed last, in memory that all workers of a server share.
-
-    Every process that loads the guards maps the same file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(descriptor, _TIME.size)
-            self._shared = mmap.mmap(descriptor, _TIME.size)
-        finally:
-            os.close(descriptor)
-        self._seen = self._shared[:]
-
-    def note(self) -> None:
-        """An account was changed."""
-        self._shared[:] = _TIME.pack(time.time_ns())
-
-    def since_last_look(self) -> bool:
-        """Whether an account was changed since this process looked last."""
-        now = self._shared[:]
-        if now == self._seen:
-            return False
-        self._seen = now
-        return True
