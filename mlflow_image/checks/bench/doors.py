@@ -26,8 +26,8 @@ from mlflow_image.server import local, local_proxy
 from mlflow_settings import settings
 from mlflow_settings.settings import Settings
 
-ROUNDS = 3
-FILE_ROUNDS = 3
+ROUNDS = 5
+FILE_ROUNDS = 5
 WORKERS = 2
 FILE_MB = 2000
 ADMIN = "admin"
