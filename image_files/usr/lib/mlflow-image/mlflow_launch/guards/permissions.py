@@ -81,7 +81,7 @@ def _remember_grants(store: Any, changed: Changed) -> None:
         stamp, now_s = changed.stamp(), time.monotonic()
         if (found := known.get(key)) and found[0] == stamp and now_s < found[1]:
             return list(found[2])
-        grants = read(user_id, workspace, resource_types)
+        grants: list[Any] = read(user_id, workspace, resource_types)
         if len(known) >= _GRANTS:
             known.clear()
         known[key] = (stamp, now_s + GRANTS_S, tuple(grants))
