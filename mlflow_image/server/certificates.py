@@ -10,6 +10,8 @@ from mlflow_settings import proxy, renew
 
 #: Prints the certificate of the authority that the machine has made.
 ASK_CA = f"sudo -n cat {proxy.CA}"
+#: Where clients keep it, unless the user names another file.
+CA_FILE = "mlflow-ca.pem"
 _LIMIT_S = 5.0
 
 

@@ -25,7 +25,6 @@ from mlflow_settings.placeholders import NAMES
 from mlflow_settings.settings import Settings
 
 DEFAULT_FILE = "settings.yaml"
-DEFAULT_CA = "mlflow-ca.pem"
 
 
 @task(
@@ -155,7 +154,7 @@ def user_data_task(
         "url": "instead, or besides --settings: the server's address",
         "format": f"one of {', '.join(client_env.FORMATS)}; default: shell",
         "with-secrets": "also print the key of the store, if clients use it",
-        "ca": f"where the CA certificates are, or are written; default: {DEFAULT_CA}",
+        "ca": f"where the CA certificates are, or are written; default: {certificates.CA_FILE}",
     },
 )
 def client_env_task(
@@ -184,7 +183,7 @@ def client_env_task(
         entry = f"add {name_refused} to server.allowed_hosts"
         progress.warn(f"the server answers 403 to that address, if it is not its own: {entry}")
     url = url or client_env.address(known or Settings())
-    file = typed_path(ca or DEFAULT_CA).resolve()
+    file = typed_path(ca or certificates.CA_FILE).resolve()
     pem_text = client_env.ca_of(known, own)
     if pem_text:
         write_ca(file, pem_text, ca)

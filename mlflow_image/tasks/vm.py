@@ -201,6 +201,11 @@ def follow(vm: Vm, settings: str | None = None) -> None:
         ssh = as_typed(vms.command_for("ssh", vm.name)).strip("`")
         command = f"{ssh} --command {shlex.quote(shown)}"
         progress.say(f"password  of {user}: `{command}`")
+    if own_authority := vm.record.scheme == "https" and certificates.authority(vm):
+        writes = (
+            vms.command_for("client-env", vm.name).rstrip("`") + f" --ca {certificates.CA_FILE}`"
+        )
+        progress.say(f"trust     {writes} writes the certificate of its authority for clients")
     stop_command, down_command = (vms.command_for(task, vm.name) for task in ("stop", "down"))
     progress.say(f"stop      {stop_command}, or remove: {down_command}")
     progress.say("")
@@ -208,6 +213,8 @@ def follow(vm: Vm, settings: str | None = None) -> None:
     if user:
         progress.say(f"export MLFLOW_TRACKING_USERNAME={shlex.quote(user)}")
         progress.say(f"export MLFLOW_TRACKING_PASSWORD=$({command})")
+    if own_authority:
+        progress.say(f"export MLFLOW_TRACKING_SERVER_CERT_PATH=$PWD/{certificates.CA_FILE}")
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:

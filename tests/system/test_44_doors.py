@@ -53,12 +53,18 @@ def url(up: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def ca(url: str, tasks: Tasks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ca(
+    up: subprocess.CompletedProcess[str],
+    url: str,
+    tasks: Tasks,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """The authority's certificate, as client-env writes it."""
     file = tmp_path_factory.mktemp("ca") / "ca.pem"
     done = tasks("client-env", "--name", NAME, "--ca", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"MLFLOW_TRACKING_SERVER_CERT_PATH={file}" in done.stdout
+    assert "export MLFLOW_TRACKING_SERVER_CERT_PATH=$PWD/mlflow-ca.pem" in up.stdout
     return file
 
 
