@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 #: Nothing of Chromium's own goes out to the network.
@@ -90,9 +90,8 @@ def visit(browser: Browser, errand: dict[str, Any]) -> dict[str, Any]:
         page.get_by_role("link", name=second, exact=True).wait_for()
 
     def sign_in() -> None:
-        assert status(page, address) == 401
-        answer_the_dialog(page, errand["name"], errand["password"])
-        page.goto(address)
+        assert status(context, address) == 401
+        answer_the_dialog(page, address, errand["name"], errand["password"])
         page.get_by_role("button", name=f"Account menu for {errand['name']}").wait_for()
         refused.clear()
 
@@ -137,17 +136,22 @@ def visit(browser: Browser, errand: dict[str, Any]) -> dict[str, Any]:
     step("a registered model", see_the_model)
     before_logout = list(refused)
     step("logged out", log_out)
-    return {"steps": steps, "refused": before_logout, "after_logout": status(page, address)}
+    return {"steps": steps, "refused": before_logout, "after_logout": status(context, address)}
 
 
-def status(page: Page, address: str) -> int:
+def status(context: BrowserContext, address: str) -> int:
     """What the server answers to a visit; without a dialog, Chromium shows nothing for a 401."""
-    with page.expect_response(f"{address}/") as answer, suppress(Error):
-        page.goto(address)
-    return answer.value.status
+    # A page of its own: the page of an error is another process, which a next call may miss.
+    page = context.new_page()
+    try:
+        with page.expect_response(f"{address}/") as answer, suppress(Error):
+            page.goto(address)
+        return answer.value.status
+    finally:
+        page.close()
 
 
-def answer_the_dialog(page: Page, name: str, password: str) -> None:
+def answer_the_dialog(page: Page, address: str, name: str, password: str) -> None:
     """Give the browser name and password once, as in its own dialog; it keeps them afterwards."""
     session = page.context.new_cdp_session(page)
 
@@ -164,7 +168,7 @@ def answer_the_dialog(page: Page, name: str, password: str) -> None:
         lambda event: session.send("Fetch.continueRequest", {"requestId": event["requestId"]}),
     )
     session.send("Fetch.enable", {"handleAuthRequests": True})
-    page.reload()
+    page.goto(address)
     session.send("Fetch.disable")
     session.detach()
 

@@ -40,7 +40,7 @@ def test_a_figure_is_shown_with_its_goal(capsys: pytest.CaptureFixture[str]) -> 
     assert [word.strip() for word in row.split("  ") if word] == [
         "ok",
         "calls",
-        "6.7 times",
+        "6.70 times",
         "at least 5",
         "rounds: 6.7",
     ]
