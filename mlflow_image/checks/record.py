@@ -30,6 +30,8 @@ README_TABLES: Mapping[str, tuple[str, ...]] = {
         "a real MLflow client logs a run and reads it back, also after a reboot",
         "figure: power-on to the first logged run / bare boot",
         "a disk sealed twice has identical bytes; running VMs keep their own disk",
+        "users and HTTPS: a VM from two blocks of YAML",
+        "Chromium signs in, sees runs, charts, files, a model, logs out: 3 addresses",
         "boots with Secure Boot enabled",
         "build `debian-12`, package set `server`; Testinfra",
     ),

@@ -26,7 +26,7 @@ PARTS = ("rate", "uploads", "doors", "boot", "build")
     help={
         "only": f"one of {', '.join(PARTS)}; default: all, about 40 minutes without KVM",
         "settings": "instead: a server with the stores of this settings file, natively; with "
-        "--only boot, VMs with these stores and with SQLite",
+        "--only boot, VMs with these settings and with SQLite, or without users and HTTPS",
         "image": "the image to boot: id, folder or disk file; default: the newest image",
         "packages": "the package set to build: full or server",
         "rounds": "how often to repeat each boot",
@@ -79,8 +79,10 @@ def with_stores(file: Path, booted: Image | None, rounds: int) -> list[Figure]:
     """The figures of the stores that a settings file names, in VMs or natively."""
     if booted:
         given = user_data.from_settings(file, booted)
-        with progress.step("power-on to ready with these stores") as step:
-            return boot.measure_stores(booted, given, rounds, step)
+        known = user_data.checked(file, booted)
+        has_stores = bool(known.backend_store.postgresql or known.artifact_store.s3)
+        with progress.step("power-on to ready with these settings") as step:
+            return boot.measure_settings(booted, given, rounds, step, has_stores=has_stores)
     chosen = user_data.checked(file, None)
     with progress.step("a server with these stores") as step:
         return stores.measure(chosen, step)

@@ -148,7 +148,7 @@ def test_an_authority_that_cannot_reach_the_server_is_reported(
 
 
 @pytest.mark.budget(400)
-@pytest.mark.verifies("`postgresql-s3-auth-tls.yaml` boots: stores, users, HTTPS in one file")
+@pytest.mark.verifies("`cloud-init/postgresql-s3-auth-tls.yaml` boots with stores and an authority")
 def test_the_example_lets_in_who_has_the_first_password_and_keeps_runs_in_its_stores(
     server: Server, tasks: Tasks, peers: Stores
 ) -> None:
