@@ -130,7 +130,8 @@ def _wait_for_answer(readable: int, child: int) -> None:
     "spawn"): its port answers, and nothing would ever come through the pipe.
     """
     host, port = os.environ.get("MLFLOW_HOST", ""), os.environ.get("MLFLOW_PORT", "")
-    look = bool(host and port)
+    # Behind nginx, the port is nginx's.
+    look = bool(host and port) and not os.environ.get(ready.SOCKET)
     if look and ready.listens(host, int(port)):
         say(f"port {port} is already in use by another program")
         look = False
