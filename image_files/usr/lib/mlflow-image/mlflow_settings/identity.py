@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlflow_settings import files
+from mlflow_settings import files, proxy
 from mlflow_settings.blocks import certificate
 from mlflow_settings.blocks.block import Machine
 from mlflow_settings.blocks.tls import Acme, Files, Tls
@@ -23,8 +23,8 @@ from mlflow_settings.memory import STATE
 from mlflow_settings.proxy import Identity
 
 OPENSSL = "/usr/bin/openssl"
-#: Where certbot keeps what an authority has issued (mlflow-acme.service).
-ISSUED = Path("var/lib/mlflow-acme/config/live/mlflow")
+#: Where certbot keeps what an authority has issued; its name for that is the last part.
+ISSUED = Path(f"{proxy.ACME}/config/live/mlflow".lstrip("/"))
 _AUTHORITY_DAYS = 3650
 # Browsers accept no certificate for longer (CA/Browser Forum, Baseline Requirements 6.3.2).
 _DAYS = 397

@@ -29,8 +29,9 @@ USER = "mlflow-proxy"
 _RUN = "/run/mlflow-nginx"
 #: Where the server listens for nginx alone; the folder is made by systemd-tmpfiles.
 SOCKET = "/run/mlflow-socket/server.sock"
-#: Where certbot leaves the answers to an authority's questions.
-CHALLENGES = "/var/lib/mlflow-acme/challenges"
+#: certbot's folder (mlflow-certificate.service), and where the answers to an authority lie.
+ACME = "/var/lib/mlflow-acme"
+CHALLENGES = f"{ACME}/challenges"
 #: The pages and scripts of MLflow's user interface (mlflow_launch/prepare.py makes the link).
 PAGES = "/opt/mlflow/share/mlflow-image/ui"
 

@@ -7,7 +7,6 @@ is missing or has a month left), puts the newest one in place, and warns when it
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import ssl
 import subprocess
@@ -25,10 +24,8 @@ from mlflow_settings.memory import Memory, hash_of
 from mlflow_settings.settings import Settings, check
 
 CERTBOT = "/usr/bin/certbot"
-STATE = Path("/var/lib/mlflow-acme")
-#: The name under which certbot keeps it (identity.ISSUED).
-NAME = "mlflow"
-_CA_FILE = Path("/run/mlflow-proxy/acme-ca.pem")
+STATE = Path(proxy.ACME)
+_CA_FILE = Path(f"{proxy.FOLDER}/acme-ca.pem")
 WARN_DAYS = 30
 _DAY_S = 24 * 3600
 #: The authority's answer in certbot's log (RFC 8555, 6.7).
@@ -114,7 +111,15 @@ def words(acme: Acme) -> Sequence[str]:
     folders = [word for one in ("config", "work", "logs") for word in (f"--{one}-dir", STATE / one)]
     return [
         *(CERTBOT, "certonly", "--non-interactive", "--agree-tos", "--keep-until-expiring"),
-        *("--expand", "--cert-name", NAME, "--key-type", "ecdsa", "--email", acme.email),
+        *(
+            "--expand",
+            "--cert-name",
+            identity.ISSUED.name,
+            "--key-type",
+            "ecdsa",
+            "--email",
+            acme.email,
+        ),
         *("--server", acme.directory_url, "--webroot", "--webroot-path", proxy.CHALLENGES),
         *map(str, folders),
         *names,
@@ -153,8 +158,3 @@ def ends_soon(chain: str, now_s: float | None = None) -> str:
     if left_s < 0:
         return f"the certificate has expired: {found['notAfter']}"
     return f"the certificate ends in {left_s / _DAY_S:.0f} days: {found['notAfter']}"
-
-
-if __name__ == "__main__":
-    os.umask(0o022)
-    raise SystemExit(main())
