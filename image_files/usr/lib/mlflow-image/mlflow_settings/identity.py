@@ -6,8 +6,6 @@ signs is renewed by the month. Made with the `openssl` program: the machine's Py
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import socket
 import ssl
 import subprocess
@@ -16,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlflow_settings import files, proxy
-from mlflow_settings.blocks import certificate
+from mlflow_settings.blocks import certificate, hosts
 from mlflow_settings.blocks.block import Machine
 from mlflow_settings.blocks.tls import Acme, Files, Tls
 from mlflow_settings.memory import STATE
@@ -76,7 +74,7 @@ def _made(folder: Path, names: Sequence[str]) -> Identity:
         )
         chain.unlink(missing_ok=True)
     if not (_lives_on(chain) and key.exists() and set(_names_in(chain)) == set(names)):
-        listed = ",".join(f"{'IP' if _is_address(one) else 'DNS'}:{one}" for one in names)
+        listed = ",".join(f"{'IP' if hosts.is_address(one) else 'DNS'}:{one}" for one in names)
         _sign(
             chain,
             key,
@@ -129,13 +127,6 @@ def _names(given: Sequence[str], machine: Machine) -> tuple[str, ...]:
 
 def _host() -> str:
     return socket.gethostname().lower()
-
-
-def _is_address(text: str) -> bool:
-    with contextlib.suppress(ValueError):
-        ipaddress.ip_address(text)
-        return True
-    return False
 
 
 def _names_in(chain: Path) -> tuple[str, ...]:

@@ -115,6 +115,15 @@ def public(host: str, addresses: Iterable[str]) -> str:
     return next(map(str, reached), "")
 
 
+def is_address(text: str) -> bool:
+    """Whether a text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def may_be_public(host: str) -> bool:
     """Whether a server that listens on this address may be reached from the internet."""
     listening = ipaddress.ip_address(host)

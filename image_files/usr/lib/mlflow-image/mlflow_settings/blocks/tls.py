@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from mlflow_settings.blocks.block import (
     only_one_of,
     text_faults,
 )
-from mlflow_settings.blocks.hosts import allowed_host_fault
+from mlflow_settings.blocks.hosts import allowed_host_fault, is_address
 from mlflow_settings.blocks.sources import FromFile
 from mlflow_settings.wording import Reason, Worded, shown
 
@@ -157,9 +156,9 @@ def _name_fault(text: str) -> Reason | None:
     if reason := allowed_host_fault(text):
         # An IPv6 address has no brackets here.
         if ":" in text and not text.startswith("["):
-            return None if _is_address(text) and "%" not in text else reason
+            return None if is_address(text) and "%" not in text else reason
         return reason
-    if re.search(r":\d+$", text) and not _is_address(text):
+    if re.search(r":\d+$", text) and not is_address(text):
         return Reason(f"is {shown(text)}, with a port", "leave the port out")
     if "*" in text and not re.fullmatch(r"\*\.[^*]+", text):
         return Reason(f"is {shown(text)}, an unusual pattern", "write names, or *.example.com")
@@ -172,18 +171,10 @@ def _public_name_fault(text: str) -> Reason | None:
     if "*" in text:
         remedy = "list the names: a pattern needs a proof by DNS, which is not offered here"
         return Reason(f"is {shown(text)}, a pattern", remedy)
-    if _is_address(text.strip("[]")):
+    if is_address(text.strip("[]")):
         remedy = "write DNS names: most authorities issue no certificate for an address"
         return Reason(f"is {shown(text)}, an address", remedy)
     return None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _email_fault(text: str) -> Reason | None:
