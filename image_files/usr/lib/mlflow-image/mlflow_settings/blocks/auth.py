@@ -19,6 +19,7 @@ from mlflow_settings.blocks.block import (
     Given,
     Machine,
     RenderedFile,
+    below,
     known_keys,
     text_faults,
 )
@@ -138,8 +139,7 @@ class Auth(Block):
         for path, account in accounts:
             if not isinstance(account, dict):
                 continue
-            for worded in _account_faults(account):
-                yield Worded((*path, *worded.path), worded.message, worded.value, worded.remedy)
+            yield from below(path, _account_faults(account))
             if not isinstance(name := account.get("name"), str):
                 continue
             if name in names:

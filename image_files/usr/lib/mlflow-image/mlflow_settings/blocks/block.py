@@ -80,10 +80,11 @@ def known_keys(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key in known}
 
 
-def below(key: str, found: Iterable[Worded]) -> Iterator[Worded]:
-    """Faults whose paths start inside a key, as faults of the block around it."""
+def below(where: str | Path, found: Iterable[Worded]) -> Iterator[Worded]:
+    """Faults whose paths start inside a key, or at a path, as faults of the block around it."""
+    path = (where,) if isinstance(where, str) else where
     for worded in found:
-        yield replace(worded, path=(key, *worded.path))
+        yield replace(worded, path=(*path, *worded.path))
 
 
 def text_faults(given: Given, key: str, rule: Callable[[str], Reason | None]) -> Iterator[Worded]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from mlflow_settings.blocks.block import Given, below, text_faults
@@ -107,14 +107,8 @@ def read_all(settings: _T, read: Read, path: Path = ()) -> tuple[_T, list[Worded
             wrong += [worded for _, more in found_all for worded in more]
     result: Any = dataclasses.replace(settings, **changed)  # type: ignore[type-var]
     if not wrong and hasattr(result, "faults_of_texts"):
-        wrong += below_all(path, result.faults_of_texts())
+        wrong += below(path, result.faults_of_texts())
     return result, wrong
-
-
-def below_all(path: Path, found: Iterable[Worded]) -> Iterator[Worded]:
-    """Faults whose paths start inside a block, as faults of the document."""
-    for worded in found:
-        yield dataclasses.replace(worded, path=(*path, *worded.path))
 
 
 def _text(
