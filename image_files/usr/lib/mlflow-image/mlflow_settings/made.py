@@ -17,5 +17,9 @@ def ensure_password(root: Path) -> None:
     path = root / MADE_PASSWORD.lstrip("/")
     if not path.exists():
         files.ensure_directory(root / STATE, 0o700)
-        text = secrets.token_urlsafe(_RANDOM_BYTES) + "\n"
-        files.write_if_changed(path, text, 0o600, durable=True)
+        files.write_if_changed(path, f"{password()}\n", 0o600, durable=True)
+
+
+def password() -> str:
+    """A password that nobody can guess."""
+    return secrets.token_urlsafe(_RANDOM_BYTES)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-import ssl
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -150,9 +148,8 @@ def _problems(lines: Sequence[str]) -> list[str]:
 
 def ends_soon(chain: str, now_s: float | None = None) -> str:
     """What to say of a certificate that ends within WARN_DAYS; "" otherwise."""
-    now_s = time.time() if now_s is None else now_s
     found = certificate.decoded(chain)
-    left_s = ssl.cert_time_to_seconds(found["notAfter"]) - now_s
+    left_s = certificate.seconds_left(found, now_s)
     if left_s > WARN_DAYS * _DAY_S:
         return ""
     if left_s < 0:

@@ -11,7 +11,6 @@ import argparse
 import base64
 import getpass
 import json
-import secrets
 import sys
 import urllib.error
 import urllib.parse
@@ -20,13 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_settings import made
 from mlflow_settings.blocks import auth
 
 FAILED = 1
 RESOURCES = ("experiment", "registered_model", "prompt")
 PERMISSIONS = ("READ", "USE", "EDIT", "MANAGE", "DENY")
 _TIMEOUT_S = 60
-_RANDOM_BYTES = 18
 
 
 class RefusedError(Exception):
@@ -187,9 +186,9 @@ def delete(api: Api, arguments: argparse.Namespace) -> None:
 def _password(arguments: argparse.Namespace) -> str:
     """A password that MLflow accepts: made, typed twice, or a line of the standard input."""
     if arguments.made:
-        made = secrets.token_urlsafe(_RANDOM_BYTES)
-        print(made)
-        return made
+        text = made.password()
+        print(text)
+        return text
     if sys.stdin.isatty():
         text = getpass.getpass(f"Password for {arguments.name}: ")
         if text != getpass.getpass("Again: "):

@@ -39,10 +39,15 @@ def chain_fault(text: str) -> Reason | None:
 
 def time_fault(text: str, now_s: float | None = None) -> Reason | None:
     """Why the clock says that a readable certificate cannot be used, or None."""
-    found, now_s = decoded(text), time.time() if now_s is None else now_s
-    if ssl.cert_time_to_seconds(found["notAfter"]) < now_s:
+    found = decoded(text)
+    if seconds_left(found, now_s) < 0:
         return Reason(f"has expired: {found['notAfter']}", "write a new one")
     return None
+
+
+def seconds_left(found: dict[str, Any], now_s: float | None = None) -> float:
+    """How long a decoded certificate is valid; negative when it has expired."""
+    return ssl.cert_time_to_seconds(found["notAfter"]) - (time.time() if now_s is None else now_s)
 
 
 def key_fault(key: str) -> Reason | None:
