@@ -66,14 +66,16 @@ def variables(
 
 def address(settings: Settings) -> str:
     """The URL of a server of which only the settings are known."""
-    usual = {"http": 80, "https": 443}[settings.scheme]
-    port = "" if settings.port == usual else f":{settings.port}"
-    every = (*map(hosts.in_url, settings.tls.names), *settings.server.allowed_hosts)
-    names = [name for name in every if "*" not in name]
+    names = [name for name in _names(settings) if "*" not in name]
     if not names:
-        return f"{settings.scheme}://{SERVER}{port}"
+        return f"{settings.scheme}://{SERVER}{settings.port_in_url}"
     has_port = re.search(r":\d+$", names[0])
-    return f"{settings.scheme}://{names[0]}" + ("" if has_port else port)
+    return f"{settings.scheme}://{names[0]}" + ("" if has_port else settings.port_in_url)
+
+
+def _names(settings: Settings) -> tuple[str, ...]:
+    """The names of a server, those of its certificate first, as in a URL."""
+    return (*map(hosts.in_url, settings.tls.names), *settings.server.allowed_hosts)
 
 
 def refused_name(url: str, settings: Settings) -> str:
@@ -84,8 +86,7 @@ def refused_name(url: str, settings: Settings) -> str:
     """
     parts = urlsplit(url)
     name = parts.netloc.lower()
-    known = (*map(hosts.in_url, settings.tls.names), *settings.server.allowed_hosts)
-    entries = hosts.host_entries(known)
+    entries = hosts.host_entries(_names(settings))
     listed = any(name == entry or ("*" in entry and fnmatch(name, entry)) for entry in entries)
     host = parts.hostname or ""
     return "" if listed or _is_private(host) else hosts.in_url(host)

@@ -15,6 +15,7 @@ from mlflow_image.vm import boot, console, machine
 from mlflow_image.vm.boot import OnWait
 from mlflow_image.vm.machine import Machine
 from mlflow_settings import signals
+from mlflow_settings.blocks.tls import USUAL_PORTS
 
 #: How long the host may take to reach the server after the guest reports that it is ready.
 PROBE_GRACE_S = 60.0
@@ -89,7 +90,7 @@ def mlflow_ready(port_of: Callable[[int], int | None]) -> Callable[[str], str | 
 def guest_port(url: str) -> int:
     """The port of an address that the guest reports."""
     parts = urlsplit(url)
-    return parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return parts.port or USUAL_PORTS[parts.scheme]
 
 
 def is_guest_loopback(url: str) -> bool:

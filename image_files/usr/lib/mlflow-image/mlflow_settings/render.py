@@ -15,8 +15,6 @@ from mlflow_settings import proxy
 from mlflow_settings.blocks import auth, postgresql, s3
 from mlflow_settings.blocks.block import RUN, Machine, RenderedFile
 from mlflow_settings.blocks.hosts import in_url
-from mlflow_settings.blocks.server import HTTP
-from mlflow_settings.blocks.tls import HTTPS
 from mlflow_settings.proxy import Identity
 from mlflow_settings.settings import Settings
 
@@ -90,6 +88,4 @@ def url(settings: Settings, addresses: Sequence[str] = ()) -> str:
         reached = [one for one in addresses if listening.version == 6 or ":" not in one]
         reached.sort(key=lambda one: (":" in one) != (listening.version == 6))
         host = reached[0] if reached else "127.0.0.1"
-    usual = {"http": HTTP, "https": HTTPS}[settings.scheme]
-    port = "" if settings.port == usual else f":{settings.port}"
-    return f"{settings.scheme}://{in_url(host)}{port}"
+    return f"{settings.scheme}://{in_url(host)}{settings.port_in_url}"

@@ -17,7 +17,7 @@ from mlflow_settings.blocks.auth import Auth
 from mlflow_settings.blocks.backend_store import BackendStore
 from mlflow_settings.blocks.block import Block, Given, below
 from mlflow_settings.blocks.server import Server
-from mlflow_settings.blocks.tls import Tls
+from mlflow_settings.blocks.tls import USUAL_PORTS, Tls
 from mlflow_settings.document import Document, Fault, Faults, load
 from mlflow_settings.wording import Worded, public
 
@@ -49,6 +49,11 @@ class Settings:
     def port(self) -> int:
         """The port by which clients reach the server."""
         return self.tls.port if self.tls.way else self.server.port
+
+    @property
+    def port_in_url(self) -> str:
+        """The port as the end of a URL's host; "" for the scheme's own."""
+        return "" if self.port == USUAL_PORTS[self.scheme] else f":{self.port}"
 
     @property
     def blocks(self) -> tuple[Block, ...]:

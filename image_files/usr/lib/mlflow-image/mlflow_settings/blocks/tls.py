@@ -20,12 +20,15 @@ from mlflow_settings.blocks.block import (
     text_faults,
 )
 from mlflow_settings.blocks.hosts import allowed_host_fault, is_address
+from mlflow_settings.blocks.server import HTTP
 from mlflow_settings.blocks.sources import FromFile
 from mlflow_settings.wording import Reason, Worded, shown
 
 #: The directory of Let's Encrypt (its documentation, "Getting Started").
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 HTTPS = 443
+#: The port that a URL of each scheme means when it names none.
+USUAL_PORTS = {"http": HTTP, "https": HTTPS}
 WAYS = ("self_signed", "files", "acme")
 _EMAIL = re.compile(r"[^@\s<>()\[\],;:\\\"]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}")
 
