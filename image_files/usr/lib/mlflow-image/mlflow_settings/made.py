@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
 from mlflow_settings import files
-from mlflow_settings.blocks.auth import MADE_PASSWORD
+from mlflow_settings.blocks.auth import MADE_PASSWORD, new_password
 from mlflow_settings.memory import STATE
-
-_RANDOM_BYTES = 18
 
 
 def ensure_password(root: Path) -> None:
@@ -17,9 +14,4 @@ def ensure_password(root: Path) -> None:
     path = root / MADE_PASSWORD.lstrip("/")
     if not path.exists():
         files.ensure_directory(root / STATE, 0o700)
-        files.write_if_changed(path, f"{password()}\n", 0o600, durable=True)
-
-
-def password() -> str:
-    """A password that nobody can guess."""
-    return secrets.token_urlsafe(_RANDOM_BYTES)
+        files.write_if_changed(path, f"{new_password()}\n", 0o600, durable=True)

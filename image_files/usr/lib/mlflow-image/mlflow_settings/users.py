@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_settings import made
 from mlflow_settings.blocks import auth
 
 FAILED = 1
@@ -186,7 +185,7 @@ def delete(api: Api, arguments: argparse.Namespace) -> None:
 def _password(arguments: argparse.Namespace) -> str:
     """A password that MLflow accepts: made, typed twice, or a line of the standard input."""
     if arguments.made:
-        text = made.password()
+        text = auth.new_password()
         print(text)
         return text
     if sys.stdin.isatty():

@@ -7,6 +7,7 @@ read with configparser, where % is doubled.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,12 @@ _REFUSED = "password1234"
 # For so long a changed or deleted password may work on other workers; without the cache each
 # request costs 100 ms or more (PBKDF2).
 CACHE_S = 60
+_RANDOM_BYTES = 18
+
+
+def new_password() -> str:
+    """A password that nobody can guess."""
+    return secrets.token_urlsafe(_RANDOM_BYTES)
 
 
 def password_fault(text: str) -> Reason | None:
