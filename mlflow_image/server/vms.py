@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -301,10 +302,13 @@ def folder_of(name: str) -> Path:
     return vms_folder() / name
 
 
-def command_for(task: str, name: str) -> str:
-    """The command line of a task for this VM, in backquotes; the default name needs no flag."""
-    flag = "" if name == DEFAULT_NAME else f" --name {name}"
-    return f"`invoke {task}{flag}`"
+def command_for(task: str, name: str, *words: str) -> str:
+    """The command line of a task for this VM, in backquotes; the default name needs no flag.
+
+    words: further ones, quoted for a shell where they need it.
+    """
+    flag = [] if name == DEFAULT_NAME else ["--name", name]
+    return f"`invoke {' '.join([task, *flag, *map(shlex.quote, words)])}`"
 
 
 def journal_command(follow: bool) -> str:

@@ -198,13 +198,10 @@ def follow(vm: Vm, settings: str | None = None) -> None:
     progress.say(f"shell     {vms.command_for('ssh', vm.name)}")
     user, shown = signals.made_password(vm.machine.current_boot.text) or ("", "")
     if user:
-        ssh = as_typed(vms.command_for("ssh", vm.name)).strip("`")
-        command = f"{ssh} --command {shlex.quote(shown)}"
-        progress.say(f"password  of {user}: `{command}`")
+        command = as_typed(vms.command_for("ssh", vm.name, "--command", shown))
+        progress.say(f"password  of {user}: {command}")
     if own_authority := vm.record.scheme == "https" and certificates.authority(vm):
-        writes = (
-            vms.command_for("client-env", vm.name).rstrip("`") + f" --ca {certificates.CA_FILE}`"
-        )
+        writes = vms.command_for("client-env", vm.name, "--ca", certificates.CA_FILE)
         progress.say(f"trust     {writes} writes the certificate of its authority for clients")
     stop_command, down_command = (vms.command_for(task, vm.name) for task in ("stop", "down"))
     progress.say(f"stop      {stop_command}, or remove: {down_command}")
@@ -212,7 +209,7 @@ def follow(vm: Vm, settings: str | None = None) -> None:
     progress.say(f"export MLFLOW_TRACKING_URI={vm.url}")
     if user:
         progress.say(f"export MLFLOW_TRACKING_USERNAME={shlex.quote(user)}")
-        progress.say(f"export MLFLOW_TRACKING_PASSWORD=$({command})")
+        progress.say(f"export MLFLOW_TRACKING_PASSWORD=$({command.strip('`')})")
     if own_authority:
         progress.say(f"export MLFLOW_TRACKING_SERVER_CERT_PATH=$PWD/{certificates.CA_FILE}")
 
