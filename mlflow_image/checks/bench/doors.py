@@ -161,9 +161,7 @@ def _memory_mb(pid: int) -> float:
 
 @contextmanager
 def _door(chosen: Settings, behind: bool, who: str, password: str) -> Iterator[Door]:
-    variables = {}
-    if who:
-        variables = {"MLFLOW_TRACKING_USERNAME": who, "MLFLOW_TRACKING_PASSWORD": password}
+    variables = _signed_in(who, password) if who else {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if not behind:
@@ -190,8 +188,12 @@ def _stock(password: str) -> Iterator[Door]:
         }
         words = ("--app-name", "basic-auth")
         with local.stock(Path(scratch), WORKERS, variables=given, words=words) as url:
-            signed_in = {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": password}
-            yield Door(url, signed_in)
+            yield Door(url, _signed_in(ADMIN, password))
+
+
+def _signed_in(who: str, password: str) -> dict[str, str]:
+    """The variables of a client."""
+    return {"MLFLOW_TRACKING_USERNAME": who, "MLFLOW_TRACKING_PASSWORD": password}
 
 
 @contextmanager

@@ -52,9 +52,7 @@ class Open:
 
     def load(self) -> None:
         """Import the application, with the guards."""
-        import_server()
-        importlib.import_module(mlflow_names.APPLICATION_MODULE)
-        apply.to_imported()
+        _load(mlflow_names.APPLICATION_MODULE)
 
     def build(self) -> Any:
         """The application, with the shorter ways of lean.py."""
@@ -78,9 +76,7 @@ class BasicAuth:
 
     def load(self) -> None:
         """Import the application, with the guards."""
-        import_server()
-        importlib.import_module(mlflow_names.AUTH)
-        apply.to_imported()
+        _load(mlflow_names.AUTH)
 
     def build(self) -> Any:
         """The application with its first users (guards/accounts.py) and the ways of lean.py.
@@ -104,6 +100,13 @@ def import_server() -> Any:
     # MLflow turns its host checks on only where it finds uvicorn imported.
     importlib.import_module(mlflow_names.UVICORN)
     return importlib.import_module(mlflow_names.SERVER)
+
+
+def _load(module: str) -> None:
+    """Import an application's module, with the guards."""
+    import_server()
+    importlib.import_module(module)
+    apply.to_imported()
 
 
 def shortened(application: Any) -> Any:
