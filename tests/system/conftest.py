@@ -71,6 +71,16 @@ class Tasks:
         done = self("ssh", "--name", name, "--command", line, timeout_s=timeout_s)
         return done.stdout + done.stderr
 
+    @contextlib.contextmanager
+    def vm(self, name: str, *words: str) -> Iterator[subprocess.CompletedProcess[str]]:
+        """What `up` printed for a VM, which is removed afterwards."""
+        done = self("up", "--name", name, *words)
+        try:
+            assert done.returncode == 0, done.stdout + done.stderr
+            yield done
+        finally:
+            self("down", "--name", name)
+
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a task with stdout and stderr in one pipe."""
         return subprocess.Popen(

@@ -51,6 +51,17 @@ class Server:
     port: int
     authority: Pebble
 
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    @staticmethod
+    def client() -> requests.Session:
+        """A client that takes any certificate."""
+        session = requests.Session()
+        session.trust_env, session.verify = False, False
+        return session
+
     def certificate(self) -> x509.Certificate:
         pem = ssl.get_server_certificate(("127.0.0.1", self.port))
         return x509.load_pem_x509_certificate(pem.encode())
@@ -100,11 +111,8 @@ def server(
 ) -> Iterator[Server]:
     file = tmp_path_factory.mktemp("user-data") / "user-data"
     file.write_bytes(userdata.wrap(settings_of(peers, authority)) + guest.NAMES)
-    done = tasks("up", "--name", NAME, "--user-data", str(file))
-    try:
+    with tasks.vm(NAME, "--user-data", str(file)) as done:
         yield Server(int(urlsplit(url_of(done)).port or 0), authority)
-    finally:
-        tasks("down", "--name", NAME)
 
 
 @contextmanager
@@ -132,9 +140,7 @@ def reachable_by(authority: Pebble) -> Iterator[None]:
 @pytest.mark.budget(600)
 def test_until_there_is_a_certificate_a_self_signed_one_serves(server: Server) -> None:
     assert OWN_AUTHORITY in server.issuer()
-    session = requests.Session()
-    session.trust_env, session.verify = False, False
-    assert session.get(f"https://127.0.0.1:{server.port}/health", timeout=60).status_code == 200
+    assert server.client().get(f"{server.url}/health", timeout=60).status_code == 200
 
 
 @pytest.mark.budget(600)
@@ -153,16 +159,15 @@ def test_the_example_lets_in_who_has_the_first_password_and_keeps_runs_in_its_st
     server: Server, tasks: Tasks, peers: Stores
 ) -> None:
     password = tasks.in_guest(NAME, "sudo cat /var/lib/mlflow-image/admin-password").strip()
-    session = requests.Session()
-    session.trust_env, session.verify = False, False
-    api = f"https://127.0.0.1:{server.port}/api/2.0/mlflow"
+    session = server.client()
+    api = f"{server.url}/api/2.0/mlflow"
     assert session.post(f"{api}/runs/create", json={}, timeout=60).status_code == 401
     session.auth = ("admin", password)
     created = session.post(f"{api}/runs/create", json={"experiment_id": "0"}, timeout=60)
     assert created.status_code == 200, created.text
     assert peers.database.sql("SELECT count(*) FROM runs") == "1"
     assert peers.database.sql("SELECT count(*) FROM users WHERE username = 'admin'") == "1"
-    artifacts = f"https://127.0.0.1:{server.port}/api/2.0/mlflow-artifacts/artifacts"
+    artifacts = f"{server.url}/api/2.0/mlflow-artifacts/artifacts"
     assert session.put(f"{artifacts}/0/x", data=b"data", timeout=60).status_code == 200
     assert session.get(f"{artifacts}/0/x", timeout=60).content == b"data"
 
@@ -231,6 +236,4 @@ def test_a_name_that_the_authority_refuses_is_reported_and_the_server_serves_on(
     assert "the authority gave no certificate: " in said
     assert "forbidden" in said, said
     server.wait_for(OWN_AUTHORITY)
-    session = requests.Session()
-    session.trust_env, session.verify = False, False
-    assert session.get(f"https://127.0.0.1:{server.port}/health", timeout=60).status_code == 200
+    assert server.client().get(f"{server.url}/health", timeout=60).status_code == 200

@@ -39,12 +39,8 @@ def up(
     """What `up` printed for the VM."""
     file = tmp_path_factory.mktemp("settings") / "settings.yaml"
     file.write_text(TEXT)
-    done = tasks("up", "--name", NAME, "--settings", str(file))
-    try:
-        assert done.returncode == 0, done.stdout + done.stderr
+    with tasks.vm(NAME, "--settings", str(file)) as done:
         yield done
-    finally:
-        tasks("down", "--name", NAME)
 
 
 @pytest.fixture(scope="module")

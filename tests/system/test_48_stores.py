@@ -45,12 +45,8 @@ def up(
     """What `up` printed for the VM."""
     file = tmp_path_factory.mktemp("user-data") / "user-data"
     file.write_bytes(userdata.wrap(peers.settings()) + guest.NAMES)
-    done = tasks("up", "--name", NAME, "--memory", "1536", "--user-data", str(file))
-    try:
-        assert done.returncode == 0, done.stdout + done.stderr
+    with tasks.vm(NAME, "--memory", "1536", "--user-data", str(file)) as done:
         yield done
-    finally:
-        tasks("down", "--name", NAME)
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,9 @@ def refuse_unusable(root: Path, settings: Settings, name: str) -> None:
 
     name: of the settings file, for messages. Raises Faults.
     """
+    known = Memory(root).databases
     for path in _files(settings):
-        if path in Memory(root).databases and not (root / path.lstrip("/")).exists():
+        if path in known and not (root / path.lstrip("/")).exists():
             # A new database would look like data loss.
             message = f"the database {path} existed before and is missing"
             remedy = (
