@@ -195,34 +195,57 @@ def serving(
     answered: whether the server at a URL has started; by default, whether it answers there.
     """
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "server.log").open("ab") as log:
+    url = f"http://127.0.0.1:{port}"
+    with program(
+        words,
+        folder / "server.log",
+        functools.partial(answered or answers, url),
+        environment={**own_environment(), **quiet, **variables},
+        start_s=START_TIMEOUT_S,
+        stop_s=40,
+    ):
+        yield url
+
+
+@contextlib.contextmanager
+def program(
+    words: Sequence[str],
+    log: Path,
+    answered: Callable[[], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+    start_s: float,
+    stop_s: float,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server in the folder of its log while the body runs, from its first answer on.
+
+    Raises Failure with the end of the log when it ends or does not answer in start_s. It has stop_s
+    to end by itself; then it is killed with everything that it has started.
+    """
+    with log.open("ab") as output:
         process = subprocess.Popen(
             words,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            env={**own_environment(), **quiet, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=log.parent,
+            env=environment,
             start_new_session=True,
         )
-    url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not (answered or answers)(url):
+        deadline = time.monotonic() + start_s
+        while not answered():
             ended = process.poll() is not None
             if ended or time.monotonic() > deadline:
-                what = (
-                    "ended before it answered"
-                    if ended
-                    else f"did not answer in {START_TIMEOUT_S:g} s"
-                )
-                log_text = (folder / "server.log").read_text(errors="replace")
+                what = "ended before it answered" if ended else f"did not answer in {start_s:g} s"
+                log_text = log.read_text(errors="replace")
                 raise Failure(f"{words[0]} {what}", evidence=command.last_lines(log_text))
             time.sleep(0.2)
-        yield url
+        yield process
     finally:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=40)
+            process.wait(timeout=stop_s)
         command.kill_group(process.pid)
         process.wait()
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import requests
 
-from mlflow_image import command
-from mlflow_image.errors import Failure, Refusal
+from mlflow_image.errors import Refusal
 from mlflow_image.server import local
 from mlflow_settings import identity
 from mlflow_settings.blocks.block import Machine
@@ -60,29 +60,11 @@ def running(folder: Path, workers: int, chosen: Settings) -> Iterator[Proxied]:
         yield Proxied(f"https://localhost:{port}", inner, folder / "ca.pem", folder, process)
 
 
-@contextlib.contextmanager
-def _nginx(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def _nginx(folder: Path, port: int) -> AbstractContextManager[subprocess.Popen[bytes]]:
     user = "user root; " if os.geteuid() == 0 else ""  # else its workers could not reach the folder
     words = [program(), "-c", str(folder / "nginx.conf"), "-g", f"daemon off; {user}"]
-    log = folder / "nginx.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        deadline_s = time.monotonic() + START_S
-        while not _answers(port, folder / "ca.pem"):
-            if process.poll() is not None or time.monotonic() > deadline_s:
-                text = log.read_text(errors="replace")
-                raise Failure("nginx did not start", evidence=command.last_lines(text))
-            time.sleep(0.1)
-        yield process
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
-        command.kill_group(process.pid)
-        process.wait()
+    answered = functools.partial(_answers, port, folder / "ca.pem")
+    return local.program(words, folder / "nginx.log", answered, start_s=START_S, stop_s=10)
 
 
 def _answers(port: int, ca: Path) -> bool:
