@@ -1,0 +1,1 @@
+"""MLflow artifacts in HDFS, with Kerberos and without a JVM; see repository.py."""
