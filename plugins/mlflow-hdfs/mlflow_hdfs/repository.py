@@ -74,7 +74,9 @@ class HdfsArtifactRepository(ArtifactRepository):  # type: ignore[misc]
             return []
         infos = [
             FileInfo(
-                posixpath.relpath(one.path, self._root), one.isdir, None if one.isdir else one.length
+                posixpath.relpath(one.path, self._root),
+                one.isdir,
+                None if one.isdir else one.length,
             )
             for one in found
             if not one.path.endswith(UNFINISHED)
