@@ -50,8 +50,8 @@ def client(address: str, environment: Mapping[str, str] = os.environ) -> Any:
             _clients[key] = Client(
                 address or None,
                 config_dir=environment.get("HADOOP_CONF_DIR"),
+                # The library itself finds KRB5_CLIENT_KTNAME, and then says more of a fault.
                 kerberos_principal=environment.get("MLFLOW_KERBEROS_USER"),
-                kerberos_keytab=environment.get("KRB5_CLIENT_KTNAME"),
                 kerberos_cache=environment.get("MLFLOW_KERBEROS_TICKET_CACHE"),
             )
         return _clients[key]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from mlflow_hdfs import keytab
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     INTERNAL_ERROR,
@@ -156,6 +157,7 @@ KINDS = (
         UNAUTHENTICATED,
     ),
 )
+_KEYTAB_REMEDY = "`klist -k FILE` shows what is in it; the server's account must be able to read it"
 _OTHER = _kind("", "HDFS refused the request", "")
 
 
@@ -168,6 +170,8 @@ def kind_of(error: BaseException) -> Kind:
 def as_mlflow(error: BaseException, place: str) -> MlflowException:
     """The error that MLflow's users see. place: the address that was asked for."""
     kind = kind_of(error)
+    if kind.code == UNAUTHENTICATED and (reason := keytab.trouble()):
+        kind = kind._replace(cause=reason, remedy=_KEYTAB_REMEDY)
     remedy = f" What to do: {kind.remedy}." if kind.remedy else ""
     return MlflowException(f"{place}: {kind.cause}: {said(error)}.{remedy}", error_code=kind.code)
 
