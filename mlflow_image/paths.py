@@ -42,6 +42,11 @@ class Checkout:
         return self.guest_scripts / "image_files.modes"
 
     @property
+    def plugin(self) -> Path:
+        """The MLflow plugin for HDFS, a Python package of its own."""
+        return self.root / "plugins" / "mlflow-hdfs"
+
+    @property
     def build_vm_files(self) -> Path:
         """Files that only a build VM has; the seal removes them from the tree."""
         return self.guest_scripts / "build-vm"

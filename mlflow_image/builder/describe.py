@@ -16,7 +16,7 @@ from mlflow_image.builder.bake.packer import Packer
 from mlflow_image.builder.layers import Layer
 from mlflow_image.host import accelerator
 from mlflow_image.images import manifest, provenance
-from mlflow_image.images.find import CLOUD_INIT_NAME, SCHEMA_NAME
+from mlflow_image.images.find import CLIENTS_NAME, CLOUD_INIT_NAME, SCHEMA_NAME
 from mlflow_image.images.manifest import (
     DISK_NAME,
     Candidate,
@@ -25,6 +25,7 @@ from mlflow_image.images.manifest import (
     Manifest,
     Verification,
 )
+from mlflow_image.inputs import plugin
 from mlflow_image.inputs.gather import Inputs
 from mlflow_image.inputs.wheels import lock_file
 from mlflow_image.paths import HERE, Checkout
@@ -62,8 +63,14 @@ def complete(
     lock = lock_file(inputs.python, checkout)
     archive = sealed.directory / CLOUD_INIT_NAME
     cloud_init.archive(stack[-2].directory / TREE_NAME, archive)
-    documents = {SCHEMA_NAME: settings_schema(checkout), CLOUD_INIT_NAME: archive}
-    return Candidate(sealed.directory, made, {**documents, lock.name: lock})
+    wheel = plugin.build(sealed.directory, checkout)
+    documents = {
+        SCHEMA_NAME: settings_schema(checkout),
+        CLOUD_INIT_NAME: archive,
+        lock.name: lock,
+        f"{CLIENTS_NAME}/{wheel.name}": wheel,
+    }
+    return Candidate(sealed.directory, made, documents)
 
 
 def image_id(sealed: Layer, inputs: Inputs) -> ImageId:

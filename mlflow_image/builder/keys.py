@@ -17,6 +17,7 @@ from mlflow_image.builder.bake.about import about
 from mlflow_image.builder.disk.tarball import files_of
 from mlflow_image.builder.layers import Layer
 from mlflow_image.files import hash_file
+from mlflow_image.inputs import plugin
 from mlflow_image.inputs.gather import Inputs
 from mlflow_image.paths import HERE, Checkout
 
@@ -47,6 +48,7 @@ def of(inputs: Inputs, checkout: Checkout = HERE) -> list[Layer]:
             "python.distribution": inputs.distribution,
             "python.version": inputs.python,
             **wheels(inputs),
+            **own_plugin(checkout),
             **scripts("python", checkout),
             **distribution(inputs, checkout),
             **build_vm_seed(inputs, checkout),
@@ -102,6 +104,13 @@ def wheels(inputs: Inputs) -> dict[str, str]:
     """The environment's wheels and tools."""
     every = (*inputs.wheels, *inputs.tools)
     return {f"wheel: {one.name}": f"{one.version} {shown(one.sha256)}" for one in every}
+
+
+def own_plugin(checkout: Checkout) -> dict[str, str]:
+    """The plugin for HDFS, whose wheel the environment gets, too."""
+    folder = checkout.plugin.relative_to(checkout.root)
+    files = plugin.sources(checkout)
+    return {f"{folder}/{name}": shown(hash_file(path)) for name, path in files.items()}
 
 
 def scripts(layer: str, checkout: Checkout) -> dict[str, str]:

@@ -12,6 +12,8 @@ from mlflow_image.images.manifest import DISK_NAME, MANIFEST_NAME, ImageId, Mani
 from mlflow_image.paths import HERE, Checkout, typed_path
 
 LATEST = "latest"
+#: What people who log to a server install: the wheel of the plugin for HDFS.
+CLIENTS_NAME = "clients"
 SCHEMA_NAME = "settings-schema.json"
 #: The code of the image's cloud-init, with the names of its users and groups.
 CLOUD_INIT_NAME = "cloud-init.zip"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlflow_image import files
 from mlflow_image.images import manifest
-from mlflow_image.images.find import LATEST, Image, in_folder
+from mlflow_image.images.find import CLIENTS_NAME, LATEST, Image, in_folder
 from mlflow_image.images.manifest import DISK_NAME, Candidate, ImageId, Verification
 from mlflow_image.paths import HERE, Checkout
 from mlflow_image.space import MIB, Room, existing_parent
@@ -63,6 +63,7 @@ def fill(folder: Path, candidate: Candidate, logs: Mapping[str, Path]) -> None:
     """Put an image's files into its folder, the sums last."""
     link_or_copy(candidate.disk, folder / DISK_NAME)
     for name, document in candidate.documents.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(document, folder / name)
     (folder / "logs").mkdir()
     for name, source in logs.items():
@@ -81,8 +82,10 @@ def add_verification(folder: Path, verification: Verification) -> None:
 
 
 def write_sums(folder: Path) -> None:
-    """SHA256SUMS of the folder's own files, for `sha256sum --check`; logs are left out."""
-    names = sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    """SHA256SUMS of the folder's files, for `sha256sum --check`; logs are left out."""
+    found = [*folder.iterdir(), *(folder / CLIENTS_NAME).glob("*")]
+    own = [path for path in found if path.is_file() and not path.name.startswith(".")]
+    names = sorted(str(path.relative_to(folder)) for path in own)
     lines = [f"{files.hash_file(folder / name)}  {name}" for name in names if name != SUMS_NAME]
     files.write(folder / SUMS_NAME, "\n".join(lines) + "\n")
 

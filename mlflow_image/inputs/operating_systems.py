@@ -64,7 +64,9 @@ COMMON_PACKAGES = (
     "iproute2",
     "iputils-ping",
     "isc-dhcp-client",
+    "krb5-user",  # kinit and klist, to look into the Kerberos of a Hadoop cluster
     "less",
+    "libgssapi-krb5-2",  # hdfs-native opens it when a cluster asks for Kerberos
     "locales",  # cloud-init would install it over the network at the first boot
     "logrotate",  # for the logs outside the journal: btmp, wtmp, apt, cloud-init
     "lsb-release",  # without it cloud-init writes apt sources for a suite "UNAVAILABLE"

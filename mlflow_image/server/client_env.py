@@ -16,8 +16,9 @@ from fnmatch import fnmatch
 from urllib.parse import urlsplit
 
 from mlflow_settings import proxy
-from mlflow_settings.blocks import hosts, sources
+from mlflow_settings.blocks import hdfs, hosts, sources
 from mlflow_settings.blocks.auth import Basic
+from mlflow_settings.blocks.hdfs import Hdfs
 from mlflow_settings.blocks.s3 import S3
 from mlflow_settings.settings import Settings
 
@@ -29,6 +30,7 @@ PRIVATE = tuple(
 #: In place of what is not known here, or not shown.
 OWN_KEY = "YOUR_OWN_KEY"
 SERVER = "SERVER_ADDRESS"
+KRB5_NAME = "krb5.conf"
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,17 @@ class Variable:
 
 
 def variables(
-    url: str, settings: Settings | None, ca_file: str, *, with_secrets: bool = False
+    url: str,
+    settings: Settings | None,
+    ca_file: str,
+    hadoop: str = "",
+    *,
+    with_secrets: bool = False,
 ) -> list[Variable]:
     """What a client sets.
 
     url: of the server as its clients see it. settings: of the server, if they are known.
-    ca_file: where the client has the store's CA certificate.
+    ca_file: where the client has the store's CA certificate. hadoop: where it has Hadoop's files.
     """
     found = [Variable("MLFLOW_TRACKING_URI", url, "where the server is", SERVER not in url)]
     if settings and settings.tls.self_signed:
@@ -61,7 +68,36 @@ def variables(
     elif store and store.clients_reach_endpoint and store.ca_certificate:
         reason = "large files go to and from the store itself, whose CA this is"
         found.append(Variable("REQUESTS_CA_BUNDLE", ca_file, reason))
+    cluster = direct_hdfs(settings)
+    if cluster:
+        found += _of_cluster(cluster, hadoop)
     return found
+
+
+def direct_hdfs(settings: Settings | None) -> Hdfs | None:
+    """The cluster that clients use themselves, if they do."""
+    cluster = settings.artifact_store.hdfs if settings else None
+    return cluster if cluster and cluster.access == "direct" else None
+
+
+def hadoop_files(cluster: Hdfs) -> Mapping[str, str]:
+    """The files that clients of a cluster have in one folder: name -> text."""
+    found = {
+        "core-site.xml": hdfs.as_xml(cluster.core_site()),
+        "hdfs-site.xml": hdfs.as_xml(cluster.hdfs_site()),
+    }
+    if cluster.krb5_text:
+        found[KRB5_NAME] = f"# {hdfs.MADE_BY}\n{cluster.krb5_text}"
+    return found
+
+
+def _of_cluster(cluster: Hdfs, folder: str) -> Iterator[Variable]:
+    yield Variable("HADOOP_CONF_DIR", folder, "where core-site.xml and hdfs-site.xml are")
+    if cluster.krb5_text:
+        yield Variable("KRB5_CONFIG", f"{folder}/{KRB5_NAME}", "the realm, and where its KDCs are")
+    if not cluster.is_secure:
+        reason = f"a user of the cluster who may write to {cluster.path}"
+        yield Variable("HADOOP_USER_NAME", cluster.user or "YOUR_NAME", reason, bool(cluster.user))
 
 
 def address(settings: Settings) -> str:

@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from filelock import FileLock
 
 from mlflow_image import command, files
 from mlflow_image.errors import Failure
+from mlflow_image.inputs import plugin
 from mlflow_image.paths import HERE, cache
 from mlflow_image.server import ready
 from mlflow_settings import proxy, render
@@ -37,15 +39,16 @@ STOCK_UVICORN = "--loop asyncio --http h11"
 
 
 def environment() -> Path:
-    """A Python environment with the image's locked wheels, for this host's Python version.
+    """A Python environment with the image's wheels, for this host's Python version.
 
-    MLFLOW_IMAGE_NATIVE names an existing one. Otherwise it is created once for each lock file
-    in the user's cache, which takes a minute or two. Raises Failure when that does not work.
+    MLFLOW_IMAGE_NATIVE names an existing one. Otherwise it is created once for each lock file and
+    version of the plugin in the user's cache, which takes a minute or two. Raises Failure.
     """
     if named := os.environ.get("MLFLOW_IMAGE_NATIVE"):
         return Path(named)
     lock = HERE.locks / f"image-{sys.version_info.major}.{sys.version_info.minor}.txt"
-    key = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    made_of = (lock, *plugin.sources().values())
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in made_of)).hexdigest()[:16]
     place = cache() / "native" / key
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(place.parent / f"{key}.lock"):
@@ -54,6 +57,8 @@ def environment() -> Path:
             command.run([sys.executable, "-m", "venv", place])
             pip: list[str | Path] = [place / "bin" / "python", "-m", "pip", "install", "--quiet"]
             command.run([*pip, "--require-hashes", "-r", lock])
+            with tempfile.TemporaryDirectory() as folder:
+                command.run([*pip, "--no-deps", "--no-index", plugin.build(Path(folder))])
         (place / "complete").touch()  # the cache removes the least recently used first
     return place
 
@@ -167,10 +172,16 @@ def configure(
     for file in render.render(chosen, identity=identity):
         # A path of the image, or a part of a variable: each has its place in the folder.
         content = file.content
+        below_run = file.path.startswith(f"{RUN}/")
+        target = folder / (file.path.removeprefix(f"{RUN}/") if below_run else Path(file.path).name)
+        target.parent.mkdir(exist_ok=True)
+        if isinstance(content, bytes):  # a keytab
+            files.write_private(target, content)
+            continue
         for place in (*(f"{RUN}-{one}" for one in ("proxy", "nginx", "socket", "tracking")), RUN):
             content = content.replace(f"{place}/", f"{folder}/")
         content = content.replace("/var/lib/mlflow", str(folder))
-        files.write_private(folder / Path(file.path).name, content)
+        files.write_private(target, content)
     document = json.loads((folder / "server.json").read_text())
     environment: Mapping[str, str] = document["environment"]
     return environment

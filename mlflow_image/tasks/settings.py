@@ -20,11 +20,14 @@ from mlflow_image.server import certificates, client_env, new_settings, size_lim
 from mlflow_image.server.new_settings import Choices
 from mlflow_image.tasks import output, questions
 from mlflow_image.tasks.task import refuse_unknown, task, whole_number
+from mlflow_settings.blocks import hdfs
+from mlflow_settings.blocks.hdfs import Hdfs
 from mlflow_settings.blocks.pem import certificate_fault
 from mlflow_settings.placeholders import NAMES
 from mlflow_settings.settings import Settings
 
 DEFAULT_FILE = "settings.yaml"
+HADOOP_FOLDER = "hadoop-conf"
 
 
 @task(
@@ -155,6 +158,8 @@ def user_data_task(
         "format": f"one of {', '.join(client_env.FORMATS)}; default: shell",
         "with-secrets": "also print the key of the store, if clients use it",
         "ca": f"where the CA certificates are, or are written; default: {certificates.CA_FILE}",
+        "hadoop": "folder for core-site.xml, hdfs-site.xml and krb5.conf, if clients use HDFS "
+        f"themselves; they are written; default: {HADOOP_FOLDER}",
     },
 )
 def client_env_task(
@@ -165,6 +170,7 @@ def client_env_task(
     format: str = "shell",
     with_secrets: bool = False,
     ca: str = "",
+    hadoop: str = "",
 ) -> None:
     """Print the variables that clients of a server set."""
     refuse_unknown("format", format, tuple(client_env.FORMATS))
@@ -189,7 +195,10 @@ def client_env_task(
         write_ca(file, pem_text, ca)
     if known and (where := client_env.lacks_ca(known, pem_text)):
         progress.warn(f"clients need a CA certificate: {where}; copy it to {file}")
-    found = client_env.variables(url, known, str(file), with_secrets=with_secrets)
+    folder = typed_path(hadoop or HADOOP_FOLDER).resolve()
+    if cluster := client_env.direct_hdfs(known):
+        write_hadoop(folder, cluster, hadoop)
+    found = client_env.variables(url, known, str(file), str(folder), with_secrets=with_secrets)
     sys.stdout.write(client_env.FORMATS[format](found))
     if any(not one.known and one.value == client_env.OWN_KEY for one in found):
         more = (
@@ -225,6 +234,27 @@ def write_ca(path: Path, text: str, asked: str) -> None:
         files.write(path, text)
     elif not path.exists():
         progress.warn(f"clients need the CA certificate: --ca {path.name} writes it")
+
+
+def write_hadoop(folder: Path, cluster: Hdfs, asked: str) -> None:
+    """Write Hadoop's files where the user wants them; else say how to get them, and what else."""
+    if asked:
+        made = client_env.hadoop_files(cluster)
+        for name, text in made.items():
+            start = text[: text.index(hdfs.MADE_BY) + len(hdfs.MADE_BY)].encode()
+            output.refuse_other(folder / name, start, "one that this made", "--hadoop")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in made.items():
+            files.write(folder / name, text)
+        progress.warn(f"written to {folder}: {', '.join(made)}")
+    elif not folder.exists():
+        progress.warn(f"clients need Hadoop's files: --hadoop {folder.name} writes them")
+    if image := newest():
+        wheels = sorted((image.directory / find.CLIENTS_NAME).glob("*.whl"))
+        for wheel in wheels:
+            progress.warn(f"clients install {wheel}, and libgssapi-krb5-2 of their system")
+    if cluster.is_secure:
+        progress.warn("clients run kinit, or set KRB5_CLIENT_KTNAME to a keytab of their own")
 
 
 def refuse_empty(flags: Mapping[str, str | None]) -> None:

@@ -9,18 +9,21 @@ from mlflow_image import command, files
 from mlflow_image.builder.bake import steps
 from mlflow_image.builder.bake.template import build_seed
 from mlflow_image.builder.disk import tarball
-from mlflow_image.inputs import anaconda
+from mlflow_image.inputs import anaconda, plugin
 from mlflow_image.inputs.gather import Inputs
+from mlflow_image.inputs.wheels import wheel_of
 from mlflow_image.paths import HERE, Checkout
 from mlflow_image.vm import seed
 
 
 def environment_files(inputs: Inputs, checkout: Checkout, work: Path) -> dict[str, Path]:
     """The files from which environment.sh makes /opt/mlflow; every wheel is hashed again."""
+    own = plugin.build(work, checkout)
     requirements = work / "requirements.txt"
-    requirements.write_text("".join(f"{wheel.line}\n" for wheel in inputs.wheels))
+    every = (*inputs.wheels, wheel_of(own))
+    requirements.write_text("".join(f"{wheel.line}\n" for wheel in every))
     script = checkout.guest_scripts / steps.ENVIRONMENT_SCRIPT
-    found = {"requirements.txt": requirements, script.name: script}
+    found = {"requirements.txt": requirements, script.name: script, f"wheels/{own.name}": own}
     store = inputs.store
     for wheel in inputs.wheels:
         found[f"wheels/{wheel.filename}"] = store.verified(wheel.sha256, wheel.filename)

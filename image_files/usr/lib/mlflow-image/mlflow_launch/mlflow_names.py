@@ -84,6 +84,9 @@ IMPORTED_BY_A_SERVER = (
 #: MLflow's client for S3, which it keeps for five minutes.
 S3_ARTIFACTS = "mlflow.store.artifact.s3_artifact_repo"
 S3_CLIENT = "_get_s3_client"
+#: Our own plugin (plugins/mlflow-hdfs), which MLflow finds by its entry point.
+HDFS_ARTIFACTS = "mlflow_hdfs.repository"
+HDFS_FAULTS = "mlflow_hdfs.faults"
 
 #: How prepare.py makes an empty database (functions of DATABASE) and serves from it (variables).
 DATABASE = "mlflow.store.db.utils"

@@ -102,6 +102,12 @@ def use_s3() -> None:
         client.put_object(Bucket="none", Key="none", Body=b"none")
 
 
+def use_hdfs() -> None:
+    """Import what a first request needs. No client is made: it would start threads."""
+    for name in ("hdfs_native", mlflow_names.HDFS_ARTIFACTS):
+        importlib.import_module(name)
+
+
 def use_basic_auth() -> None:
     """Import what the first user needs; no file is left."""
     module: Any = importlib.import_module(mlflow_names.AUTH)
@@ -119,6 +125,7 @@ def use_basic_auth() -> None:
 KINDS: Mapping[str, Callable[[], None]] = {
     "postgresql": use_postgresql,
     "s3": use_s3,
+    "hdfs": use_hdfs,
     mlflow_names.AUTH_APP_NAME: use_basic_auth,
 }
 

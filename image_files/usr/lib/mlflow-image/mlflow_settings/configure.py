@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mlflow_settings import apply as applying
 from mlflow_settings import cloudinit, database, files, identity, made, proxy, signals
-from mlflow_settings.blocks import auth, hosts
+from mlflow_settings.blocks import auth, hdfs, hosts
 from mlflow_settings.blocks.block import Machine
 from mlflow_settings.blocks.server import Server, unknown_variables
 from mlflow_settings.document import Fault, Faults
@@ -245,14 +245,17 @@ def _apply(root: Path, verdict: Verdict) -> bool:
     if proxy.is_used(verdict.settings):
         files.ensure_directory(root / proxy.FOLDER.lstrip("/"), 0o750, proxy.USER)
         own = identity.ensure(root, verdict.settings.tls, machine)
+    if verdict.settings.artifact_store.hdfs:
+        files.ensure_directory(root / hdfs.FOLDER.lstrip("/"), 0o750, files.SERVICE_USER)
     rendered = render(verdict.settings, machine, device, own)
     changed = False
     # The first is server.json: written last, because the launcher waits for it.
     for file in reversed(rendered):
         target = root / file.path.lstrip("/")
-        changed |= files.write_if_changed(
+        wrote = files.write_if_changed(
             target, file.content, file.mode, file.group, owner=file.owner
         )
+        changed |= wrote and not file.live
     for path in set(OPTIONAL_FILES) - {file.path for file in rendered}:
         (root / path.lstrip("/")).unlink(missing_ok=True)
     # Last: the server that becomes ready next runs with this document (server-is-ready).

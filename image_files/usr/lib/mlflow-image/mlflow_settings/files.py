@@ -27,7 +27,7 @@ _SIOCGIFADDR = 0x8915
 
 def write_if_changed(
     path: Path,
-    content: str,
+    content: str | bytes,
     mode: int,
     group: str = "root",
     *,
@@ -38,18 +38,17 @@ def write_if_changed(
 
     durable: the file survives a power failure. Owner and group are set only as root.
     """
-    try:
-        if path.read_text(encoding="utf-8") == content and path.stat().st_mode & 0o777 == mode:
+    raw = content.encode() if isinstance(content, str) else content
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == raw and path.stat().st_mode & 0o777 == mode:
             return False
-    except (OSError, UnicodeDecodeError):
-        pass
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "wb") as file:
             if os.geteuid() == 0:
                 os.fchown(file.fileno(), _user_id(owner), _group_id(group))
             os.fchmod(file.fileno(), mode)
-            file.write(content)
+            file.write(raw)
             file.flush()
             if durable:
                 os.fsync(file.fileno())

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mlflow_settings import proxy
-from mlflow_settings.blocks import auth, postgresql, s3
+from mlflow_settings.blocks import auth, hdfs, postgresql, s3
 from mlflow_settings.blocks.block import RUN, Machine, RenderedFile
 from mlflow_settings.blocks.hosts import in_url
 from mlflow_settings.proxy import Identity
@@ -21,7 +21,7 @@ from mlflow_settings.settings import Settings
 FORMAT = 1
 #: Files that only some settings have.
 OPTIONAL_FILES = (
-    *(postgresql.PASSWORD_FILE, postgresql.CA_FILE, s3.KEY_FILE, s3.CA_FILE),
+    *(postgresql.PASSWORD_FILE, postgresql.CA_FILE, s3.KEY_FILE, s3.CA_FILE, *hdfs.FILES),
     *(auth.CONFIG_FILE, auth.USERS_FILE),
     *(proxy.CONFIGURATION, proxy.CERTIFICATE, proxy.KEY, proxy.CA),
 )

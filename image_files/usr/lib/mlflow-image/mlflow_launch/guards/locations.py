@@ -63,7 +63,7 @@ def refuse_foreign(uri: str) -> None:
 def is_own(uri: str, store: str) -> bool:
     """Whether a location lies in a place of the server's store, or leads back to the server.
 
-    store: a local path or s3://BUCKET/FOLDER.
+    store: a local path, s3://BUCKET/FOLDER or hdfs://CLUSTER/FOLDER.
     """
     scheme_of: Any = importlib.import_module("mlflow.utils.uri").get_uri_scheme
     path_of: Any = importlib.import_module("mlflow.utils.file_utils").local_file_uri_to_path
@@ -78,6 +78,10 @@ def is_own(uri: str, store: str) -> bool:
     if scheme == "s3" and store.startswith("s3://"):
         # MLflow makes a key of the path as it is, but joins it with others by posixpath.
         return ".." not in uri.split("/") and f"{uri}/".startswith(f"{store}/")
+    if scheme == "hdfs" and store.startswith("hdfs://"):
+        # Its path may have blanks, which are quoted in the settings' variable.
+        top = unquote(store).rstrip("/")
+        return ".." not in uri.split("/") and f"{uri}/".startswith(f"{top}/")
     if scheme not in _FILE_SCHEMES or not store.startswith("/"):
         return False
     root, path = (os.path.normpath(str(path_of(place))) for place in (store, uri))

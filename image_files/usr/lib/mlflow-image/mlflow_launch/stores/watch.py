@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mlflow_launch import failures, notify, places
 from mlflow_launch.log import say, warn
-from mlflow_launch.stores import postgresql, s3
+from mlflow_launch.stores import hdfs, postgresql, s3
 
 NAME = "store"
 REACHED = "the stores can be reached again"
@@ -34,7 +34,7 @@ _LOOK_S = 120.0
 
 @dataclass(frozen=True)
 class Stores:
-    """The two stores. database: MLflow's URI. artifacts: a path or s3://BUCKET/FOLDER."""
+    """The two stores. database: MLflow's URI. artifacts: a path, or a place in S3 or HDFS."""
 
     database: str
     artifacts: str
@@ -50,7 +50,11 @@ class Stores:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds that are not a file of this machine: each has a list of modules."""
-        remote = {"postgresql": self._is_postgresql, "s3": self._is_s3}
+        remote = {
+            "postgresql": self._is_postgresql,
+            "s3": self._is_s3,
+            "hdfs": self._is_hdfs,
+        }
         return tuple(kind for kind, there in remote.items() if there)
 
     def trouble(self, *, write: bool) -> str:
@@ -58,6 +62,8 @@ class Stores:
         found = postgresql.trouble(self.database) if self._is_postgresql else ""
         if not found and self._is_s3:
             found = s3.trouble(self.artifacts, self.environment, write=write)
+        if not found and self._is_hdfs:
+            found = hdfs.trouble(self.artifacts, write=write)
         return failures.without_secrets(found, self.environment)
 
     @property
@@ -67,6 +73,10 @@ class Stores:
     @property
     def _is_s3(self) -> bool:
         return self.artifacts.startswith(s3.SCHEME)
+
+    @property
+    def _is_hdfs(self) -> bool:
+        return self.artifacts.startswith(hdfs.SCHEME)
 
 
 class Look:

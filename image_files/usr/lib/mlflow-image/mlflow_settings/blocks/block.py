@@ -30,13 +30,17 @@ class Machine:
 
 @dataclass(frozen=True)
 class RenderedFile:
-    """One file to write: its path, content, mode and owners."""
+    """One file to write: its path, content, mode and owners.
+
+    live: the server reads it again whenever it needs it, so that a change takes no restart.
+    """
 
     path: str
-    content: str = field(repr=False)
+    content: str | bytes = field(repr=False)
     mode: int
     owner: str = "root"
     group: str = "mlflow"
+    live: bool = False
 
 
 @dataclass(frozen=True)

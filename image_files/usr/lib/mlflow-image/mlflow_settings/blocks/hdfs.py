@@ -1,13 +1,11 @@
 """artifact_store.hdfs: the cluster, how the server proves who it is, and Hadoop's own files.
 
 Sources: Hadoop's "Secure Mode", core-default.xml and hdfs-default.xml; MIT's krb5.conf(5); RFC 4120
-for realms. A keytab begins with 05 02 (MIT, "The Kerberos keytab binary file format").
+for realms.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,54 +15,50 @@ from xml.sax.saxutils import escape
 
 from mlflow_settings.blocks import sources
 from mlflow_settings.blocks.block import RUN, Given, RenderedFile, below, known_keys, text_faults
+from mlflow_settings.blocks.kerberos import (
+    Realm,
+    decoded,
+    keytab_fault,
+    krb5_conf_fault,
+    principal_fault,
+    realm_faults,
+    token_fault,
+    whose_keytab,
+)
 from mlflow_settings.blocks.sources import FromFile
 from mlflow_settings.wording import Reason, Worded, shown
 
-#: Hadoop's files; HADOOP_CONF_DIR.
+#: Hadoop's own files; HADOOP_CONF_DIR.
 FOLDER = f"{RUN}/hadoop"
+CORE_SITE = f"{FOLDER}/core-site.xml"
+HDFS_SITE = f"{FOLDER}/hdfs-site.xml"
 KEYTAB = f"{RUN}/hdfs.keytab"
+TOKEN = f"{RUN}/hdfs.token"
 KRB5_CONF = f"{RUN}/krb5.conf"
+FILES = (CORE_SITE, HDFS_SITE, KEYTAB, TOKEN, KRB5_CONF)
 #: In memory: nothing is left of the tickets when a process ends.
 TICKETS = "MEMORY:mlflow"
+#: What hdfs-native, MIT Kerberos and the plugin read; the values are Hadoop's and MIT's.
+VARIABLES = (
+    *("HADOOP_CONF_DIR", "HADOOP_TOKEN_FILE_LOCATION", "HADOOP_USER_NAME"),
+    *("KRB5CCNAME", "KRB5_CLIENT_KTNAME", "KRB5_CONFIG"),
+    *("MLFLOW_KERBEROS_TICKET_CACHE", "MLFLOW_KERBEROS_USER"),
+)
 PORT = 8020
-PROTECTIONS = ("authentication", "integrity", "privacy")
+#: At the top of Hadoop's files.
+MADE_BY = "Made by mlflow-image from the server's settings."
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PRINCIPAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?(@[A-Z0-9.-]+)?")
-_REALM = re.compile(r"[A-Z0-9][A-Z0-9.-]*")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*")
-_MAGIC = (b"\x05\x02", b"\x05\x01")
-
-
-@dataclass(frozen=True)
-class Realm:
-    """A Kerberos realm and where its KDCs are."""
-
-    realm: str
-    kdcs: tuple[str, ...] = ()
-    domain_realm: Mapping[str, str] = field(default_factory=dict)
-
-
-def keytab_fault(text: str) -> Reason | None:
-    """Why a text is not a keytab in base64, or None."""
-    try:
-        raw = base64.b64decode("".join(text.split()), validate=True)
-    except binascii.Error:
-        return Reason("is not base64", "write what `base64 -w0 FILE.keytab` prints")
-    if not raw.startswith(_MAGIC):
-        return Reason(
-            "is base64, but not of a keytab",
-            "a keytab begins with the bytes 05 02; `klist -k FILE` shows what is in one",
-        )
-    return None
 
 
 @dataclass(frozen=True)
 class Hdfs:
-    """A folder of a cluster. keytab: base64, or the file to read it from.
+    """A folder of a cluster.
 
-    nameservice, namenodes: of a cluster with several; else namenode. user: without Kerberos.
+    namenode: of a cluster with one; else nameservice and namenodes. keytab, token: base64, or the
+    file to read them from. user: in a cluster without Kerberos.
     """
 
     path: str
@@ -75,11 +69,16 @@ class Hdfs:
     user: str = ""
     principal: str = ""
     keytab: str | FromFile = field(default="", repr=False)
+    token: str | FromFile = field(default="", repr=False)
     krb5: Realm | None = None
     krb5_conf: str | FromFile = ""
     protection: str = "authentication"
 
-    RULES: ClassVar[Mapping[str, Any]] = {"keytab": keytab_fault}
+    RULES: ClassVar[Mapping[str, Any]] = {
+        "keytab": keytab_fault,
+        "krb5_conf": krb5_conf_fault,
+        "token": token_fault,
+    }
 
     @classmethod
     def from_given(cls, given: Mapping[str, Any]) -> Hdfs:
@@ -98,29 +97,57 @@ class Hdfs:
         return f"hdfs://{self.nameservice or with_port(self.namenode)}{quote(self.path)}"
 
     @property
+    def locations(self) -> tuple[str, ...]:
+        """Every place that experiments may name."""
+        return (self.uri,)
+
+    @property
     def is_secure(self) -> bool:
-        """Whether the cluster asks for Kerberos."""
-        return bool(self.principal)
+        """Whether the cluster asks for Kerberos, or for a token that somebody got by it."""
+        return bool(self.principal or self.token)
+
+    def faults_of_texts(self) -> Iterator[Worded]:
+        """The rule between the keytab and the principal, once the keytab is there."""
+        if isinstance(self.keytab, str):
+            yield from whose_keytab(self.keytab, self.principal)
 
     def environment(self) -> Mapping[str, str]:
         """Hadoop's and Kerberos' variables; the secrets are in the files that they name."""
         found = {"HADOOP_CONF_DIR": FOLDER}
         if not self.is_secure:
             return {**found, "HADOOP_USER_NAME": self.user} if self.user else found
-        return {
-            **found,
-            "KRB5CCNAME": TICKETS,
-            "KRB5_CLIENT_KTNAME": KEYTAB,
-            "MLFLOW_KERBEROS_USER": self.principal,
-            **({"KRB5_CONFIG": KRB5_CONF} if self.krb5 or self.krb5_conf else {}),
-        }
+        if self.krb5 or self.krb5_conf:
+            found["KRB5_CONFIG"] = KRB5_CONF
+        if self.token:
+            found["HADOOP_TOKEN_FILE_LOCATION"] = TOKEN
+        if self.principal:
+            found["KRB5CCNAME"] = TICKETS
+            found["KRB5_CLIENT_KTNAME"] = KEYTAB
+            found["MLFLOW_KERBEROS_USER"] = self.principal
+        return found
 
     def run_files(self) -> Iterator[RenderedFile]:
-        """Hadoop's two files, krb5.conf and the keytab."""
-        yield RenderedFile(f"{FOLDER}/core-site.xml", as_xml(self.core_site()), 0o640)
-        yield RenderedFile(f"{FOLDER}/hdfs-site.xml", as_xml(self.hdfs_site()), 0o640)
-        if isinstance(self.krb5_conf, str) and (text := self.krb5_conf or self._krb5()):
-            yield RenderedFile(KRB5_CONF, text.rstrip() + "\n", 0o640)
+        """Hadoop's two files, krb5.conf, the keytab and the token.
+
+        A new ticket is asked for with the keytab of that moment.
+        """
+        yield RenderedFile(CORE_SITE, as_xml(self.core_site()), 0o640)
+        yield RenderedFile(HDFS_SITE, as_xml(self.hdfs_site()), 0o640)
+        if text := self.krb5_text:
+            yield RenderedFile(KRB5_CONF, text, 0o640)
+        if isinstance(self.keytab, str) and self.keytab:
+            raw = decoded(self.keytab)
+            yield RenderedFile(KEYTAB, raw, 0o600, owner="mlflow", live=True)
+        if isinstance(self.token, str) and self.token:
+            yield RenderedFile(TOKEN, decoded(self.token), 0o600, owner="mlflow")
+
+    @property
+    def krb5_text(self) -> str:
+        """krb5.conf, also for clients; "" for the machine's own, or while it is unread."""
+        if isinstance(self.krb5_conf, FromFile):
+            return ""
+        text = self.krb5_conf or (self.krb5.text if self.krb5 else "")
+        return f"{text.rstrip()}\n" if text else ""
 
     def core_site(self) -> Mapping[str, str]:
         """The values of core-site.xml, also for clients."""
@@ -144,19 +171,6 @@ class Hdfs:
                 found[f"dfs.namenode.rpc-address.{service}.{name}"] = with_port(address)
         return found
 
-    def _krb5(self) -> str:
-        if self.krb5 is None:
-            return ""
-        realm = self.krb5
-        kdcs = "".join(f"    kdc = {kdc}\n" for kdc in realm.kdcs)
-        domains = "".join(f"  {name} = {to}\n" for name, to in realm.domain_realm.items())
-        look_up = str(not realm.kdcs).lower()
-        return (
-            f"[libdefaults]\n  default_realm = {realm.realm}\n  dns_lookup_kdc = {look_up}\n"
-            "  dns_lookup_realm = false\n  rdns = false\n  udp_preference_limit = 1\n"
-            f"[realms]\n  {realm.realm} = {{\n{kdcs}  }}\n[domain_realm]\n{domains}"
-        )
-
 
 def with_port(address: str) -> str:
     """HOST:PORT; HDFS's own port if there is none."""
@@ -169,7 +183,8 @@ def as_xml(values: Mapping[str, str]) -> str:
         f"  <property><name>{escape(name)}</name><value>{escape(value)}</value></property>\n"
         for name, value in values.items()
     )
-    return '<?xml version="1.0"?>\n<configuration>\n' + "".join(lines) + "</configuration>\n"
+    top = f'<?xml version="1.0"?>\n<!-- {MADE_BY} -->\n<configuration>\n'
+    return top + "".join(lines) + "</configuration>\n"
 
 
 def faults(given: Given) -> Iterator[Worded]:
@@ -178,12 +193,11 @@ def faults(given: Given) -> Iterator[Worded]:
     yield from text_faults(given, "namenodes", _address_fault)
     yield from text_faults(given, "nameservice", _service_fault)
     yield from text_faults(given, "path", _path_fault)
-    yield from text_faults(given, "principal", _principal_fault)
+    yield from text_faults(given, "principal", principal_fault)
     yield from text_faults(given, "user", _user_fault)
-    yield from sources.faults(given, {"keytab": keytab_fault, "krb5_conf": _krb5_conf_fault})
+    yield from sources.faults(given, Hdfs.RULES)
     if isinstance(realm := given.get("krb5"), dict):
-        yield from below("krb5", text_faults(realm, "realm", _realm_fault))
-        yield from below("krb5", text_faults(realm, "kdcs", _address_fault))
+        yield from below("krb5", realm_faults(realm))
     yield from _which_cluster(given)
     yield from _who(given)
 
@@ -204,18 +218,24 @@ def _which_cluster(given: Given) -> Iterator[Worded]:
 
 
 def _who(given: Given) -> Iterator[Worded]:
-    if "user" in given and "principal" in given:
-        remedy = "with Kerberos keep principal; without it, user"
-        yield Worded(("user",), "is given besides principal", "", remedy)
+    ways = [name for name in ("principal", "token", "user") if name in given]
+    for way in ways[1:]:
+        remedy = "keep principal with a keytab, token, or, without Kerberos, user"
+        yield Worded((way,), f"is given besides {ways[0]}", "", remedy)
     if "principal" in given and "keytab" not in given:
         yield Worded(("keytab",), "is missing", "", "write it as base64, or {from_file: PATH}")
-    for key in ("keytab", "krb5", "krb5_conf", "protection"):
-        if key in given and "principal" not in given:
-            remedy = "write the principal, such as mlflow@EXAMPLE.COM"
-            yield Worded(("principal",), f"is missing, but {key} is given", "", remedy)
-            break
+    if "keytab" in given and "principal" not in given:
+        remedy = "write whose keytab it is, such as mlflow@EXAMPLE.COM"
+        yield Worded(("principal",), "is missing, but keytab is given", "", remedy)
+    for key in ("krb5", "krb5_conf", "protection"):
+        if key in given and not {"principal", "token", "keytab"} & set(given):
+            remedy = "with Kerberos write principal and keytab; else leave this out"
+            yield Worded((key,), "is given without a principal", "", remedy)
     if "krb5" in given and "krb5_conf" in given:
         yield Worded(("krb5_conf",), "is given besides krb5", "", "keep one of them")
+    keytab, principal = given.get("keytab"), given.get("principal")
+    if isinstance(keytab, str) and isinstance(principal, str) and not keytab_fault(keytab):
+        yield from whose_keytab(keytab, principal)
 
 
 def _address_fault(address: str) -> Reason | None:
@@ -241,7 +261,7 @@ def _path_fault(path: str) -> Reason | None:
     if not path.startswith("/"):
         return Reason(f"is {shown(path)}, not an absolute path", "write a folder such as /mlflow")
     parts = path.strip("/").split("/")
-    if any(part in ("", ".", "..") for part in parts if path != "/") or ":" in path:
+    if any(part in ("", ".", "..") for part in parts if path != "/") or set(path) & set(":%"):
         return Reason(
             f"is {shown(path)}, which is no path of HDFS", "write a folder such as /mlflow"
         )
@@ -250,26 +270,7 @@ def _path_fault(path: str) -> Reason | None:
     return None
 
 
-def _principal_fault(principal: str) -> Reason | None:
-    if _PRINCIPAL.fullmatch(principal):
-        return None
-    remedy = "write a principal such as mlflow@EXAMPLE.COM; a realm has capitals"
-    return Reason(f"is {shown(principal)}, not a principal", remedy)
-
-
-def _realm_fault(realm: str) -> Reason | None:
-    if _REALM.fullmatch(realm):
-        return None
-    return Reason(f"is {shown(realm)}, not a realm", "write capitals, such as EXAMPLE.COM")
-
-
 def _user_fault(user: str) -> Reason | None:
     if _USER.fullmatch(user):
         return None
     return Reason(f"is {shown(user)}, not a user of HDFS", "write a name such as mlflow")
-
-
-def _krb5_conf_fault(text: str) -> Reason | None:
-    if "[libdefaults]" in text or "[realms]" in text:
-        return None
-    return Reason("is not a krb5.conf", "write its text with [libdefaults] and [realms]")

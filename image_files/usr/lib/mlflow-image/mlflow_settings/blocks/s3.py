@@ -133,6 +133,8 @@ def uri_fault(uri: str) -> Reason | None:
     scheme, separator, rest = uri.partition("://")
     if scheme in ("s3a", "s3n") and separator:
         return Reason(f"begins with {scheme}://, Hadoop's way", "write s3://")
+    if scheme in ("hdfs", "viewfs") and separator:
+        return Reason(f"begins with {scheme}://", "write hdfs: with namenode and path below it")
     if scheme != "s3" or not separator:
         return Reason(f"is {shown(uri)}, not a place in S3", _PLACE)
     if "@" in rest or "?" in rest:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
@@ -19,6 +20,9 @@ MAX_BYTES = 128 * 1024
 _NOT_BELOW = ("/home", "/root", "/run/user", "/proc", "/sys", "/dev", "/tmp", "/var/tmp")  # noqa: S108
 #: The keys whose texts have several lines.
 PEM = frozenset({"ca_certificate", "certificate", "key"})
+LINES = frozenset({*PEM, "krb5_conf"})
+#: The keys whose values are bytes: inline as base64, in a file as they are.
+BINARY = frozenset({"keytab", "token"})
 #: Reads a file of the machine; raises OSError.
 Read: TypeAlias = Callable[[str], bytes]
 _T = TypeVar("_T")
@@ -93,7 +97,7 @@ def read_all(settings: _T, read: Read, path: Path = ()) -> tuple[_T, list[Worded
     for entry in dataclasses.fields(settings):  # type: ignore[arg-type]
         value, here = getattr(settings, entry.name), (*path, entry.name)
         if isinstance(value, FromFile):
-            found = _text(value.path, read, rules.get(entry.name), entry.name in PEM)
+            found = _text(value.path, read, entry.name, rules.get(entry.name))
             if isinstance(found, Reason):
                 wrong.append(Worded(here, found.message, "", found.remedy))
             else:
@@ -112,7 +116,7 @@ def read_all(settings: _T, read: Read, path: Path = ()) -> tuple[_T, list[Worded
 
 
 def _text(
-    path: str, read: Read, rule: Callable[[str], Reason | None] | None, is_pem: bool
+    path: str, read: Read, key: str, rule: Callable[[str], Reason | None] | None
 ) -> str | Reason:
     try:
         raw = read(path)
@@ -121,17 +125,17 @@ def _text(
     if len(raw) > MAX_BYTES:
         return Reason(f"the file {path} has more than {MAX_BYTES} bytes", "correct its path")
     try:
-        text = raw.decode("utf-8")
+        text = b64encode(raw).decode() if key in BINARY else raw.decode("utf-8")
     except UnicodeDecodeError:
-        if not is_pem:
+        if key not in PEM:
             return Reason(f"the file {path} is not UTF-8 text", "write the value as text")
         text = "binary"  # a DER file, say: the rule says what to do
-    if is_pem:
+    if key in PEM:
         rule = rule or certificate_fault
-    else:
+    elif key not in LINES:
         text = text.removesuffix("\n").removesuffix("\r")
         rule = rule or one_line_fault
-    reason = rule(text)
+    reason = rule(text) if rule else None
     if not reason and not text:
         reason = Reason("is empty", "write the value into it")
     return Reason(f"the file {path} {reason.message}", reason.remedy) if reason else text
