@@ -13,6 +13,8 @@ from mlflow_image.paths import HERE, Checkout
 PACKAGE = "mlflow_hdfs"
 #: 2021-01-01; the wheel's bytes must not depend on the clock.
 _EPOCH = "1609459200"
+#: What pip calls (PEP 517), without pip, which takes ten times as long.
+_BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
 
 
 def sources(checkout: Checkout = HERE) -> dict[str, Path]:
@@ -32,11 +34,8 @@ def build(target: Path, checkout: Checkout = HERE) -> Path:
             shutil.copyfile(source, copy)
             copy.chmod(0o644)
         command.run(
-            [
-                *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"),
-                *("--no-build-isolation", "--disable-pip-version-check", "--wheel-dir", target),
-                name,
-            ],
+            [sys.executable, "-c", _BUILD, target.resolve()],
+            cwd=Path(name),
             env={"SOURCE_DATE_EPOCH": _EPOCH},
         )
     (made,) = target.glob(f"{PACKAGE}-*.whl")

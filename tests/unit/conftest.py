@@ -101,7 +101,7 @@ def checkout(tmp_path: Path) -> Checkout:
     """A copy of this checkout that a test may change, except for the code."""
     folder = tmp_path / "checkout"
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("image_files", "scripts/guest", "packer", "cloud-init"):
+    for name in ("image_files", "scripts/guest", "packer", "cloud-init", "plugins"):
         shutil.copytree(HERE.root / name, folder / name, symlinks=True, ignore=ignore)
     (folder / "mlflow_image").symlink_to(HERE.code)
     return Checkout(folder)

@@ -6,6 +6,7 @@ expected results; review them with `git diff`.
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -20,6 +21,7 @@ CASES = sorted(folder for folder in (Path(__file__).parent / "cases").iterdir())
 MACHINE = Machine(("10.0.2.15",))
 
 
+@functools.cache
 def outcome(folder: Path) -> tuple[str, str]:
     """(name of the result file, its content)"""
     text = (folder / "settings.yaml").read_text()

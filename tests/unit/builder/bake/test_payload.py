@@ -114,6 +114,9 @@ def stored(make_inputs: MakeInputs, tmp_path: Path) -> Inputs:
 def test_the_payload_has_the_wheels_and_an_executable_tool(stored: Inputs, work: Path) -> None:
     files = payload.environment_files(stored, HERE, work)
     lines = files["requirements.txt"].read_text().splitlines()
+    own = lines.pop()
+    assert own.startswith("mlflow-hdfs==")
+    assert f"wheels/{own.partition('  # ')[2].partition(',')[0]}" in files
     assert lines == [wheel.line for wheel in stored.wheels]
     for wheel in stored.wheels:
         assert files[f"wheels/{wheel.filename}"] == stored.store.path(wheel.sha256)
