@@ -40,6 +40,7 @@ JARS = (
 NAMENODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
 DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
 ADMIN = "org.apache.hadoop.hdfs.tools.DFSAdmin"
+SHELL = "org.apache.hadoop.fs.FsShell"
 FETCH_S = 600
 START_S = 120.0
 
@@ -83,8 +84,16 @@ class Hdfs:
         return ["java", *options, "-cp", path, program, *words]
 
     def admin(self, *words: str) -> str:
-        """Run dfsadmin as the superuser."""
-        line = self.java(ADMIN, *words)
+        """Run `hdfs dfsadmin` as the superuser."""
+        return self.run(ADMIN, *words)
+
+    def fs(self, *words: str) -> str:
+        """Run `hdfs dfs` as the superuser."""
+        return self.run(SHELL, *words)
+
+    def run(self, program: str, *words: str) -> str:
+        """Run a Java program as the superuser; returns what it printed."""
+        line = self.java(program, *words)
         variables = {}
         if self.kdc:
             ticket = self.folder / "admin.cc"

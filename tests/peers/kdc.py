@@ -9,8 +9,8 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow_image.server.local import free_port
@@ -28,6 +28,16 @@ class Kdc:
     folder: Path
     port: int
     host: str = "127.0.0.1"
+    process: ExitStack = field(default_factory=ExitStack)
+
+    def start(self) -> None:
+        """Run the KDC, also again: the realm stays."""
+        words = [str(shutil.which("krb5kdc", path=_PATH)), "-n", "-r", REALM]
+        log = self.folder / "krb5kdc.log"
+        self.process.enter_context(process.running(words, self.port, log, self.variables))
+
+    def stop(self) -> None:
+        self.process.close()
 
     @property
     def configuration(self) -> Path:
@@ -119,13 +129,8 @@ def running(folder: Path) -> Iterator[Kdc]:
     environment = {**os.environ, **made.variables}
     create = [str(shutil.which("kdb5_util", path=_PATH)), "-r", REALM, "create", "-s", "-P", "x"]
     subprocess.run(create, env=environment, capture_output=True, check=True)
-    with serving(made):
+    made.start()
+    try:
         yield made
-
-
-@contextmanager
-def serving(kdc: Kdc) -> Iterator[None]:
-    """Run the KDC of a realm that exists, again."""
-    words = [str(shutil.which("krb5kdc", path=_PATH)), "-n", "-r", REALM]
-    with process.running(words, kdc.port, kdc.folder / "krb5kdc.log", kdc.variables):
-        yield
+    finally:
+        made.stop()
