@@ -39,6 +39,7 @@ README_TABLES: Mapping[str, tuple[str, ...]] = {
     "tutorials": (
         "000: PostgreSQL behind pgbouncer (TLS), clients with keys of their own; Ceph (TLS)",
         "001: the same, and an experiment with its own `s3://` place; versitygw (TLS)",
+        "002: PostgreSQL (TLS); HDFS with Kerberos and privacy, through the server and directly",
         "003, its server: PostgreSQL (TLS), the root of a bucket; versitygw (TLS)",
         "004: SQLite, artifacts through the server; MinIO",
     ),

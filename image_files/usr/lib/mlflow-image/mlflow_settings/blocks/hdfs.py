@@ -42,9 +42,12 @@ TICKETS = "MEMORY:mlflow"
 VARIABLES = (
     *("HADOOP_CONF_DIR", "HADOOP_TOKEN_FILE_LOCATION", "HADOOP_USER_NAME"),
     *("KRB5CCNAME", "KRB5_CLIENT_KTNAME", "KRB5_CONFIG"),
-    *("MLFLOW_KERBEROS_TICKET_CACHE", "MLFLOW_KERBEROS_USER"),
+    *("MLFLOW_HDFS_PATIENCE_S", "MLFLOW_KERBEROS_TICKET_CACHE", "MLFLOW_KERBEROS_USER"),
 )
 PORT = 8020
+#: How long the server waits for a cluster that is away. A request in waiting holds one of its
+#: threads; MLflow's clients try again by themselves.
+PATIENCE_S = "10"
 #: At the top of Hadoop's files.
 MADE_BY = "Made by mlflow-image from the server's settings."
 
@@ -113,7 +116,7 @@ class Hdfs:
 
     def environment(self) -> Mapping[str, str]:
         """Hadoop's and Kerberos' variables; the secrets are in the files that they name."""
-        found = {"HADOOP_CONF_DIR": FOLDER}
+        found = {"HADOOP_CONF_DIR": FOLDER, "MLFLOW_HDFS_PATIENCE_S": PATIENCE_S}
         if not self.is_secure:
             return {**found, "HADOOP_USER_NAME": self.user} if self.user else found
         if self.krb5 or self.krb5_conf:
