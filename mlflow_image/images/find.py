@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_image.errors import Refusal
+from mlflow_image.errors import Failure, Refusal
 from mlflow_image.images import manifest
 from mlflow_image.images.manifest import DISK_NAME, MANIFEST_NAME, ImageId, Manifest
 from mlflow_image.paths import HERE, Checkout, typed_path
@@ -76,6 +76,14 @@ def resolve(name: str | None = None, checkout: Checkout = HERE) -> Image:
         f"--image {name} matches {'several images' if found else 'no image and no file'}",
         remedy=f"use one of: {choices}" if choices else "run `invoke build-image`",
     )
+
+
+def newest() -> Image | None:
+    """The newest image; None when there is none."""
+    try:
+        return resolve()
+    except Failure:
+        return None
 
 
 def every(checkout: Checkout = HERE) -> dict[ImageId, Path]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlflow_image.errors import Refusal, Refusals
+from mlflow_image.server import new_hdfs
+from mlflow_image.server.new_hdfs import Cluster
 from mlflow_settings import placeholders, settings
 from mlflow_settings.blocks import postgresql, s3
 from mlflow_settings.document import Fault, Faults
@@ -22,14 +24,16 @@ PASSWORD = "DATABASE_PASSWORD"  # noqa: S105
 class Choices:
     """What a user decides. Values that are not known yet stay in capitals, for the user to replace.
 
-    database: `sqlite`, or the parts of a PostgreSQL URI. place: `local` or s3://BUCKET/FOLDER.
-    database_ca, store_ca: PEM text. https: the DNS names of its certificate, None for HTTP.
+    database: `sqlite`, or the parts of a PostgreSQL URI. place: `local` or s3://BUCKET/FOLDER;
+    cluster: instead of a place. database_ca, store_ca: PEM text. https: the DNS names of its
+    certificate, None for HTTP.
     """
 
     port: int = 8000
     database: str | Mapping[str, Any] = field(default=SQLITE, repr=False)
     database_ca: str = ""
     place: str = LOCAL
+    cluster: Cluster | None = None
     endpoint: str = ""
     region: str = ""
     key_id: str = field(default="ACCESS_KEY_ID", repr=False)
@@ -52,6 +56,7 @@ _UNKNOWN: Mapping[str, Any] = {
 TITLES = {
     "000": "Yandex Cloud's tutorial: a VM, Managed PostgreSQL, Object Storage",
     "001": "the same with Airflow and Data Proc",
+    "002": "PostgreSQL, HDFS with Kerberos",
     "003": "projects on Kubernetes: PostgreSQL and AWS",
     "004": "SQLite and MinIO",
 }
@@ -68,6 +73,11 @@ SEEDS: Mapping[str, Choices] = {
         place="s3://mlflowbucket/artifacts",
         endpoint="STORE_ENDPOINT",
         access="direct",
+    ),
+    "002": Choices(
+        port=5000,
+        database={**_UNKNOWN, "port": 5432, "database": "mlflow"},
+        cluster=Cluster(),
     ),
     "003": Choices(
         port=5000,
@@ -132,6 +142,8 @@ def _told(fault: Fault) -> str:
 def summary(choices: Choices) -> str:
     """The stores and who gets in, in words, without secrets."""
     database, artifacts = choices.database, choices.place
+    if choices.cluster:
+        artifacts = choices.cluster.place
     where = "SQLite" if isinstance(database, str) else f"PostgreSQL on {database['host']}"
     places = f"database: {where}; artifacts: {'files' if artifacts == LOCAL else artifacts}"
     users = "users with passwords" if choices.passwords else "no passwords"
@@ -198,6 +210,8 @@ def _database(choices: Choices) -> str:
 
 
 def _artifacts(choices: Choices) -> str:
+    if choices.cluster:
+        return "\n".join(new_hdfs.lines(choices.cluster, choices.access)) + "\n"
     if choices.place == LOCAL:
         return """\
   # A directory on the machine. Clients upload and download through the server.

@@ -1,33 +1,34 @@
-"""Tasks around a settings file: new, user-data, client-env."""
+"""Tasks around a settings file: new, user-data."""
 
 from __future__ import annotations
 
 import gzip
 import re
 import sys
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from invoke.context import Context
 
 from mlflow_image import files, progress
-from mlflow_image.checks.smoke.check import checked_url
-from mlflow_image.errors import Failure, Refusal
+from mlflow_image.errors import Refusal
 from mlflow_image.images import find
 from mlflow_image.paths import typed_path
-from mlflow_image.server import certificates, client_env, new_settings, size_limits, user_data, vms
+from mlflow_image.server import (
+    new_hdfs,
+    new_settings,
+    size_limits,
+    user_data,
+)
 from mlflow_image.server.new_settings import Choices
 from mlflow_image.tasks import output, questions
 from mlflow_image.tasks.task import refuse_unknown, task, whole_number
-from mlflow_settings.blocks import hdfs
-from mlflow_settings.blocks.hdfs import Hdfs
+from mlflow_settings.blocks.kerberos import keytab_fault
 from mlflow_settings.blocks.pem import certificate_fault
 from mlflow_settings.placeholders import NAMES
-from mlflow_settings.settings import Settings
 
 DEFAULT_FILE = "settings.yaml"
-HADOOP_FOLDER = "hadoop-conf"
 
 
 @task(
@@ -43,7 +44,12 @@ HADOOP_FOLDER = "hadoop-conf"
         "region": "the bucket's region",
         "database-ca": "file with the CA certificate of the database",
         "store-ca": "file with the CA certificate of the store",
-        "direct": "clients use the store themselves, with keys of their own",
+        "hdfs": "instead: a folder of a Hadoop cluster, hdfs://NAMENODE:8020/FOLDER",
+        "principal": "who the server is for the cluster's Kerberos, such as mlflow@EXAMPLE.COM",
+        "keytab": "file with the principal's keytab, which is copied into the settings",
+        "kdc": "host of the realm's KDC",
+        "hdfs-user": "in a cluster without Kerberos: the user's name",
+        "direct": "clients use the store themselves, with keys or tickets of their own",
         "port": "the server's port; default: 8000",
         "passwords": "users sign in with passwords; the machine makes the first one",
         "https": "HTTPS with a certificate of the machine's own, for these DNS names, with commas "
@@ -61,6 +67,11 @@ def new(
     region: str | None = None,
     database_ca: str = "",
     store_ca: str = "",
+    hdfs: str | None = None,
+    principal: str = "",
+    keytab: str = "",
+    kdc: str = "",
+    hdfs_user: str = "",
     direct: bool = False,
     port: str = "",
     passwords: bool = False,
@@ -71,7 +82,7 @@ def new(
 
     What is not known stays in capitals in the file, for you to replace.
     """
-    flags = {"seed": seed, "postgresql": postgresql, "s3": s3}
+    flags = {"seed": seed, "postgresql": postgresql, "s3": s3, "hdfs": hdfs}
     refuse_empty({**flags, "endpoint": endpoint, "region": region, "https": https})
     refuse_unknown("seed", seed or "", ("", *new_settings.SEEDS))
     target = output.target(out)
@@ -87,7 +98,11 @@ def new(
             progress.warn("the password was typed in a command: your shell may have kept it")
     if s3:
         choices = new_settings.with_place(choices, s3)
-    if choices.place == new_settings.LOCAL and (endpoint or region or direct or store_ca):
+    choices = with_cluster(choices, hdfs, (principal, keytab, kdc, hdfs_user))
+    if choices.cluster and s3:
+        raise Refusal("--s3 is given besides HDFS", remedy="keep one of them")
+    local = choices.place == new_settings.LOCAL and not (choices.cluster and direct)
+    if local and (endpoint or region or direct or store_ca):
         flag = "--endpoint, --region, --direct and --store-ca"
         raise Refusal(f"{flag} are for artifacts in S3", remedy="add --s3 s3://BUCKET/FOLDER")
     if isinstance(choices.database, str) and database_ca:
@@ -137,7 +152,7 @@ def user_data_task(
     target = output.target(out) if out else None
     if target:
         output.refuse_other(target, b"#cloud-config", "user-data")
-    raw = user_data.from_settings(typed_path(settings), newest()).raw
+    raw = user_data.from_settings(typed_path(settings), find.newest()).raw
     raw = gzip.compress(raw, mtime=0) if compress else raw
     for warning in size_limits.warnings(raw, compressed=compress):
         progress.warn(warning)
@@ -149,112 +164,31 @@ def user_data_task(
         sys.stdout.flush()
 
 
-@task(
-    name="client-env",
-    help={
-        "name": "of a VM",
-        "settings": "instead: the server's settings file",
-        "url": "instead, or besides --settings: the server's address",
-        "format": f"one of {', '.join(client_env.FORMATS)}; default: shell",
-        "with-secrets": "also print the key of the store, if clients use it",
-        "ca": f"where the CA certificates are, or are written; default: {certificates.CA_FILE}",
-        "hadoop": "folder for core-site.xml, hdfs-site.xml and krb5.conf, if clients use HDFS "
-        f"themselves; they are written; default: {HADOOP_FOLDER}",
-    },
-)
-def client_env_task(
-    context: Context,
-    name: str = "",
-    settings: str = "",
-    url: str = "",
-    format: str = "shell",
-    with_secrets: bool = False,
-    ca: str = "",
-    hadoop: str = "",
-) -> None:
-    """Print the variables that clients of a server set."""
-    refuse_unknown("format", format, tuple(client_env.FORMATS))
-    if name and (settings or url):
-        raise Refusal("--name excludes --settings and --url", remedy="use one of them")
-    url = checked_url(url) if url else ""
-    known: Settings | None = None
-    own = ""
-    if settings:
-        known = user_data.checked(typed_path(settings), newest())
-    elif not url:
-        url, known = of_vm(name)
-        if known and known.tls.self_signed:
-            own = certificates.authority(vms.find(name or vms.DEFAULT_NAME))
-    if known and url and (name_refused := client_env.refused_name(url, known)):
-        entry = f"add {name_refused} to server.allowed_hosts"
-        progress.warn(f"the server answers 403 to that address, if it is not its own: {entry}")
-    url = url or client_env.address(known or Settings())
-    file = typed_path(ca or certificates.CA_FILE).resolve()
-    pem_text = client_env.ca_of(known, own)
-    if pem_text:
-        write_ca(file, pem_text, ca)
-    if known and (where := client_env.lacks_ca(known, pem_text)):
-        progress.warn(f"clients need a CA certificate: {where}; copy it to {file}")
-    folder = typed_path(hadoop or HADOOP_FOLDER).resolve()
-    if cluster := client_env.direct_hdfs(known):
-        write_hadoop(folder, cluster, hadoop)
-    found = client_env.variables(url, known, str(file), str(folder), with_secrets=with_secrets)
-    sys.stdout.write(client_env.FORMATS[format](found))
-    if any(not one.known and one.value == client_env.OWN_KEY for one in found):
-        more = (
-            "" if with_secrets else "; --with-secrets shows the server's, if the settings hold it"
-        )
-        progress.warn(f"replace {client_env.OWN_KEY} with a key of the client{more}")
-    if client_env.SERVER in url:
-        progress.warn("replace SERVER_ADDRESS, or give the server's address with --url")
+def with_cluster(choices: Choices, place: str | None, who: tuple[str, str, str, str]) -> Choices:
+    """The choices with the flags for HDFS: principal, keytab file, KDC, user."""
+    cluster = new_hdfs.of_uri(place) if place else choices.cluster
+    principal, file, kdc, user = who
+    if cluster is None:
+        if any(who):
+            flag = "--principal, --keytab, --kdc and --hdfs-user"
+            raise Refusal(f"{flag} are for artifacts in HDFS", remedy="add --hdfs with its place")
+        return choices
+    return replace(
+        choices, cluster=new_hdfs.with_who(cluster, principal, base64_of(file), kdc, user)
+    )
 
 
-def of_vm(name: str) -> tuple[str, Settings | None]:
-    """The address and the settings of a VM; raises Refusal when there is none."""
+def base64_of(file: str) -> str:
+    """A keytab as the settings have it; raises Refusal. "" for no file."""
+    if not file:
+        return ""
     try:
-        vm = vms.find(name or vms.DEFAULT_NAME)
-    except Failure as failure:
-        if not name:
-            failure.add_remedy("for another server, give --settings or --url")
-        raise
-    known = vms.settings_of(vm)
-    if not vm.url:
-        start = vms.command_for("start", vm.name)
-        raise Refusal(f"VM {vm.name} has not started yet", remedy=f"start it with {start}")
-    if known is None:
-        progress.warn(f"the settings of VM {vm.name} are not known: only its address is shown")
-    return vm.url, known
-
-
-def write_ca(path: Path, text: str, asked: str) -> None:
-    """Write the CA's certificate where the user wants it; else say how to get it."""
-    if asked:
-        path = output.target(asked, "--ca")
-        output.refuse_other(path, b"-----BEGIN CERTIFICATE", "a certificate", "--ca")
-        files.write(path, text)
-    elif not path.exists():
-        progress.warn(f"clients need the CA certificate: --ca {path.name} writes it")
-
-
-def write_hadoop(folder: Path, cluster: Hdfs, asked: str) -> None:
-    """Write Hadoop's files where the user wants them; else say how to get them, and what else."""
-    if asked:
-        made = client_env.hadoop_files(cluster)
-        for name, text in made.items():
-            start = text[: text.index(hdfs.MADE_BY) + len(hdfs.MADE_BY)].encode()
-            output.refuse_other(folder / name, start, "one that this made", "--hadoop")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in made.items():
-            files.write(folder / name, text)
-        progress.warn(f"written to {folder}: {', '.join(made)}")
-    elif not folder.exists():
-        progress.warn(f"clients need Hadoop's files: --hadoop {folder.name} writes them")
-    if image := newest():
-        wheels = sorted((image.directory / find.CLIENTS_NAME).glob("*.whl"))
-        for wheel in wheels:
-            progress.warn(f"clients install {wheel}, and libgssapi-krb5-2 of their system")
-    if cluster.is_secure:
-        progress.warn("clients run kinit, or set KRB5_CLIENT_KTNAME to a keytab of their own")
+        text = b64encode(typed_path(file).read_bytes()).decode()
+    except OSError as error:
+        raise Refusal(f"--keytab {file} cannot be read: {error.strerror}") from error
+    if reason := keytab_fault(text):
+        raise Refusal(f"--keytab {file} {reason.message}", remedy=reason.remedy)
+    return text
 
 
 def refuse_empty(flags: Mapping[str, str | None]) -> None:
@@ -275,11 +209,3 @@ def pem(file: str, flag: str = "") -> str:
     if reason := certificate_fault(text):
         raise Refusal(f"{flag}{file} {reason.message}", remedy=reason.remedy)
     return text
-
-
-def newest() -> find.Image | None:
-    """The newest image, whose schema decides; None when there is none."""
-    try:
-        return find.resolve()
-    except Failure:
-        return None

@@ -1,4 +1,4 @@
-"""The tasks new, user-data and client-env: files, flags, what is printed."""
+"""The tasks new and user-data: files, flags, what is printed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import yaml
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from mlflow_image.images import find
 from mlflow_image.server import size_limits
 from mlflow_image.tasks import settings
 from mlflow_settings import userdata
+from mlflow_settings.blocks import kerberos
 from mlflow_settings.settings import check
 
 GOOD = "schema_version: 1\nserver: {port: 8001}\n"
@@ -25,7 +27,7 @@ CASES = Path(__file__).parents[1] / "mlflow_settings" / "cases"
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No image, no terminal, no key of the user, an own folder."""
-    monkeypatch.setattr(settings, "newest", lambda: None)
+    monkeypatch.setattr(find, "newest", lambda: None)
     monkeypatch.setattr("sys.stdin", io.StringIO())
     monkeypatch.chdir(tmp_path)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
@@ -190,45 +192,6 @@ def test_user_data_is_not_taken_for_settings(
     assert "is user-data already" in "".join(capsys.readouterr())
 
 
-@pytest.mark.parametrize("url", ["10.1.2.3:8000", "ftp://h", "http://h/#/experiments/1"])
-def test_an_address_that_clients_would_take_for_a_folder_is_refused(url: str) -> None:
-    with pytest.raises(Exit):
-        settings.client_env_task(Context(), url=url)
-
-
-@pytest.mark.parametrize(
-    ("url", "refused"),
-    [
-        ("http://mlflow.example.com:8000", True),
-        ("http://8.8.8.8:8000", True),
-        ("http://[2a00::1]:8000", False),
-        ("http://[2a00::2]:8000", True),
-        ("http://127.0.0.1:8000", False),
-        ("http://tools.example.org", False),
-        ("http://10.1.2.3:8000", False),
-        ("http://ours.example.com:8000", False),
-    ],
-)
-def test_a_name_that_the_server_refuses_is_named(
-    url: str, refused: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    names = "[ours.example.com, '[2a00::1]', '*.example.org']"
-    text = f"schema_version: 1\nserver: {{allowed_hosts: {names}}}\n"
-    (tmp_path / "s.yaml").write_text(text)
-    settings.client_env_task(Context(), settings="s.yaml", url=url)
-    assert ("the server answers 403" in capsys.readouterr().err) == refused
-
-
-def test_the_remedy_fits_what_is_missing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "s.yaml").write_text(GOOD)
-    settings.client_env_task(Context(), settings="s.yaml")
-    shown = capsys.readouterr().err
-    assert "--url" in shown
-    assert "--with-secrets" not in shown
-
-
 def test_user_data_is_written_privately_and_compressed_when_asked(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(GOOD)
     settings.user_data_task(Context(), settings="s.yaml", out="u")
@@ -253,24 +216,45 @@ def test_large_user_data_is_named_for_each_cloud_that_refuses_it() -> None:
     assert len(list(size_limits.warnings(b"x" * 70_000, compressed=True))) == 3
 
 
-def test_the_ca_is_written_where_the_client_wants_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"hdfs": "nn:8020/x"}, "is not a place in HDFS"),
+        ({"hdfs": "hdfs:///x"}, "lacks its namenode or its folder"),
+        ({"hdfs": "hdfs://nn:8020"}, "lacks its namenode or its folder"),
+        ({"hdfs": "hdfs://nn/x", "s3": "s3://b/x", "region": "r1"}, "--s3 is given besides HDFS"),
+        ({"hdfs": "hdfs://nn/x", "endpoint": "https://x"}, "are for artifacts in S3"),
+        ({"principal": "mlflow@EXAMPLE.COM"}, "add --hdfs with its place"),
+        ({"hdfs": "hdfs://nn/x", "keytab": "none"}, "--keytab none cannot be read"),
+        ({"hdfs": "hdfs://nn/x", "keytab": "text"}, "--keytab text is not a keytab"),
+        ({"hdfs": "hdfs://nn/x", "hdfs_user": "me", "kdc": "k"}, "for clusters without Kerberos"),
+        ({"hdfs": "hdfs://nn/a/../b", "hdfs_user": "me"}, "no path of HDFS"),
+    ],
+)
+def test_what_cannot_be_a_cluster_is_refused(
+    flags: dict[str, str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pem = (
-        Path(__file__).parents[1] / "mlflow_settings/cases/two-certificates/settings.yaml"
-    ).read_text()
-    certificate = pem[pem.index("      -----BEGIN") :]
-    (tmp_path / "s.yaml").write_text(
-        "schema_version: 1\nartifact_store:\n  s3:\n    bucket: runs\n    region: r1\n"
-        f"    access: direct\n    ca_certificate: |\n{certificate}"
+    (tmp_path / "text").write_text("no keytab")
+    with pytest.raises(Exit):
+        settings.new(Context(), **flags)
+    assert says in "".join(capsys.readouterr())
+    assert not (tmp_path / "settings.yaml").exists()
+
+
+def test_a_clusters_settings_are_written_with_the_keytab(tmp_path: Path) -> None:
+    keytab = kerberos.decoded(
+        yaml.safe_load((CASES / "hdfs-with-everything/settings.yaml").read_text())[
+            "artifact_store"
+        ]["hdfs"]["keytab"]
     )
-    settings.client_env_task(Context(), settings="s.yaml", url="http://h:8000", ca="own.pem")
-    assert (tmp_path / "own.pem").read_text().startswith("-----BEGIN CERTIFICATE-----")
-    assert f"export AWS_CA_BUNDLE={tmp_path}/own.pem" in capsys.readouterr().out
-
-
-def test_contradicting_flags_are_refused() -> None:
-    with pytest.raises(Exit):
-        settings.client_env_task(Context(), name="x", url="http://h")
-    with pytest.raises(Exit):
-        settings.client_env_task(Context(), url="http://h", format="xml")
+    (tmp_path / "k").write_bytes(keytab)
+    who = "mlflow/host.example.com@EXAMPLE.COM"
+    place = "hdfs://nn:9000/user/my%20folder"
+    settings.new(Context(), hdfs=place, principal=who, keytab="k", kdc="kdc1", direct=True)
+    cluster = check((tmp_path / "settings.yaml").read_text(), "s").artifact_store.hdfs
+    assert cluster
+    assert cluster.uri == place
+    assert (cluster.principal, cluster.access) == (who, "direct")
+    assert kerberos.decoded(str(cluster.keytab)) == keytab
+    assert cluster.krb5
+    assert (cluster.krb5.realm, cluster.krb5.kdcs) == ("EXAMPLE.COM", ("kdc1",))
