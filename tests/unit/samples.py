@@ -87,3 +87,11 @@ def gone(pid: int, within_s: float = 5.0) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+#: A keytab with a key of nobody, as settings have it.
+KEYTAB_PRINCIPAL = "mlflow@EXAMPLE.COM"
+KEYTAB = (
+    "BQIAAABIAAEAC0VYQU1QTEUuQ09NAAZtbGZsb3cAAAABZVPxAAIAEgAgaHVzaGh1c2hodXNoaHVzaGh1"
+    "c2hodXNoaHVzaGh1c2gAAAAC"
+)

@@ -11,6 +11,7 @@ import yaml
 
 from mlflow_settings import placeholders, settings, userdata
 from mlflow_settings.document import Faults
+from tests.unit import samples
 
 READY_MADE = sorted((Path(__file__).parents[3] / "cloud-init").glob("*.yaml"))
 SETTINGS = "schema_version: 1\nserver:\n  port: 8001\n"
@@ -36,6 +37,11 @@ FILLED = {
     "DATABASE_NAME": "mlflow",
     "DATABASE_PASSWORD": "p@ss:w/rd",
     "DATABASE_USER": "me",
+    "KDC_HOST": "kdc.example.com",
+    "KERBEROS_PRINCIPAL": samples.KEYTAB_PRINCIPAL,
+    "KERBEROS_REALM": "EXAMPLE.COM",
+    "KEYTAB_AS_BASE64": samples.KEYTAB,
+    "NAMENODE_HOST": "nn.example.com",
     "SECRET_ACCESS_KEY": "secret",
     "STORE_ENDPOINT": "https://storage.example.com",
     "STORE_REGION": "eu-central-1",

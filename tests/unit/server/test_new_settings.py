@@ -12,6 +12,7 @@ from mlflow_image.server import new_settings
 from mlflow_image.server.new_settings import Choices
 from mlflow_settings import placeholders, settings
 from mlflow_settings.document import Faults
+from tests.unit import samples
 
 URI = "postgresql://me:p%40ss%22x@db.example.com:6432/db1?sslmode=require"
 
@@ -21,9 +22,14 @@ def test_a_seeds_file_lacks_only_the_values_in_capitals(seed: str) -> None:
     text = new_settings.text_of(new_settings.SEEDS[seed])
     with pytest.raises(Faults, match="is still the example's"):
         settings.check(text, "x")
+    special = {
+        "STORE_ENDPOINT": "https://s.example.com",
+        "KERBEROS_PRINCIPAL": samples.KEYTAB_PRINCIPAL,
+        "KERBEROS_REALM": "EXAMPLE.COM",
+        "KEYTAB_AS_BASE64": samples.KEYTAB,
+    }
     for name in placeholders.NAMES:
-        value = "https://s.example.com" if name == "STORE_ENDPOINT" else name.lower()
-        text = re.sub(rf"\b{name}\b", value.replace("_", "-"), text)
+        text = re.sub(rf"\b{name}\b", special.get(name, name.lower().replace("_", "-")), text)
     assert settings.check(text, "x")
 
 
