@@ -13,7 +13,7 @@ import re
 import subprocess
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,9 +92,12 @@ class Peers:
         return self.hdfs.fs(*words)
 
     def client(
-        self, *words: str, timeout_s: float = 1800, **variables: str
+        self, *words: str, given: Mapping[str, str], timeout_s: float = 1800
     ) -> subprocess.CompletedProcess[str]:
-        """Run Python with the image's packages, where the names of the peers are known."""
+        """Run Python with the image's packages, where the names of the peers are known.
+
+        given: the variables that a client sets.
+        """
         hosts = self.folder / "hosts"
         hosts.write_text(f"127.0.0.1 localhost {hadoop.HOST} {KDC_HOST}\n")
         inside = f'mount --bind {hosts} /etc/hosts && exec "$0" "$@"'
@@ -103,7 +106,7 @@ class Peers:
                 *("unshare", "--map-root-user", "--mount", "sh", "-c", inside),
                 *(str(environment() / "bin" / "python"), *words),
             ],
-            env={**own_environment(), **QUIET, "HOME": str(self.folder), **variables},
+            env={**own_environment(), **QUIET, "HOME": str(self.folder), **given},
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -178,11 +181,14 @@ def test_the_vm_comes_up_from_the_example(url: str, peers: Peers) -> None:
 def test_the_seeds_clients_need_only_the_address(url: str, tasks: Tasks, peers: Peers) -> None:
     shown = printed(tasks("client-env", "--name", NAME, "--format", "dotenv"))
     assert shown.splitlines()[1:] == [f"MLFLOW_TRACKING_URI={url}"]
+    given = {"MLFLOW_TRACKING_URI": url}
     for example, says in (
         ("first_run.py", "its file says: alpha: 0.5"),
         ("wine_quality.py", "version 1 of ElasticnetWineModel predicts as"),
     ):
-        done = peers.client(str(CHECKOUT / "examples" / example), MLFLOW_TRACKING_URI=url)
+        done = peers.client(
+            str(CHECKOUT / "examples" / example), given={"MLFLOW_TRACKING_URI": url}
+        )
         assert says in printed(done)
     listed = peers.fs("-ls", "-R", PLACE)
     assert "/artifacts/config.yaml" in listed
@@ -212,7 +218,8 @@ def memory_of_workers(tasks: Tasks) -> Iterator[list[int]]:
     """Resident memory of the largest process of the server, in KiB, twice a second."""
     look = "while sleep 0.5; do ps -u mlflow -o rss= | sort -n | tail -1; done"
     words = ("ssh", "--name", NAME, "--command", f"timeout 1500 sh -c '{look}'")
-    watching, found = tasks.start(*words), []
+    watching = tasks.start(*words)
+    found: list[int] = []
     try:
         yield found
     finally:
@@ -232,7 +239,7 @@ def test_a_large_file_goes_through_the_server_and_its_memory_stays_flat(
 ) -> None:
     with memory_of_workers(tasks) as found:
         time.sleep(5)
-        done = peers.client("-c", BIG, str(big), "proxied", MLFLOW_TRACKING_URI=url)
+        done = peers.client("-c", BIG, str(big), "proxied", given={"MLFLOW_TRACKING_URI": url})
     scheme, rates = printed(done).split(maxsplit=1)
     assert scheme == "mlflow-artifacts"
     assert len(found) > 10
@@ -443,7 +450,7 @@ def test_clients_with_tickets_of_their_own_write_to_the_cluster(
         f"mlflow.create_experiment('direct', 'hdfs://{hadoop.HOST}:{peers.hdfs.port}{PLACE}/own'));"
         "exec(open(__import__('sys').argv[1]).read().replace('first_experiment', 'direct'))"
     )
-    shown = printed(peers.client("-c", code, str(CHECKOUT / "examples/first_run.py"), **direct))
+    shown = printed(peers.client("-c", code, str(CHECKOUT / "examples/first_run.py"), given=direct))
     assert "its file says: alpha: 0.5" in shown
     owners = re.findall(r"^-\S+ +\d+ (\w+) .*config.yaml$", peers.fs("-ls", "-R", PLACE), re.M)
     assert owners.count("alice") == 1
@@ -468,7 +475,9 @@ def test_a_large_file_goes_directly(
         "mlflow.set_experiment(sys.argv[2])",
         "mlflow.set_experiment(experiment_id=mlflow.create_experiment(sys.argv[2]))",
     )
-    scheme, rates = printed(peers.client("-c", code, str(big), "large", **direct)).split(maxsplit=1)
+    scheme, rates = printed(peers.client("-c", code, str(big), "large", given=direct)).split(
+        maxsplit=1
+    )
     assert scheme == "hdfs"
     up_mb, down_mb = rates.split()
     record_property("figure", f"up {up_mb} MB/s, down {down_mb} MB/s")
@@ -478,7 +487,7 @@ def test_a_large_file_goes_directly(
 def test_a_client_without_a_ticket_reads_what_to_do(peers: Peers, direct: dict[str, str]) -> None:
     without = {name: text for name, text in direct.items() if name != "KRB5_CLIENT_KTNAME"}
     code = "import mlflow; mlflow.set_experiment('direct'); mlflow.log_text('x', 'x.txt')"
-    done = peers.client("-c", code, **without)
+    done = peers.client("-c", code, given=without)
     assert done.returncode != 0
     assert "there is no Kerberos ticket" in done.stderr
     assert "run kinit" in done.stderr
