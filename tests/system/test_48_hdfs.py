@@ -186,9 +186,7 @@ def test_the_seeds_clients_need_only_the_address(url: str, tasks: Tasks, peers: 
         ("first_run.py", "its file says: alpha: 0.5"),
         ("wine_quality.py", "version 1 of ElasticnetWineModel predicts as"),
     ):
-        done = peers.client(
-            str(CHECKOUT / "examples" / example), given={"MLFLOW_TRACKING_URI": url}
-        )
+        done = peers.client(str(CHECKOUT / "examples" / example), given=given)
         assert says in printed(done)
     listed = peers.fs("-ls", "-R", PLACE)
     assert "/artifacts/config.yaml" in listed
