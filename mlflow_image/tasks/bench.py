@@ -15,8 +15,9 @@ from mlflow_image.images import find
 from mlflow_image.images.find import Image
 from mlflow_image.inputs import definition
 from mlflow_image.paths import typed_path
-from mlflow_image.server import user_data
+from mlflow_image.server import user_data as user_data_file
 from mlflow_image.tasks.task import refuse_unknown, task, whole_number
+from mlflow_settings.settings import check
 
 PARTS = ("rate", "uploads", "doors", "boot", "build")
 
@@ -27,6 +28,7 @@ PARTS = ("rate", "uploads", "doors", "boot", "build")
         "only": f"one of {', '.join(PARTS)}; default: all, about 40 minutes without KVM",
         "settings": "instead: a server with the stores of this settings file, natively; with "
         "--only boot, VMs with these settings and with SQLite, or without users and HTTPS",
+        "user-data": "like --settings, with --only boot: a file of user-data, which VMs boot with",
         "image": "the image to boot: id, folder or disk file; default: the newest image",
         "packages": "the package set to build: full or server",
         "rounds": "how often to repeat each boot",
@@ -38,6 +40,7 @@ def measure(
     context: Context,
     only: str = "",
     settings: str = "",
+    user_data: str = "",
     image: str = "",
     packages: str = "full",
     rounds: str = "2",
@@ -54,9 +57,11 @@ def measure(
     count = whole_number("rounds", rounds)
     if count < 1:
         raise Refusal("--rounds 0 measures nothing", remedy="give at least 1")
-    file = typed_path(settings) if settings else None
-    if file and only not in ("", "boot"):
+    file = typed_path(settings or user_data) if settings or user_data else None
+    if settings and only not in ("", "boot"):
         raise Refusal(f"--settings excludes --only {only}", remedy="leave one of them out")
+    if user_data and (settings or only != "boot"):
+        raise Refusal("--user-data is for booting", remedy="add --only boot, without --settings")
     wanted = [only] if only else [] if file else list(PARTS)
     booted = find.resolve(image or None) if "boot" in wanted else None
     if image and not booted:
@@ -64,7 +69,7 @@ def measure(
     commit = current_commit()
     with progress.on_stderr(json):
         if file:
-            figures = with_stores(file, booted, count)
+            figures = with_stores(file, booted, count, is_user_data=bool(user_data))
         else:
             figures = measured(wanted, booted, count, packages)
     if record:
@@ -75,15 +80,21 @@ def measure(
         progress.out.print(figure.table(figures))
 
 
-def with_stores(file: Path, booted: Image | None, rounds: int) -> list[Figure]:
+def with_stores(
+    file: Path, booted: Image | None, rounds: int, *, is_user_data: bool
+) -> list[Figure]:
     """The figures of the stores that a settings file names, in VMs or natively."""
     if booted:
-        given = user_data.from_settings(file, booted)
-        known = user_data.checked(file, booted)
-        has_stores = bool(known.backend_store.postgresql or known.artifact_store.s3)
+        read = user_data_file.from_user_data if is_user_data else user_data_file.from_settings
+        given = read(file, booted)
+        if given.settings is None:
+            remedy = "write the settings into it as `invoke user-data` does"
+            raise Refusal(f"it is not certain which settings {file} writes", remedy=remedy)
+        known = check(given.settings, file.name)
+        has_stores = bool(known.backend_store.postgresql or known.artifact_store.remote)
         with progress.step("power-on to ready with these settings") as step:
             return boot.measure_settings(booted, given, rounds, step, has_stores=has_stores)
-    chosen = user_data.checked(file, None)
+    chosen = user_data_file.checked(file, None)
     with progress.step("a server with these stores") as step:
         return stores.measure(chosen, step)
 

@@ -83,6 +83,14 @@ class Peers:
             text = text.replace(before, after)
         return text
 
+    def user_data(self, folder: Path) -> Path:
+        """User-data with the settings, and the names of the peers, as DNS would give them."""
+        file = folder / "user-data"
+        names = f"{postgresql.HOST} {hadoop.HOST} {KDC_HOST}"
+        hosts = f"\nbootcmd:\n  - echo '{guest.HOST} {names}' >> /etc/hosts\n"
+        file.write_bytes(userdata.wrap(self.settings()) + hosts.encode())
+        return file
+
     def new_keytab(self) -> bytes:
         """Other keys for the principal of the server: those of the old keytab are void."""
         return self.realm.keytab("mlflow", self.folder / "mlflow.keytab").read_bytes()
@@ -137,10 +145,7 @@ def up(
     tasks: Tasks, image: Path, peers: Peers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[subprocess.CompletedProcess[str]]:
     """What `up` printed for the VM."""
-    file = tmp_path_factory.mktemp("user-data") / "user-data"
-    names = f"{postgresql.HOST} {hadoop.HOST} {KDC_HOST}"
-    hosts = f"\nbootcmd:\n  - echo '{guest.HOST} {names}' >> /etc/hosts\n"
-    file.write_bytes(userdata.wrap(peers.settings()) + hosts.encode())
+    file = peers.user_data(tmp_path_factory.mktemp("user-data"))
     with tasks.vm(NAME, "--memory", "2048", "--user-data", str(file)) as done:
         yield done
 
@@ -489,3 +494,19 @@ def test_a_client_without_a_ticket_reads_what_to_do(peers: Peers, direct: dict[s
     assert done.returncode != 0
     assert "there is no Kerberos ticket" in done.stderr
     assert "run kinit" in done.stderr
+
+
+@pytest.mark.budget(900)
+@pytest.mark.verifies("figure: power-on to ready, PostgreSQL and HDFS with Kerberos / SQLite")
+def test_a_boot_takes_hardly_longer_than_with_sqlite(
+    tasks: Tasks,
+    image: Path,
+    peers: Peers,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    words = ("--only", "boot", "--user-data", str(peers.user_data(tmp_path)), "--rounds", "2")
+    figures = json.loads(printed(tasks("bench", *words, "--json")))
+    (ratio,) = (one for one in figures if " / " in one["name"])
+    record_property("figure", f"{ratio['value']:.2f} times; goal: at most 1.3")
+    assert ratio["value"] <= 1.3, figures
