@@ -78,7 +78,7 @@ def missing_packages(listed: Path) -> list[str]:
         if line and not line.startswith("#"):
             program, package = line.split()[:2]
             if not any(Path("/").glob(program.lstrip("/"))) and not shutil.which(
-                program, path=f"{os.defpath}:/usr/sbin"
+                program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
             ):
                 missing.append(package)
     return missing

@@ -8,6 +8,7 @@ this host, in a mount namespace where the cluster's names are known.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import subprocess

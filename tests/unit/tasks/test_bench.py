@@ -52,6 +52,8 @@ def test_a_figure_is_shown_with_its_goal(capsys: pytest.CaptureFixture[str]) -> 
         ({"only": "speed"}, "--only speed"),
         ({"rounds": "0"}, "--rounds 0 measures nothing"),
         ({"only": "rate", "settings": "a.yaml"}, "--settings excludes --only rate"),
+        ({"only": "rate", "user_data": "a"}, "--user-data is for booting"),
+        ({"only": "boot", "user_data": "a", "settings": "b"}, "--user-data is for booting"),
         ({"only": "rate", "image": "x"}, "--image is only for booting"),
     ],
 )
