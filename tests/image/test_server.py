@@ -67,6 +67,19 @@ def test_the_environment_has_the_packages_of_a_server(host: Host, image: dict[st
     assert found == [image["packages"][name] for name in names]
 
 
+def test_hdfs_and_its_kerberos_work_without_java(host: Host) -> None:
+    code = (
+        "from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository;"
+        'print(type(get_artifact_repository("hdfs://none.invalid:8020/x")).__module__)'
+    )
+    found = host.check_output(f"/opt/mlflow/bin/python -c '{code}'")
+    assert found.splitlines()[-1] == "mlflow_hdfs.repository"
+    host.check_output("ldconfig -p | grep -F libgssapi_krb5.so.2")
+    for program in ("kinit", "klist"):
+        assert host.exists(program)
+    assert not host.exists("java")
+
+
 def test_the_environment_is_byte_compiled(host: Host) -> None:
     folder = "/opt/mlflow/lib/python3.*/site-packages/mlflow"
     sources = int(host.check_output(f"find {folder} -name '*.py' -not -path '*/tests/*' | wc -l"))

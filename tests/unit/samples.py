@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 import time
+from base64 import b64encode
 from pathlib import Path
 
 import psutil
@@ -89,9 +91,22 @@ def gone(pid: int, within_s: float = 5.0) -> bool:
     return False
 
 
-#: A keytab with a key of nobody, as settings have it.
 KEYTAB_PRINCIPAL = "mlflow@EXAMPLE.COM"
-KEYTAB = (
-    "BQIAAABIAAEAC0VYQU1QTEUuQ09NAAZtbGZsb3cAAAABZVPxAAIAEgAgaHVzaGh1c2hodXNoaHVzaGh1"
-    "c2hodXNoaHVzaGh1c2gAAAAC"
-)
+
+
+def keytab(*principals: str, key: bytes = b"k" * 32) -> bytes:
+    """A keytab with a key for each NAME@REALM (MIT, "The Kerberos keytab binary file format")."""
+    return b"\x05\x02" + b"".join(_keytab_entry(one, key) for one in principals)
+
+
+def _keytab_entry(principal: str, key: bytes) -> bytes:
+    name, _, realm = principal.partition("@")
+    parts = name.split("/")
+    texts = (part.encode() for part in (realm, *parts))
+    body = struct.pack(">H", len(parts))
+    body += b"".join(struct.pack(">H", len(text)) + text for text in texts)
+    body += struct.pack(">IIBHH", 1, 1_700_000_000, 2, 18, len(key)) + key
+    return struct.pack(">i", len(body)) + body
+
+
+KEYTAB = b64encode(keytab(KEYTAB_PRINCIPAL)).decode()
