@@ -16,6 +16,16 @@ from mlflow_image.server.local import environment, own_environment
 QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 #: A client gives up soon, so that a fault is seen as one.
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+#: Logs 1,000 files; prints the run, and how many are listed.
+MANY = """
+import pathlib, sys, tempfile
+import mlflow
+with tempfile.TemporaryDirectory() as folder, mlflow.start_run() as run:
+    for number in range(1000):
+        pathlib.Path(folder, f"{number:04}.txt").write_text(str(number))
+    mlflow.log_artifacts(folder, "many")
+print(run.info.run_id, len(mlflow.MlflowClient().list_artifacts(run.info.run_id, "many")))
+"""
 #: Logs a file of one GiB, reads it back; prints the rates in MB/s.
 BIG = """
 import hashlib, pathlib, sys, tempfile, time

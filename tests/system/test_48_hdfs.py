@@ -27,7 +27,7 @@ from mlflow_image.server.local import environment, own_environment
 from mlflow_settings import userdata
 from tests.peers import guest, hadoop, kdc, postgresql
 from tests.peers.authority import Authority
-from tests.peers.clients import BIG, QUIET, writing
+from tests.peers.clients import BIG, MANY, QUIET, writing
 from tests.peers.hadoop import Hdfs
 from tests.peers.kdc import Kdc
 from tests.peers.postgresql import Postgresql
@@ -205,6 +205,26 @@ def test_the_smoke_test_passes(url: str, tasks: Tasks) -> None:
     done = tasks("smoke-test", "--url", url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "comparisons passed" in done.stdout
+
+
+@pytest.mark.budget(600)
+@pytest.mark.verifies(ROW)
+def test_a_thousand_artifacts_are_listed_and_removed_for_good(
+    url: str, tasks: Tasks, peers: Peers
+) -> None:
+    given = {"MLFLOW_TRACKING_URI": url}
+    run, found = printed(peers.client("-c", MANY, given=given)).split()
+    assert found == "1000"
+    assert peers.fs("-ls", "-R", PLACE).count(f"/{run}/artifacts/many/") == 1000
+    shown = requests.get(
+        f"{url}/get-artifact", params={"path": "many/0007.txt", "run_uuid": run}, timeout=60
+    )
+    assert shown.text == "7"
+    delete = f"{url}/api/2.0/mlflow/runs/delete"
+    assert requests.post(delete, json={"run_id": run}, timeout=60).status_code == 200
+    gone = tasks.in_guest(NAME, "sudo mlflow-admin gc; echo code $?")
+    assert "code 0" in gone, gone
+    assert f"/{run}/" not in peers.fs("-ls", "-R", PLACE)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from mlflow_image.server.local import environment, own_environment
 from mlflow_settings import userdata
 from tests.peers import ceph, guest, minio, postgresql, s3, versitygw
 from tests.peers.authority import Authority
+from tests.peers.clients import MANY, QUIET
 from tests.peers.postgresql import Postgresql
 from tests.peers.s3 import S3
 
@@ -35,18 +36,7 @@ pytestmark = pytest.mark.full
 API = "/api/2.0/mlflow"
 MEBIBYTE = 1 << 20
 BIG_MIB = 500
-#: MLflow prints no lines of its own.
-QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 #: Clients with the image's own MLflow; each prints one line.
-MANY = """
-import pathlib, sys, tempfile
-import mlflow
-with tempfile.TemporaryDirectory() as folder, mlflow.start_run() as run:
-    for number in range(1000):
-        pathlib.Path(folder, f"{number:04}.txt").write_text(str(number))
-    mlflow.log_artifacts(folder, "many")
-print(run.info.run_id, len(mlflow.MlflowClient().list_artifacts(run.info.run_id, "many")))
-"""
 BIG = """
 import hashlib, pathlib, sys, tempfile, time
 import mlflow
