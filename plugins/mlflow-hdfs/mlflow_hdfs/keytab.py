@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 _MAGIC = b"\x05\x02"
 
@@ -55,8 +56,7 @@ def trouble(environment: Mapping[str, str] = os.environ) -> str:
     if not path:
         return ""
     try:
-        with open(path, "rb") as file:
-            known = principals(file.read())
+        known = principals(Path(path).read_bytes())
     except OSError as error:
         return f"the keytab {path} cannot be read: {error.strerror}"
     except NotAKeytabError as error:
