@@ -56,6 +56,7 @@ import hashlib, json, os, pathlib, sys, tempfile, threading, time
 import mlflow
 from mlflow import MlflowClient
 seconds, threads, target = float(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
+pause = float(sys.argv[4])
 client = MlflowClient()
 lock, failed = threading.Lock(), {}
 end = time.monotonic() + seconds
@@ -80,6 +81,7 @@ def work(number):
             line = json.dumps([run, f"many/{name}", hashlib.sha256(data).hexdigest()])
             with lock, target.open("a") as log:
                 log.write(f"{line}\\n")
+            time.sleep(pause)
 workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
 [one.start() for one in workers]
 [one.join() for one in workers]
@@ -87,19 +89,18 @@ print(json.dumps(failed))
 """
 #: Reads every acknowledged artifact back; prints how many there are, and which are lost.
 READER = """
-import hashlib, json, pathlib, sys, tempfile
+import hashlib, json, os, pathlib, sys
 from concurrent.futures import ThreadPoolExecutor
-from mlflow import MlflowClient
-client = MlflowClient()
+import requests
 rows = [json.loads(line) for line in pathlib.Path(sys.argv[1]).read_text().splitlines()]
+artifacts = f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow-artifacts/artifacts/0"
+session = requests.Session()
 def lost(row):
     run, path, digest = row
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            found = pathlib.Path(client.download_artifacts(run, path, folder)).read_bytes()
-        except Exception as error:
-            return f"{path}: {error}"
-    return "" if hashlib.sha256(found).hexdigest() == digest else f"{path}: other bytes"
+    answer = session.get(f"{artifacts}/{run}/artifacts/{path}", timeout=120)
+    if answer.status_code != 200:
+        return f"{path}: {answer.status_code} {answer.text[:200]}"
+    return "" if hashlib.sha256(answer.content).hexdigest() == digest else f"{path}: other bytes"
 with ThreadPoolExecutor(8) as pool:
     print(json.dumps([len(rows), [one for one in pool.map(lost, rows) if one]]))
 """
@@ -123,18 +124,26 @@ class Written:
 
 @contextmanager
 def writing(
-    folder: Path, url: str, seconds: float, threads: int = 2, **variables: str
+    folder: Path, url: str, seconds: float, threads: int = 2, pause_s: float = 0.3, **variables: str
 ) -> Iterator[Written]:
     """Log artifacts while the body runs, and for the rest of the time; then read all of them.
 
-    folder: for the log. variables: what replaces those of impatient clients.
+    folder: for the log. pause_s: of a thread after each artifact. variables: what replaces those of impatient clients.
     """
     result = Written()
     log = folder / f"acknowledged-{time.monotonic_ns()}"
     log.touch()
     given = {**IMPATIENT, "MLFLOW_TRACKING_URI": url, **variables}
     process = subprocess.Popen(
-        [environment() / "bin" / "python", "-c", WRITER, str(seconds), str(threads), str(log)],
+        [
+            environment() / "bin" / "python",
+            "-c",
+            WRITER,
+            str(seconds),
+            str(threads),
+            str(log),
+            str(pause_s),
+        ],
         env={**own_environment(), **QUIET, **given},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

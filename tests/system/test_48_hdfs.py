@@ -296,7 +296,9 @@ def until_it_takes_artifacts(url: str, timeout_s: float = 300) -> float:
 def test_eight_clients_log_at_once_for_five_minutes(
     url: str, peers: Peers, record_property: Callable[[str, object], None]
 ) -> None:
-    with writing(peers.folder, url, 300, threads=8, MLFLOW_HTTP_REQUEST_TIMEOUT="120") as written:
+    with writing(
+        peers.folder, url, 300, threads=8, pause_s=0, MLFLOW_HTTP_REQUEST_TIMEOUT="120"
+    ) as written:
         pass
     record_property("figure", written.figure)
     assert (written.lost, written.failed) == ([], {})
