@@ -128,7 +128,8 @@ def writing(
 ) -> Iterator[Written]:
     """Log artifacts while the body runs, and for the rest of the time; then read all of them.
 
-    folder: for the log. pause_s: of a thread after each artifact. variables: what replaces those of impatient clients.
+    folder: for the log. pause_s: of a thread after each artifact. variables: what replaces those of
+    impatient clients.
     """
     result = Written()
     log = folder / f"acknowledged-{time.monotonic_ns()}"
