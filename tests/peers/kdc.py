@@ -68,6 +68,11 @@ class Kdc:
         self.admin(f"ktadd -k {file} {principal}")
         return file
 
+    def kinit(self, keytab: Path, principal: str, cache: str, life: str = TICKET) -> None:
+        """Ask for a ticket. cache: as KRB5CCNAME."""
+        words = ["kinit", "-l", life, "-c", cache, "-k", "-t", str(keytab), principal]
+        subprocess.run(words, env={**os.environ, **self.variables}, check=True)
+
     def principals(self) -> set[str]:
         words = [str(shutil.which("kadmin.local", path=_PATH)), "-r", REALM, "-q", "listprincs"]
         environment = {**os.environ, **self.variables}

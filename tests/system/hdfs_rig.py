@@ -16,6 +16,8 @@ from tests.peers import hadoop, hdfs_client, kdc
 #: Where artifacts go; it belongs to the user, its parent to the superuser.
 HOME = "/mlflow"
 USER = "mlflow"
+#: Variables of a client; None: without this one.
+Variables = Mapping[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,14 @@ def running(folder: Path) -> Iterator[Rig]:
     """Run both, with HOME for artifacts. Skips the test when this host lacks something."""
     if lacking := ", ".join(filter(None, (kdc.missing(), hadoop.missing()))):
         pytest.skip(f"missing: {lacking}")
-    with kdc.running(folder / "kdc") as realm, hadoop.running(folder / "hdfs", realm) as hdfs:
-        with ExitStack() as clients:
-            made = Rig(folder, realm, hdfs, realm.keytab(USER), clients)
-            made.superuser()("make_folder", HOME, USER)
-            yield made
+    with (
+        kdc.running(folder / "kdc") as realm,
+        hadoop.running(folder / "hdfs", realm) as hdfs,
+        ExitStack() as clients,
+    ):
+        made = Rig(folder, realm, hdfs, realm.keytab(USER), clients)
+        made.superuser()("make_folder", HOME, USER)
+        yield made
 
 
 def big_file(path: Path, size_mib: int) -> Path:
@@ -81,3 +86,44 @@ def big_file(path: Path, size_mib: int) -> Path:
         for _ in range(size_mib):
             file.write(os.urandom(1 << 20))
     return path
+
+
+def broken(rig: Rig) -> Mapping[str, Variables]:
+    """What is wrong with a client -> its variables."""
+    folder, realm, conf = rig.folder, rig.kdc, rig.kdc.configuration.read_text()
+
+    def krb5(name: str, old: str, new: str) -> str:
+        (folder / name).write_text(conf.replace(old, new))
+        return str(folder / name)
+
+    def keytab(name: str, content: bytes) -> str:
+        (folder / name).write_bytes(content)
+        return str(folder / name)
+
+    stranger = realm.keytab("stranger")
+    gone = realm.keytab("gone")
+    realm.admin("delprinc -force gone")
+    old = keytab("old", realm.keytab("twice").read_bytes())
+    realm.keytab("twice")
+    foreign = rig.keytab.read_bytes().replace(b"PEERS.TEST", b"OTHER.TEST")
+    simple = folder / "simple"
+    simple.mkdir()
+    for name in ("core-site.xml", "hdfs-site.xml"):
+        text = (rig.conf / name).read_text()
+        (simple / name).write_text(text.replace(">kerberos<", ">simple<"))
+    return {
+        "no ticket": {"KRB5_CLIENT_KTNAME": None, "MLFLOW_KERBEROS_USER": None},
+        "no ticket of the principal": {"KRB5_CLIENT_KTNAME": None},
+        "no keytab there": {"KRB5_CLIENT_KTNAME": str(folder / "none")},
+        "not a keytab": {"KRB5_CLIENT_KTNAME": keytab("bad", b"root:x:0:0:")},
+        "another's keytab": {"KRB5_CLIENT_KTNAME": str(stranger)},
+        "unknown principal": {"KRB5_CLIENT_KTNAME": str(gone), "MLFLOW_KERBEROS_USER": "gone"},
+        "old keys": {"KRB5_CLIENT_KTNAME": old, "MLFLOW_KERBEROS_USER": "twice"},
+        "no KDC": {"KRB5_CONFIG": krb5("far", f":{realm.port}", ":1")},
+        "realm without KDC": {
+            "KRB5_CLIENT_KTNAME": keytab("foreign", foreign),
+            "MLFLOW_KERBEROS_USER": "mlflow@OTHER.TEST",
+        },
+        "wrong realm": {"KRB5_CONFIG": krb5("realm", "localhost = PEERS", "localhost = OTHER")},
+        "no Kerberos in the client": {"HADOOP_CONF_DIR": str(simple)},
+    }

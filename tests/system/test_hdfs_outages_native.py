@@ -5,7 +5,6 @@ Writers log artifacts all the while, and note outside which ones were acknowledg
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -126,7 +125,7 @@ def test_a_keytab_is_replaced_while_the_client_runs(
         time.sleep(20)
         old = alone.keytab.read_bytes()
         new = alone.kdc.keytab(hdfs_rig.USER, alone.folder / "new.keytab")
-        os.replace(new, alone.keytab)
+        new.replace(alone.keytab)
         time.sleep(2.5 * TICKET_S)  # the old tickets end
     (alone.folder / "old.keytab").write_bytes(old)
     given = {"KRB5_CLIENT_KTNAME": str(alone.folder / "old.keytab")}

@@ -15,7 +15,7 @@ from mlflow_hdfs.kinds import KINDS, OTHER, UNAUTHENTICATED, Kind
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
 
-__all__ = ["Kind", "as_mlflow", "describe", "kind_of", "said"]
+__all__ = ["Kind", "NoDatanodeError", "as_mlflow", "describe", "kind_of", "said"]
 
 _LONGEST = 300
 _KEYTAB_REMEDY = "`klist -k FILE` shows what is in it; the server's account must be able to read it"
@@ -23,6 +23,10 @@ _KEYTAB_REMEDY = "`klist -k FILE` shows what is in it; the server's account must
 _QUOTED = re.compile(r'\w+\((?:.*, )?"((?:[^"\\]|\\.)*)"\)\Z', re.DOTALL)
 _ESCAPED = re.compile(r"\\(?:u\{([0-9a-f]+)\}|(.))", re.DOTALL)
 _LETTERS = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+class NoDatanodeError(Exception):
+    """A namenode has answered, but a datanode cannot be reached: it says the same as the former."""
 
 
 def kind_of(error: BaseException) -> Kind:

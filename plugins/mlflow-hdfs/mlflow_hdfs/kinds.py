@@ -134,7 +134,7 @@ _HDFS = (
     _kind(
         "no-datanode",
         r"could only be (written|replicated) to 0|no datanode|not enough datanodes|"
-        r"NoDatanodesAvailable|could not obtain block|replicas? .*(unavailable|failed)|"
+        r"NoDatanode|could not obtain block|replicas? .*(unavailable|failed)|"
         r"BlockMissing|all datanodes failed|DataTransferError|BlocksNotFound",
         "no datanode can take or give the data",
         "look at `hdfs dfsadmin -report`; clients must reach the datanodes' ports, too",

@@ -128,9 +128,14 @@ class HdfsArtifactRepository(ArtifactRepository):
         name = f"{place}.{secrets.token_hex(4)}{UNFINISHED}"
         unfinished.append(name)
         writer = self._client.create(name, WriteOptions(overwrite=True))
-        for piece in _pieces(source):
-            writer.write(piece)
-        writer.close()
+        try:
+            for piece in _pieces(source):
+                writer.write(piece)
+            writer.close()
+        except Exception as error:
+            if faults.kind_of(error).name == "unreachable":
+                raise faults.NoDatanodeError(str(error)) from error
+            raise
         try:
             self._client.rename(name, place, overwrite=True)
         except FileNotFoundError:

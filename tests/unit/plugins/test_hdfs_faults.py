@@ -70,6 +70,11 @@ def test_a_fault_is_recognised_by_what_was_said(name: str) -> None:
     assert said
 
 
+def test_a_datanode_that_refuses_is_not_taken_for_the_namenode() -> None:
+    error = faults.NoDatanodeError("Connection refused (os error 111)")
+    assert faults.describe(error)[0].name == "no-datanode"
+
+
 def test_each_kind_has_a_name_of_its_own_and_tells_what_to_do() -> None:
     names = [kind.name for kind in (*kinds.KINDS, kinds.OTHER)]
     assert len(set(names)) == len(names)
