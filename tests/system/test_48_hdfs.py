@@ -349,7 +349,8 @@ def test_a_rotated_keytab_takes_no_restart(
         time.sleep(10)
         peers.keytab = peers.new_keytab()
         shown = apply(tasks, peers.settings())
-        assert "nothing has changed: the server is running" in shown
+        assert "the keytab is another one: the server uses it for its next ticket" in shown
+        assert "no restart is needed: the server is running" in shown
         time.sleep(140)  # the ticket of the old keys has ended
         until_it_takes_artifacts(url)
     assert main_process(tasks) == before

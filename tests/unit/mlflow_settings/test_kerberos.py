@@ -59,12 +59,16 @@ def test_the_files_are_written_and_only_the_service_reads_the_keytab(machine: Ma
     assert samples.KEYTAB not in (machine.root / "run/mlflow/server.json").read_text()
 
 
-def test_another_keytab_takes_no_restart_and_another_kdc_does(machine: Machine) -> None:
+def test_another_keytab_takes_no_restart_and_another_kdc_does(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
     machine.give(settings())
     assert configure.configure(machine.root)[0] is True
     other = samples.keytab(samples.KEYTAB_PRINCIPAL, key=b"n" * 32)
     machine.give(settings(keytab=samples.b64encode(other).decode()))
+    assert "the keytab is another one" not in capsys.readouterr().out
     assert configure.configure(machine.root) == (False, 0)
+    assert "the keytab is another one" in capsys.readouterr().out
     assert (machine.root / hdfs.KEYTAB.lstrip("/")).read_bytes() == other
     machine.give(settings(kdc="kdc2"))
     assert configure.configure(machine.root) == (True, 0)

@@ -43,9 +43,10 @@ def ensure_running(say: Callable[[str], None]) -> bool:
         [SYSTEMCTL, "is-active", SERVER], stdout=subprocess.PIPE, encoding="utf-8", check=False
     ).stdout.strip()
     if state in ("active", "activating", "reloading"):
-        say(f"nothing has changed: the server is {'running' if state == 'active' else 'starting'}")
+        now = "running" if state == "active" else "starting"
+        say(f"no restart is needed: the server is {now}")
         return True
-    say(f"nothing has changed, but the server is {state or 'stopped'}: starting it")
+    say(f"the server is {state or 'stopped'}: starting it")
     return _restart(say)
 
 

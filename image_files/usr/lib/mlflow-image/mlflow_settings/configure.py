@@ -248,7 +248,7 @@ def _apply(root: Path, verdict: Verdict) -> bool:
     if verdict.settings.artifact_store.hdfs:
         files.ensure_directory(root / hdfs.FOLDER.lstrip("/"), 0o750, files.SERVICE_USER)
     rendered = render(verdict.settings, machine, device, own)
-    changed = False
+    changed = renewed = False
     # The first is server.json: written last, because the launcher waits for it.
     for file in reversed(rendered):
         target = root / file.path.lstrip("/")
@@ -256,6 +256,9 @@ def _apply(root: Path, verdict: Verdict) -> bool:
             target, file.content, file.mode, file.group, owner=file.owner
         )
         changed |= wrote and not file.live
+        renewed |= wrote and file.live
+    if renewed and not changed:
+        say("the keytab is another one: the server uses it for its next ticket")
     for path in set(OPTIONAL_FILES) - {file.path for file in rendered}:
         (root / path.lstrip("/")).unlink(missing_ok=True)
     # Last: the server that becomes ready next runs with this document (server-is-ready).
