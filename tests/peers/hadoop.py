@@ -150,7 +150,7 @@ def running(folder: Path, kdc: Kdc | None = None, host: str = "localhost") -> It
     (folder / "hosts").write_text(f"127.0.0.1 {host} localhost {socket.gethostname()}\n")
     made = Hdfs(folder, free_port(), kdc, host)
     for name, values in (("core", _core(made)), ("hdfs", _hdfs(made))):
-        (folder / "conf" / f"{name}-site.xml").write_text(_xml(values))
+        (folder / "conf" / f"{name}-site.xml").write_text(as_xml(values))
     words = made.java(NAMENODE, "-format", "-nonInteractive")
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -208,7 +208,8 @@ def _hdfs(made: Hdfs) -> Mapping[str, str]:
     return found
 
 
-def _xml(values: Mapping[str, str]) -> str:
+def as_xml(values: Mapping[str, str]) -> str:
+    """A file of Hadoop's configuration."""
     lines = (
         f"<property><name>{name}</name><value>{escape(value)}</value></property>"
         for name, value in values.items()

@@ -54,7 +54,7 @@ class Program:
     def log_all(self, folder: str, path: str | None = None) -> None:
         self._repository.log_artifacts(folder, path)
 
-    def list(self, path: str | None = None) -> list[list[Any]]:
+    def list(self, path: str | None = None) -> Any:
         found = self._repository.list_artifacts(path)
         return [[one.path, one.is_dir, one.file_size] for one in found]
 
@@ -62,6 +62,24 @@ class Program:
         """Download a file or folder; returns where it is."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         return str(self._repository.download_artifacts(path, folder))
+
+    def log_slowly(self, file: str, piece_bytes: int, pause_s: float) -> int:
+        """Log a file with a pause after each piece; returns how often it was begun."""
+        from mlflow_hdfs import repository
+
+        begun = 0
+
+        def pieces(source: Any) -> Iterator[bytes]:
+            nonlocal begun
+            begun += 1
+            while piece := source.read(piece_bytes):
+                yield piece
+                time.sleep(pause_s)
+
+        kept, repository._pieces = repository._pieces, pieces
+        self.log(file)
+        repository._pieces = kept
+        return begun
 
     def delete(self, path: str | None = None) -> None:
         self._repository.delete_artifacts(path)
@@ -72,7 +90,7 @@ class Program:
         client.mkdirs(path, 0o755, True)
         client.set_owner(path, owner, None)
 
-    def list_in_child(self) -> list[Any]:
+    def list_in_child(self) -> Any:
         """What a child that was forked lists, and how it has ended."""
         read, write = os.pipe()
         child = os.fork()
@@ -113,7 +131,7 @@ class Program:
                 _pause(Path(folder, "stop"), pause_s)
         return failed
 
-    def lost(self, folder: str, name: str) -> list[str]:
+    def lost(self, folder: str, name: str) -> Any:
         """The acknowledged paths that cannot be read any more, or have other bytes."""
         missing = []
         for line in Path(folder, name).read_text().splitlines():

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_image.checks.bench import hdfs
+from mlflow_image.progress import Step
+from mlflow_image.server import local
+from tests.peers import hadoop, hadoop_ha, hdfs_client
 from tests.peers.hdfs_client import Client, digest
 from tests.system import hdfs_rig
 from tests.system.hdfs_rig import Rig
@@ -46,6 +50,7 @@ def writing(
     uri = f"{rig.url}/{time.time_ns()}"
     writers = {name: rig.client(f"{folder.name}-{name}", given, uri) for name in PAUSES_S}
     for name, writer in writers.items():
+        (folder / name).touch()
         writer.send("write", str(folder), name, PAUSES_S[name])
     yield
     ended_s = time.time()
@@ -73,6 +78,15 @@ def wait_for_writes(folder: Path, since_s: float, timeout_s: float = 150) -> Non
             time.sleep(0.5)
 
 
+def wait_for_more(folder: Path, count: int, timeout_s: float = 90) -> None:
+    """Until the writer without pauses has had so many acknowledgements more."""
+    file = folder / "often"
+    until_s, before = time.monotonic() + timeout_s, len(file.read_text().splitlines())
+    while len(file.read_text().splitlines()) < before + count:
+        assert time.monotonic() < until_s, f"it has written less than {count} files"
+        time.sleep(0.2)
+
+
 @pytest.mark.budget(400)
 @pytest.mark.verifies("HDFS: no acknowledged artifact is lost when the datanode restarts")
 def test_a_datanode_restarts(
@@ -80,7 +94,7 @@ def test_a_datanode_restarts(
 ) -> None:
     with writing(rig, tmp_path / "datanode", record_property, patience_s=120):
         for _ in range(3):
-            time.sleep(8)
+            wait_for_more(tmp_path / "datanode", 20)
             rig.hdfs.stop("datanode")
             time.sleep(4)
             rig.hdfs.start("datanode")
@@ -93,8 +107,8 @@ def test_a_namenode_restarts_by_way_of_safe_mode(
     rig: Rig, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     with writing(rig, tmp_path / "namenode", record_property, patience_s=120):
-        for _ in range(2):
-            time.sleep(8)
+        for _ in range(3):
+            wait_for_more(tmp_path / "namenode", 20)
             rig.hdfs.stop("namenode")
             time.sleep(4)
             rig.hdfs.start("namenode")
@@ -149,3 +163,42 @@ def test_a_process_was_idle_for_six_tickets(
         back = client("download", f"{name}/model.bin", str(tmp_path / name))
         assert digest(back) == digest(file)
     record_property("figure", f"{took_s:.1f} s for the first upload afterwards")
+
+
+@pytest.mark.budget(300)
+@pytest.mark.verifies("HDFS: an upload goes on over a fail-over of the namenode")
+def test_an_upload_follows_a_namenode_that_failed_over(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    if lacking := hadoop.missing():
+        pytest.skip(f"missing: {lacking}")
+    file = hdfs_rig.big_file(tmp_path / "model.bin", 64)
+    python = local.environment() / "bin" / "python"
+    with (
+        hadoop_ha.running(tmp_path / "hdfs") as pair,
+        hdfs_client.running(
+            python, f"{pair.url}/mlflow", {"HADOOP_CONF_DIR": str(pair.conf)}, tmp_path / "log"
+        ) as client,
+    ):
+        client("log", str(file), "before")
+        client.send("log_slowly", str(file), 1 << 20, 0.2)  # 13 s
+        time.sleep(2)
+        pair.fail_over("nn1", "nn2")
+        begun = client.answer()
+        pair.stop("nn2")  # and one that is gone
+        pair.admin("-transitionToActive", "--forceactive", "nn1")
+        for path in ("before/model.bin", "model.bin"):
+            back = client("download", path, str(tmp_path / "back"))
+            assert digest(back) == digest(file)
+        assert client("list") == [["before", True, None], ["model.bin", False, 64 << 20]]
+    record_property("figure", f"begun {begun} times")
+
+
+@pytest.mark.budget(900)
+@pytest.mark.verifies("HDFS: the plugin is nearly as fast as hdfs-native alone")
+def test_the_plugin_costs_little(rig: Rig, record_property: Callable[[str, object], None]) -> None:
+    figures = hdfs.measure(Step("measuring", None), f"{rig.url}/bench", rig.variables("bench"))
+    record_property("figure", "; ".join(f"{one.name}: {one.measured}" for one in figures))
+    for figure in figures:
+        print(figure.name, figure.measured, figure.note)
+    assert [figure.name for figure in figures if figure.met is False] == []

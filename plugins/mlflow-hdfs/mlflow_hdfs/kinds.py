@@ -204,7 +204,7 @@ _NETWORK = (
     _kind(
         "unreachable",
         r"connection refused|connection reset|broken pipe|timed? ?out|unreachable|"
-        r"unexpected eof|early eof",
+        r"unexpected eof|unexpected end of file|early eof|connection aborted",
         "the cluster cannot be reached",
         "check that namenode and datanodes run, and that their ports are open",
         UNAVAILABLE,
