@@ -7,6 +7,7 @@ a line of JSON for each call from its standard input.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import resource
@@ -65,8 +66,7 @@ class Program:
 
     def log_slowly(self, file: str, piece_bytes: int, pause_s: float) -> int:
         """Log a file with a pause after each piece; returns how often it was begun."""
-        from mlflow_hdfs import repository
-
+        repository: Any = importlib.import_module("mlflow_hdfs.repository")
         begun = 0
 
         def pieces(source: Any) -> Iterator[bytes]:
