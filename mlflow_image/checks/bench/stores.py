@@ -17,7 +17,7 @@ from pathlib import Path
 import requests
 
 from mlflow_image import command
-from mlflow_image.checks.bench import rate
+from mlflow_image.checks.bench import hdfs, rate
 from mlflow_image.checks.bench.figure import Figure, ratio
 from mlflow_image.checks.bench.uploads import ARTIFACTS
 from mlflow_image.errors import Refusal
@@ -54,11 +54,12 @@ print(json.dumps([up - began, down - up]))
 def measure(chosen: Settings, step: Step) -> list[Figure]:
     """Measure the image's server with these stores: against a stock server, and boto3 alone.
 
-    Raises Refusal for settings without PostgreSQL and S3.
+    With HDFS, the plugin is measured against its library alone. Raises Refusal for settings
+    without PostgreSQL, S3 and HDFS.
     """
-    if not (chosen.backend_store.postgresql or chosen.artifact_store.s3):
+    if not (chosen.backend_store.postgresql or chosen.artifact_store.remote):
         raise Refusal(
-            "these settings have neither PostgreSQL nor S3",
+            "these settings have neither PostgreSQL nor S3 nor HDFS",
             remedy="leave --settings out: bench measures SQLite and files by default",
         )
     figures: list[Figure] = []
@@ -66,6 +67,9 @@ def measure(chosen: Settings, step: Step) -> list[Figure]:
         figures += _calls(chosen, step)
     if chosen.artifact_store.s3:
         figures += _files(chosen, step)
+    if cluster := chosen.artifact_store.hdfs:
+        with tempfile.TemporaryDirectory() as folder:
+            figures += hdfs.measure(step, cluster.uri, local.configure(Path(folder), chosen))
     return figures
 
 
