@@ -28,7 +28,7 @@ _REMEDIES = {
     "expired": "write a new token, or principal and keytab, which renew by themselves",
     "skew": "set the machine's clock; `timedatectl` shows it",
     "unknown-principal": "correct principal, or let the realm's administrator make it",
-    "token": "write a new token, or principal and keytab, which renew by themselves",
+    "token": "write namenode as the token names it, as a rule by its IP address; or a new token",
     "unknown-server": "write the host name that the cluster's principals have as namenode",
     "no-kdc": "correct krb5.kdcs, and open port 88 to them",
     "old-keys": "fetch the newest keytab, and run mlflow-configure --apply",

@@ -38,8 +38,8 @@ class Realm:
         kdcs = "".join(f"    kdc = {kdc}\n" for kdc in self.kdcs)
         domains = "".join(f"  {name} = {realm}\n" for name, realm in self.domain_realm.items())
         look_up = str(not self.kdcs).lower()
-        # TCP: tickets of Active Directory are often too long for UDP. No canonical names: the nodes of a
-        # cluster say who they are, and DNS may know them by another name.
+        # TCP: tickets of Active Directory are often too long for UDP. No canonical names: a node of
+        # the cluster says who it is, and DNS may know it by another name.
         return (
             f"[libdefaults]\n  default_realm = {self.realm}\n  dns_lookup_kdc = {look_up}\n"
             "  dns_lookup_realm = false\n  dns_canonicalize_hostname = false\n  rdns = false\n"
