@@ -186,6 +186,24 @@ def test_an_expired_ticket_is_said(rig: Rig, faulty: Client) -> None:
     refused(rig, faulty, without, "the Kerberos ticket has expired", "run kinit")
 
 
+@pytest.mark.budget(60)
+@pytest.mark.verifies("HDFS: a delegation token is used instead of a ticket")
+def test_a_delegation_token_takes_the_place_of_a_ticket(rig: Rig, faulty: Client) -> None:
+    token = rig.folder / "token"
+    rig.hdfs.run(FETCH_TOKEN, "--renewer", hdfs_rig.USER, str(token))
+    given: Variables = {
+        "KRB5_CLIENT_KTNAME": None,
+        "MLFLOW_KERBEROS_USER": None,
+        "HADOOP_TOKEN_FILE_LOCATION": str(token),
+    }
+    text = f"{token} has no delegation token for this address"
+    refused(rig, faulty, given, text, "write the namenode as the token does")
+    by_address = rig.hdfs.url.replace("localhost", "127.0.0.1") + "/"
+    faulty("use", by_address, given)
+    assert faulty("list") == [["mlflow", True, None]]
+    faulty("use", by_address, {"HADOOP_TOKEN_FILE_LOCATION": None})
+
+
 @pytest.mark.skipif(not FAKETIME.exists(), reason="missing: faketime")
 @pytest.mark.budget(30)
 def test_a_clock_that_is_off_is_said(rig: Rig) -> None:

@@ -6,6 +6,7 @@ The texts are those of Hadoop 3.4 and of MIT Kerberos 1.19 to 1.20, as hdfs-nati
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ __all__ = ["Kind", "NoDatanodeError", "as_mlflow", "describe", "kind_of", "said"
 
 _LONGEST = 300
 _KEYTAB_REMEDY = "`klist -k FILE` shows what is in it; the server's account must be able to read it"
+_UNFIT_REMEDY = (
+    "write the namenode as the token does, as a rule by its IP address; tokens end after a week"
+)
 #: The library's errors in Rust's own notation: a name, and in its last quotes what was said.
 _QUOTED = re.compile(r'\w+\((?:.*, )?"((?:[^"\\]|\\.)*)"\)\Z', re.DOTALL)
 _ESCAPED = re.compile(r"\\(?:u\{([0-9a-f]+)\}|(.))", re.DOTALL)
@@ -38,11 +42,14 @@ def kind_of(error: BaseException) -> Kind:
 def describe(error: BaseException) -> tuple[Kind, str]:
     """What kind of fault it is, and what was said in one line.
 
-    A keytab that cannot be used is its own kind: GSSAPI only says that there are no credentials.
+    A keytab or token that cannot be used is said: GSSAPI knows only that there is no ticket.
     """
     kind = kind_of(error)
     if kind.code == UNAUTHENTICATED and (reason := keytab.trouble()):
         kind = kind._replace(name="keytab", cause=reason, remedy=_KEYTAB_REMEDY)
+    elif kind.name == "no-ticket" and (file := os.environ.get("HADOOP_TOKEN_FILE_LOCATION")):
+        cause = f"{file} has no delegation token for this address, and there is no ticket"
+        kind = kind._replace(name="token", cause=cause, remedy=_UNFIT_REMEDY)
     return kind, said(error)
 
 

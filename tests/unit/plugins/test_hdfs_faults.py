@@ -58,7 +58,8 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def no_keytab(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("KRB5_CLIENT_KTNAME", "MLFLOW_KERBEROS_USER"):
+    names = ("KRB5_CLIENT_KTNAME", "MLFLOW_KERBEROS_USER", "HADOOP_TOKEN_FILE_LOCATION")
+    for name in names:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -102,6 +103,14 @@ def test_a_keytab_that_is_none_is_said_instead_of_no_ticket(
         f"{file} is not a keytab: it does not begin with the bytes 05 02",
     )
     assert faults.describe(CASES["permission"])[0].name == "permission"
+
+
+def test_a_token_that_does_not_fit_is_said_instead_of_no_ticket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HADOOP_TOKEN_FILE_LOCATION", "/run/token")
+    kind, _ = faults.describe(CASES["no-ticket"])
+    assert (kind.name, kind.cause.partition(" has ")[0]) == ("token", "/run/token")
 
 
 def test_neither_mlflow_nor_the_library_is_imported() -> None:
