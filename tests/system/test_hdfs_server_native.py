@@ -24,6 +24,7 @@ from .test_stores_native import looked
 LACKING = ", ".join(filter(None, (kdc.missing(), hadoop.missing())))
 pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"missing: {LACKING}")
 
+FETCH_TOKEN = "org.apache.hadoop.hdfs.tools.DelegationTokenFetcher"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 #: For a start.
 START_S = 120
@@ -196,8 +197,16 @@ def test_what_is_wrong_with_a_cluster_is_told_apart(cluster: Cluster, tmp_path: 
             "write principal and keytab if the cluster has Kerberos"
         ),
     }
-    sound, *said = looked([cluster.settings(), *found], tmp_path)
-    assert sound == ""
+    token = tmp_path / "token"
+    cluster.hdfs.run(FETCH_TOKEN, "--renewer", "mlflow", str(token))
+    with_token = {
+        "token": base64.b64encode(token.read_bytes()).decode(),
+        **dict.fromkeys(("principal", "keytab", "krb5"), ""),
+    }
+    by_address = cluster.settings(namenode=f'"127.0.0.1:{cluster.hdfs.port}"', **with_token)
+    found[cluster.settings(**with_token)] = "write namenode as the token names it"
+    sound, also_sound, *said = looked([cluster.settings(), by_address, *found], tmp_path)
+    assert (sound, also_sound) == ("", "")
     for expected, line in zip(found.values(), said, strict=True):
         assert expected in line, (expected, line)
         assert line.startswith("artifact store")
