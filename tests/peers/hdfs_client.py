@@ -105,15 +105,20 @@ class Program:
         """The most memory that the process has had."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-    def write(self, folder: str, name: str, pause_s: float) -> int:
+    def write(self, folder: str, name: str, pause_s: float, anew: bool) -> int:
         """Log files until FOLDER/stop appears; returns how many could not be logged.
+
+        anew: connect for each file, as a process that has just started.
 
         FOLDER/NAME gets a line for each that was acknowledged: path, SHA-256, seconds since 1970.
         """
+        connections: Any = importlib.import_module("mlflow_hdfs.connection")
         failed = number = 0
         with Path(folder, name).open("w") as acknowledged:
             while not Path(folder, "stop").exists():
                 number += 1
+                if anew:
+                    connections._clients.clear()
                 file = Path(folder, f"{name}-{number}.bin")
                 file.write_bytes(os.urandom(PIECE_BYTES))
                 try:
