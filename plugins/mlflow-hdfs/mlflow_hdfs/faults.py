@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mlflow_hdfs import keytab
-from mlflow_hdfs.kinds import KINDS, OTHER, UNAUTHENTICATED, Kind
+from mlflow_hdfs.kinds import KINDS, NOT_RENEWED, OTHER, UNAUTHENTICATED, Kind
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
@@ -36,7 +36,9 @@ class NoDatanodeError(Exception):
 def kind_of(error: BaseException) -> Kind:
     """The first kind that fits."""
     text = f"{type(error).__name__}: {error}"
-    return next((kind for kind in KINDS if kind.pattern.search(text)), OTHER)
+    kind = next((kind for kind in KINDS if kind.pattern.search(text)), OTHER)
+    renews = os.environ.get("KRB5_CLIENT_KTNAME") and not keytab.trouble()
+    return NOT_RENEWED if kind.name == "expired" and renews else kind
 
 
 def describe(error: BaseException) -> tuple[Kind, str]:

@@ -219,4 +219,14 @@ _NETWORK = (
     ),
 )
 KINDS = (*_KERBEROS, *_HDFS, *_NETWORK)
+#: Instead of "expired" for who has a keytab: the library then names the last ticket.
+NOT_RENEWED = _kind(
+    "not-renewed",
+    "",
+    "the Kerberos ticket has expired, and the keytab gives no new one: no KDC answers, or the keys "
+    "are not the principal's any more",
+    "`kinit -k -t FILE PRINCIPAL` says which; open port 88 to the KDCs, or fetch the newest keytab",
+    UNAVAILABLE,
+    transient=True,
+)
 OTHER = _kind("other", "", "HDFS refused the request", "")

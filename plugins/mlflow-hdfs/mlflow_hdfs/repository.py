@@ -65,12 +65,12 @@ class HdfsArtifactRepository(ArtifactRepository):
             return []
         above = "/" if place == "/" else f"{place}/"
         start = len(self._root.rstrip("/")) + 1
-        infos = [
-            FileInfo(one.path[start:], one.isdir, None if one.isdir else one.length)
-            for one in found
+        infos = []
+        for one in found:
+            path, folder = one.path, one.isdir  # each costs a call of the library
             # The list of a file is the file itself.
-            if one.path.startswith(above) and not one.path.endswith(UNFINISHED)
-        ]
+            if path.startswith(above) and not path.endswith(UNFINISHED):
+                infos.append(FileInfo(path[start:], folder, None if folder else one.length))
         return sorted(infos, key=lambda info: str(info.path))
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:

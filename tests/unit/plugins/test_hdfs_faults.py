@@ -105,6 +105,16 @@ def test_a_keytab_that_is_none_is_said_instead_of_no_ticket(
     assert faults.describe(CASES["permission"])[0].name == "permission"
 
 
+def test_an_expired_ticket_of_who_has_a_keytab_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.keytab"
+    file.write_bytes(b"\x05\x02")
+    monkeypatch.setenv("KRB5_CLIENT_KTNAME", str(file))
+    kind = faults.kind_of(CASES["expired"])
+    assert (kind.name, kind.transient) == ("not-renewed", True)
+
+
 def test_a_token_that_does_not_fit_is_said_instead_of_no_ticket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
