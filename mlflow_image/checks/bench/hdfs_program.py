@@ -61,7 +61,9 @@ def main(uri: str, folder: Path, megabytes: int, files: int, rounds: int) -> Non
         ),
     }
     # Connections, and the datanode's own compiler.
-    up(), down(), repository.list_artifacts()
+    up()
+    down()
+    repository.list_artifacts()
     taken: dict[str, list[list[float]]] = {name: [] for name in pairs}
     for number in range(rounds):
         for name, pair in pairs.items():
