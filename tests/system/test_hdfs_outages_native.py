@@ -189,6 +189,7 @@ def test_an_upload_follows_a_namenode_that_failed_over(
         client.send("log_slowly", str(file), 1 << 20, 0.4)  # 26 s
         time.sleep(2)
         pair.fail_over("nn1", "nn2")
+        assert client.process.stdout
         ended, _, _ = select.select([client.process.stdout], [], [], 0)
         assert not ended, "the upload had ended before the fail-over"
         begun = client.answer()

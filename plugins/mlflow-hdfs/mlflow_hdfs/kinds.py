@@ -142,6 +142,14 @@ _HDFS = (
         transient=True,
     ),
     _kind(
+        "busy",
+        r"not replicated yet|NotReplicatedYet",
+        "the datanodes have not reported the last block yet",
+        "try again; if it lasts, look at `hdfs dfsadmin -report`",
+        UNAVAILABLE,
+        transient=True,
+    ),
+    _kind(
         "quota",
         r"QuotaExceeded",
         "the folder's quota is used up",

@@ -40,6 +40,7 @@ CASES = {
     "safe-mode": rpc("hdfs.server.namenode.SafeModeException", "Name node is in safe mode."),
     "standby": rpc("ipc.StandbyException", "Operation category READ is not supported in state"),
     "no-datanode": rpc("x.IOException", "File /a could only be written to 0 of the 1 nodes"),
+    "busy": rpc("hdfs.server.namenode.NotReplicatedYetException", "Not replicated yet: /a"),
     "quota": rpc("hdfs.protocol.NSQuotaExceededException", "The NameSpace quota is exceeded"),
     "permission": rpc(
         "security.AccessControlException",
