@@ -73,7 +73,7 @@ def work(number):
                 run = run or client.create_run("0").info.run_id
                 client.log_artifact(run, str(pathlib.Path(folder, name)), "many")
             except Exception as error:
-                text = str(error).replace(run or "RUN", "RUN")[-160:]
+                text = str(error).replace(run or "RUN", "RUN").replace(name, "FILE")[-500:]
                 with lock:
                     failed[text] = failed.get(text, 0) + 1
                 time.sleep(0.5)
