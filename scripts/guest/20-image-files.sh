@@ -27,6 +27,9 @@ for folder in /usr/share/netplan /usr/lib/python3/dist-packages/netplan; do
     /usr/bin/python3 -B -m compileall -q --invalidation-mode checked-hash "$folder"
   fi
 done
+# krb5-user brings a program that runs as root for everybody, which no server needs. dpkg keeps this
+# over upgrades.
+dpkg-statoverride --add --update root root 0755 /usr/bin/ksu
 # The package of sshd creates every host key that this file names, or all types if it names none.
 key=/etc/ssh/ssh_host_ed25519_key
 sed -i "s|^#HostKey $key\$|HostKey $key|" /etc/ssh/sshd_config
