@@ -426,6 +426,7 @@ def test_apply_starts_a_server_that_has_stopped(
 ) -> None:
     asked = []
     monkeypatch.setattr(configure.applying, "reset_configure", lambda: None)
+    monkeypatch.setattr(configure.applying, "state_of_server", lambda: "inactive")
     monkeypatch.setattr(configure.applying, "ensure_running", lambda _: asked.append(1) or True)
     machine.give(GOOD)
     machine.boot()

@@ -74,6 +74,26 @@ def test_another_keytab_takes_no_restart_and_another_kdc_does(
     assert configure.configure(machine.root) == (True, 0)
 
 
+def test_a_new_keytab_stays_when_later_settings_are_bad(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configure.applying, "reset_configure", lambda: None)
+    monkeypatch.setattr(configure.applying, "state_of_server", lambda: "active")
+    machine.give(settings())
+    machine.boot()
+    machine.become_ready()
+    other = samples.keytab(samples.KEYTAB_PRINCIPAL, key=b"n" * 32)
+    machine.give(settings(keytab=samples.b64encode(other).decode()))
+    apply = ["--root", str(machine.root), "--apply"]
+    assert configure.main(apply) == 0
+    machine.give("schema_version: 1\nserver: {prot: 1}\n")
+    assert configure.main(apply) == configure.STAYED
+    assert (machine.root / hdfs.KEYTAB.lstrip("/")).read_bytes() == other
+    machine.give(None)
+    assert machine.boot() == configure.STAYED
+    assert (machine.root / hdfs.KEYTAB.lstrip("/")).read_bytes() == other
+
+
 def test_a_keytab_in_a_file_is_read_as_it_is(machine: Machine) -> None:
     source = machine.root / "etc/mlflow/mlflow.keytab"
     source.write_bytes(samples.keytab(samples.KEYTAB_PRINCIPAL))

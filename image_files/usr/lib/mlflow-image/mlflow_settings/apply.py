@@ -37,11 +37,16 @@ def restart(say: Callable[[str], None]) -> bool:
     return _restart(say)
 
 
-def ensure_running(say: Callable[[str], None]) -> bool:
-    """Start the server if it does not run; returns whether it runs or is starting."""
-    state = subprocess.run(
+def state_of_server() -> str:
+    """What systemd says: active, activating, failed and others."""
+    return subprocess.run(
         [SYSTEMCTL, "is-active", SERVER], stdout=subprocess.PIPE, encoding="utf-8", check=False
     ).stdout.strip()
+
+
+def ensure_running(say: Callable[[str], None]) -> bool:
+    """Start the server if it does not run; returns whether it runs or is starting."""
+    state = state_of_server()
     if state in ("active", "activating", "reloading"):
         now = "running" if state == "active" else "starting"
         say(f"no restart is needed: the server is {now}")

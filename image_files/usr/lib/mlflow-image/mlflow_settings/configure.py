@@ -89,14 +89,16 @@ def main(argv: Sequence[str]) -> int:
 def put_in_force(root: Path, changed: bool) -> int:
     """Restart the server where its settings changed; go back to the last good ones if it fails."""
     applying.reset_configure()
+    memory, text = Memory(root), _text_or_none(root / SETTINGS)
     if changed:
         applying.proxy(_has_proxy(root))
+    elif text is not None and applying.state_of_server() == "active":
+        memory.prove(text)
     if applying.restart(say) if changed else applying.ensure_running(say):
         if _has_proxy(root):
             applying.renew_certificate()
         return 0
     say("the server did not become ready: `journalctl --unit mlflow-tracking` says why")
-    memory, text = Memory(root), _text_or_none(root / SETTINGS)
     if not changed or text is None or memory.is_proven(text) or not memory.has_proven:
         return FAILED
     memory.note_failed(text)
