@@ -11,13 +11,16 @@ import re
 from typing import TYPE_CHECKING
 
 from mlflow_hdfs import keytab
-from mlflow_hdfs.kinds import KINDS, NOT_RENEWED, OTHER, UNAUTHENTICATED, Kind
+from mlflow_hdfs.kinds import KINDS, NOT_RENEWED, OTHER, UNAUTHENTICATED, UNAVAILABLE, Kind
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
 
 __all__ = ["Kind", "NoDatanodeError", "as_mlflow", "describe", "kind_of", "said"]
 
+#: Set in a tracking server: its own ticket is at fault, and its client must not read that it has to
+#: sign in.
+ON_SERVER = "MLFLOW_HDFS_ON_SERVER"
 _LONGEST = 300
 _KEYTAB_REMEDY = "`klist -k FILE` shows what is in it; the server's account must be able to read it"
 _UNFIT_REMEDY = (
@@ -35,7 +38,8 @@ class NoDatanodeError(Exception):
 
 def kind_of(error: BaseException) -> Kind:
     """The first kind that fits."""
-    text = f"{type(error).__name__}: {error}"
+    # Not Java's stack: it names many classes and files.
+    text = re.split(r"\n|\\n", f"{type(error).__name__}: {error}", maxsplit=1)[0]
     kind = next((kind for kind in KINDS if kind.pattern.search(text)), OTHER)
     renews = os.environ.get("KRB5_CLIENT_KTNAME") and not keytab.trouble()
     return NOT_RENEWED if kind.name == "expired" and renews else kind
@@ -61,9 +65,12 @@ def as_mlflow(error: BaseException, place: str) -> MlflowException:
     from mlflow.protos.databricks_pb2 import ErrorCode
 
     kind, words = describe(error)
+    code = kind.code
+    if code == UNAUTHENTICATED and os.environ.get(ON_SERVER):
+        code = UNAVAILABLE
     remedy = f" What to do: {kind.remedy}." if kind.remedy else ""
     text = f"{place}: {kind.cause}: {words}.{remedy}"
-    return MlflowException(text, error_code=ErrorCode.Value(kind.code))
+    return MlflowException(text, error_code=ErrorCode.Value(code))
 
 
 def said(error: BaseException) -> str:

@@ -18,7 +18,7 @@ class NotAKeytabError(ValueError):
 
 
 def principals(raw: bytes) -> list[str]:
-    """NAME@REALM of each entry, once, in order. Raises NotAKeytabError."""
+    """NAME@REALM of each entry, once, in order; none of a damaged rest. Raises NotAKeytabError."""
     if not raw.startswith(_MAGIC):
         raise NotAKeytabError("it does not begin with the bytes 05 02")
     found: list[str] = []
@@ -28,23 +28,23 @@ def principals(raw: bytes) -> list[str]:
             (size,) = struct.unpack_from(">i", raw, at)
             at += 4
             if size > 0:
-                found.append(_principal(raw, at))
-            at += abs(size)  # a negative size: a hole that a deleted entry has left
+                found.append(_principal(raw[at : at + size]))
+            at += abs(size) or len(raw)  # a negative size: a hole that a deleted entry has left
     except (struct.error, UnicodeDecodeError, IndexError) as error:
-        raise NotAKeytabError("it is cut off or damaged") from error
+        if not found:
+            raise NotAKeytabError("it is cut off or damaged") from error
     return list(dict.fromkeys(found))
 
 
-def _principal(raw: bytes, at: int) -> str:
-    (count,) = struct.unpack_from(">H", raw, at)
-    at += 2
-    texts = []
+def _principal(entry: bytes) -> str:
+    (count,) = struct.unpack_from(">H", entry, 0)
+    at, texts = 2, []
     for _ in range(count + 1):
-        (length,) = struct.unpack_from(">H", raw, at)
+        (length,) = struct.unpack_from(">H", entry, at)
         at += 2
-        if at + length > len(raw):
+        if at + length > len(entry):
             raise IndexError
-        texts.append(raw[at : at + length].decode())
+        texts.append(entry[at : at + length].decode())
         at += length
     realm, *components = texts
     return f"{'/'.join(components)}@{realm}"

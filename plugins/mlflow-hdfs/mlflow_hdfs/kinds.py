@@ -98,8 +98,10 @@ _KERBEROS = (
     ),
     _kind(
         "keytab",
-        r"keytab .*(no such file|permission denied|not found|bad format)|"
-        r"(no such file|permission denied).*keytab|no suitable keys|unsupported key table format",
+        r"(?!.*AccessControlException).*("
+        r"key ?tab(le)? .*(no such file|permission denied|not found|bad format)|"
+        r"(no such file|permission denied).*key ?tab|no suitable keys|"
+        r"unsupported key table format)",
         "the keytab cannot be read, or has no key of this principal",
         "`klist -k FILE` shows what is in it; the account of the server must be able to read it",
         UNAUTHENTICATED,

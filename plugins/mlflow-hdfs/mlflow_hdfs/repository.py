@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,9 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 _HANG_UPS = 4
 #: How a file is called until all of it is there; as `hdfs dfs -put` does.
 UNFINISHED = "._COPYING_"
-FOLDER_MODE = 0o755
+_UNFINISHED = re.compile(rf"\.[0-9a-f]{{8}}{re.escape(UNFINISHED)}\Z")
+#: Members of a folder's group may delete what others have written, as MLflow's server must.
+FOLDER_MODE = 0o775
 
 
 class HdfsArtifactRepository(ArtifactRepository):
@@ -69,7 +72,7 @@ class HdfsArtifactRepository(ArtifactRepository):
         for one in found:
             path, folder = one.path, one.isdir  # each costs a call of the library
             # The list of a file is the file itself.
-            if path.startswith(above) and not path.endswith(UNFINISHED):
+            if path.startswith(above) and not _UNFINISHED.search(path):
                 infos.append(FileInfo(path[start:], folder, None if folder else one.length))
         return sorted(infos, key=lambda info: str(info.path))
 
@@ -82,32 +85,45 @@ class HdfsArtifactRepository(ArtifactRepository):
             return
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
-        """Download a file; one that breaks off goes on where it stopped."""
+        """Download a file; one that breaks off goes on where it stopped. A failure leaves none."""
         place = self._at(remote_file_path)
         version: list[object] = []
-        with Path(local_path).open("wb") as output:
-            try:
-                self._patiently(
+        try:
+            with Path(local_path).open("wb") as output:
+                while not self._patiently(
                     place, lambda: self._continue(place, output, version), progress=output.tell
-                )
-            except FileNotFoundError as error:
+                ):
+                    pass
+        except BaseException as error:
+            Path(local_path).unlink(missing_ok=True)
+            if isinstance(error, FileNotFoundError):
                 raise faults.as_mlflow(error, self._address + place) from error
+            raise
 
-    def _continue(self, place: str, output: Any, version: list[object]) -> None:
+    def _continue(self, place: str, output: Any, version: list[object]) -> bool:
         """Append what the local file does not have yet; all of it when another one came meanwhile.
 
-        version: of the file that the last attempt has read, if there was one.
+        version: of the file that the last attempt has read, if there was one. Returns whether the
+        file stayed the same until its end.
         """
-        status = self._client.get_file_info(place)
-        now: list[object] = [status.length, status.modification_time]
+        reader = self._client.read(place)
+        now = self._version(place)
         if version != now:
             version[:] = now
             output.seek(0)
             output.truncate()
-        reader = self._client.read(place)
         done = output.tell()
         for piece in reader.read_range_stream(done, len(reader) - done):
             output.write(piece)
+        if self._version(place) == now:
+            return True
+        version.clear()
+        return False
+
+    def _version(self, place: str) -> list[object]:
+        """What differs between two files of one name."""
+        status = self._client.get_file_info(place)
+        return [status.length, status.modification_time]
 
     def _upload(self, local_file: str, place: str) -> None:
         unfinished: list[str] = []
@@ -136,11 +152,13 @@ class HdfsArtifactRepository(ArtifactRepository):
             if faults.kind_of(error).name == "unreachable":
                 raise faults.NoDatanodeError(str(error)) from error
             raise
+        version = self._version(name)
         try:
             self._client.rename(name, place, overwrite=True)
         except FileNotFoundError:
-            # The library repeats a request whose answer was lost: the first may have renamed it.
-            if self._client.get_file_info(place).length != source.tell():
+            # A request may be repeated whose answer was lost: the first may have renamed it, which
+            # keeps the time.
+            if self._version(place) != version:
                 raise
         unfinished.remove(name)
 

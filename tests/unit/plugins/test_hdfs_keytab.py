@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from mlflow_hdfs import keytab
 
+from mlflow_settings.blocks import kerberos
+
 
 def counted(text: str) -> bytes:
     return struct.pack(">H", len(text.encode())) + text.encode()
@@ -41,6 +43,15 @@ def test_other_files_are_no_keytabs(raw: bytes) -> None:
 def test_a_keytab_that_is_cut_off_is_none(length: int) -> None:
     with pytest.raises(keytab.NotAKeytabError, match="cut off"):
         keytab.principals(GOOD[:length])
+
+
+@pytest.mark.parametrize("raw", [TWO, TWO + bytes(8), *(TWO[:size] for size in range(2, 250, 3))])
+def test_the_servers_settings_read_the_same_in_a_keytab(raw: bytes) -> None:
+    try:
+        found = keytab.principals(raw)
+    except keytab.NotAKeytabError:
+        found = []
+    assert kerberos.principals(raw) == found
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ TICKETS = "MEMORY:mlflow"
 VARIABLES = (
     *("HADOOP_CONF_DIR", "HADOOP_TOKEN_FILE_LOCATION", "HADOOP_USER_NAME"),
     *("KRB5CCNAME", "KRB5_CLIENT_KTNAME", "KRB5_CONFIG"),
-    *("MLFLOW_HDFS_PATIENCE_S", "MLFLOW_KERBEROS_TICKET_CACHE", "MLFLOW_KERBEROS_USER"),
+    *("MLFLOW_HDFS_ON_SERVER", "MLFLOW_HDFS_PATIENCE_S"),
+    *("MLFLOW_KERBEROS_TICKET_CACHE", "MLFLOW_KERBEROS_USER"),
 )
 PORT = 8020
 #: How long the server waits for a cluster that is away. A request in waiting holds one of its
@@ -116,7 +117,11 @@ class Hdfs:
 
     def environment(self) -> Mapping[str, str]:
         """Hadoop's and Kerberos' variables; the secrets are in the files that they name."""
-        found = {"HADOOP_CONF_DIR": FOLDER, "MLFLOW_HDFS_PATIENCE_S": PATIENCE_S}
+        found = {
+            "HADOOP_CONF_DIR": FOLDER,
+            "MLFLOW_HDFS_ON_SERVER": "true",
+            "MLFLOW_HDFS_PATIENCE_S": PATIENCE_S,
+        }
         if not self.is_secure:
             return {**found, "HADOOP_USER_NAME": self.user} if self.user else found
         if self.krb5 or self.krb5_conf:
