@@ -16,6 +16,7 @@ from mlflow_image.server import certificates, client_env, user_data, vms
 from mlflow_image.tasks import output
 from mlflow_image.tasks.task import refuse_unknown, task
 from mlflow_settings.blocks.hdfs import MADE_BY, Hdfs
+from mlflow_settings.blocks.sources import FromFile
 from mlflow_settings.settings import Settings
 
 HADOOP_FOLDER = "hadoop-conf"
@@ -125,5 +126,8 @@ def write_hadoop(folder: Path, cluster: Hdfs, asked: str) -> None:
         wheels = sorted((image.directory / find.CLIENTS_NAME).glob("*.whl"))
         for wheel in wheels:
             progress.warn(f"clients install {wheel}, and libgssapi-krb5-2 of their system")
+    if isinstance(cluster.krb5_conf, FromFile):
+        where = cluster.krb5_conf.path
+        progress.warn(f"clients need a krb5.conf: {where} on the server; KRB5_CONFIG names it")
     if cluster.is_secure:
         progress.warn("clients run kinit, or set KRB5_CLIENT_KTNAME to a keytab of their own")

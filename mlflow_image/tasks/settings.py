@@ -101,10 +101,12 @@ def new(
     choices = with_cluster(choices, hdfs, (principal, keytab, kdc, hdfs_user))
     if choices.cluster and s3:
         raise Refusal("--s3 is given besides HDFS", remedy="keep one of them")
-    local = choices.place == new_settings.LOCAL and not (choices.cluster and direct)
-    if local and (endpoint or region or direct or store_ca):
-        flag = "--endpoint, --region, --direct and --store-ca"
+    if choices.place == new_settings.LOCAL and (endpoint or region or store_ca):
+        flag = "--endpoint, --region and --store-ca"
         raise Refusal(f"{flag} are for artifacts in S3", remedy="add --s3 s3://BUCKET/FOLDER")
+    if direct and choices.place == new_settings.LOCAL and not choices.cluster:
+        remedy = "add --s3 or --hdfs with its place"
+        raise Refusal("--direct is for artifacts in S3 or HDFS", remedy=remedy)
     if isinstance(choices.database, str) and database_ca:
         raise Refusal("--database-ca is for PostgreSQL", remedy="add --postgresql with its URI")
     choices = replace(
@@ -173,9 +175,8 @@ def with_cluster(choices: Choices, place: str | None, who: tuple[str, str, str, 
             flag = "--principal, --keytab, --kdc and --hdfs-user"
             raise Refusal(f"{flag} are for artifacts in HDFS", remedy="add --hdfs with its place")
         return choices
-    return replace(
-        choices, cluster=new_hdfs.with_who(cluster, principal, base64_of(file), kdc, user)
-    )
+    who_it_is = new_hdfs.with_who(cluster, principal, base64_of(file), kdc, user)
+    return replace(choices, cluster=who_it_is, place=new_settings.LOCAL, endpoint="", region="")
 
 
 def base64_of(file: str) -> str:

@@ -60,6 +60,7 @@ class Peers:
     realm: Kdc
     hdfs: Hdfs
     keytab: bytes = field(repr=False)
+    keytabs: list[bytes] = field(default_factory=list, repr=False)
 
     def settings(self, **changed: str) -> str:
         """The settings of the example. changed: what replaces other parts of its text."""
@@ -94,7 +95,9 @@ class Peers:
 
     def new_keytab(self) -> bytes:
         """Other keys for the principal of the server: those of the old keytab are void."""
-        return self.realm.keytab("mlflow", self.folder / "mlflow.keytab").read_bytes()
+        made = self.realm.keytab("mlflow", self.folder / "mlflow.keytab").read_bytes()
+        self.keytabs.append(made)
+        return made
 
     def fs(self, *words: str) -> str:
         """Run a command of `hdfs dfs` as the cluster's superuser."""
@@ -137,7 +140,9 @@ def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
         found.keytab = found.new_keytab()
         found.fs("-mkdir", "-p", PLACE)
         found.fs("-chown", "-R", "mlflow", "/user/mlflow")
-        found.fs("-chmod", "-R", "777", "/user/mlflow")  # clients with tickets of their own
+        # For clients with tickets of their own, and for the server, which deletes what they wrote.
+        found.fs("-chmod", "-R", "777", "/user/mlflow")
+        found.fs("-setfacl", "-R", "-m", "user:mlflow:rwx,default:user:mlflow:rwx", "/user/mlflow")
         yield found
 
 
@@ -415,7 +420,8 @@ def test_artifacts_are_taken_after_six_tickets(url: str, peers: Peers) -> None:
 @pytest.mark.verifies("no byte of a keytab is in an argument, unit, log or environment in the VM")
 def test_the_keytab_is_nowhere_that_others_can_read(tasks: Tasks, peers: Peers) -> None:
     # Encoded once more, because the arguments of this very command would be found.
-    canary = base64.b64encode(base64.b64encode(peers.keytab)).decode()
+    every = b"\n".join(base64.b64encode(keytab) for keytab in peers.keytabs)
+    canary = base64.b64encode(every).decode()
     look = (
         f"umask 077; echo {canary} | base64 -d > /run/canary; "
         "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | "
@@ -473,7 +479,7 @@ def direct(url: str, tasks: Tasks, peers: Peers) -> dict[str, str]:
 @pytest.mark.budget(400)
 @pytest.mark.verifies(ROW)
 def test_clients_with_tickets_of_their_own_write_to_the_cluster(
-    url: str, peers: Peers, direct: dict[str, str]
+    url: str, tasks: Tasks, peers: Peers, direct: dict[str, str]
 ) -> None:
     code = (
         "import mlflow; mlflow.set_experiment(experiment_id="
@@ -491,6 +497,10 @@ def test_clients_with_tickets_of_their_own_write_to_the_cluster(
         f"{url}/get-artifact", params={"path": "config.yaml", "run_uuid": run[1]}, timeout=60
     )
     assert got.text == "alpha: 0.5\n"
+    delete = f"{url}/api/2.0/mlflow/runs/delete"
+    assert requests.post(delete, json={"run_id": run[1]}, timeout=60).status_code == 200
+    assert "code 0" in tasks.in_guest(NAME, "sudo mlflow-admin gc; echo code $?")
+    assert f"/{run[1]}/" not in peers.fs("-ls", "-R", PLACE)
 
 
 @pytest.mark.budget(600)

@@ -179,7 +179,7 @@ def test_what_is_wrong_with_a_cluster_is_told_apart(cluster: Cluster, tmp_path: 
     found = {
         cluster.settings(namenode='"no-such-host.invalid:8020"'): "does not resolve",
         cluster.settings(namenode='"localhost:1"'): "port 1 refuses the connection",
-        cluster.settings(namenode=f'"localhost:{realm.port}"'): "artifact store",
+        cluster.settings(namenode=f'"localhost:{realm.port}"'): "the namenode hangs up",
         cluster.settings(keytab=keytab, principal=f"bob@{kdc.REALM}"): (
             "HDFS does not allow this: Permission denied: user=bob"
         ),
@@ -189,7 +189,7 @@ def test_what_is_wrong_with_a_cluster_is_told_apart(cluster: Cluster, tmp_path: 
         cluster.settings(keytab=gone, principal=f"dave@{kdc.REALM}"): (
             "the KDC does not know this principal"
         ),
-        cluster.settings(krb5=other_realm): "artifact store",
+        cluster.settings(krb5=other_realm): "correct krb5.realm and krb5.domain_realm",
         cluster.settings(krb5=away): "no KDC of the realm can be reached",
         cluster.settings(path="/quota/x"): "quota is used up",
         cluster.settings(path="/"): "Permission denied",

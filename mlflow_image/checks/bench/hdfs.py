@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import statistics
 import tempfile
 from collections.abc import Mapping
@@ -34,11 +35,12 @@ def measure(
     and KRB5_CLIENT_KTNAME. Returns rates of the plugin, and their ratios to the library's.
     """
     step.update(f"{megabytes} MB up and down, and {files} files, {ROUNDS} rounds")
+    place = f"{url}/mlflow-image-bench-{secrets.token_hex(4)}"
     python = local.environment() / "bin" / "python"
     with tempfile.TemporaryDirectory() as folder:
         sizes = map(str, (megabytes, files, ROUNDS))
         done = command.run(
-            [python, "-s", Path(hdfs_program.__file__), url, folder, *sizes],
+            [python, "-s", Path(hdfs_program.__file__), place, folder, *sizes],
             env={**variables, "MLFLOW_DISABLE_TELEMETRY": "true"},
             timeout_s=TIMEOUT_S,
         )

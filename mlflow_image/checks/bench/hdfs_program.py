@@ -73,8 +73,6 @@ def main(uri: str, folder: Path, megabytes: int, files: int, rounds: int) -> Non
             taken[name].append(seconds if number % 2 else seconds[::-1])
     if back.stat().st_size != source.stat().st_size or len(pairs["list"][1]()) != files:
         raise SystemExit("what came back differs from what was written")
-    repository.delete_artifacts("many")
-    repository.delete_artifacts("large.bin")
     print(json.dumps(taken))
 
 
@@ -87,4 +85,8 @@ def seconds_of(action: Callable[[], object], times: int) -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))
+    try:
+        main(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))
+    finally:
+        made: Any = importlib.import_module("mlflow_hdfs.repository")
+        made.HdfsArtifactRepository(sys.argv[1]).delete_artifacts()

@@ -65,12 +65,15 @@ def as_mlflow(error: BaseException, place: str) -> MlflowException:
     from mlflow.protos.databricks_pb2 import ErrorCode
 
     kind, words = describe(error)
-    code = kind.code
-    if code == UNAUTHENTICATED and os.environ.get(ON_SERVER):
-        code = UNAVAILABLE
     remedy = f" What to do: {kind.remedy}." if kind.remedy else ""
     text = f"{place}: {kind.cause}: {words}.{remedy}"
-    return MlflowException(text, error_code=ErrorCode.Value(code))
+    return MlflowException(text, error_code=ErrorCode.Value(code_of(kind)))
+
+
+def code_of(kind: Kind) -> str:
+    """The name of MLflow's error code."""
+    own_ticket = kind.code == UNAUTHENTICATED and os.environ.get(ON_SERVER)
+    return UNAVAILABLE if own_ticket else kind.code
 
 
 def said(error: BaseException) -> str:

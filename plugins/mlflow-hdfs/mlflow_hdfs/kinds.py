@@ -98,7 +98,7 @@ _KERBEROS = (
     ),
     _kind(
         "keytab",
-        r"(?!.*AccessControlException).*("
+        r"\A(?!.*AccessControlException).*("
         r"key ?tab(le)? .*(no such file|permission denied|not found|bad format)|"
         r"(no such file|permission denied).*key ?tab|no suitable keys|"
         r"unsupported key table format)",

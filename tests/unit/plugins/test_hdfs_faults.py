@@ -57,6 +57,19 @@ CASES = {
 }
 
 
+#: Words of other faults in a path, and in the classes of Java's stack.
+MISLEADING = {
+    "permission": rpc(
+        "security.AccessControlException",
+        'Permission denied: user=bob, access=WRITE, inode=\\"/keytab/no such file\\":root',
+    ),
+    "quota": RuntimeError(
+        'RPCError("org.apache.hadoop.hdfs.protocol.DSQuotaExceededException", "The DiskSpace quota '
+        'is exceeded\\n\\tat org.apache.hadoop.security.AccessControlException.timed_out")'
+    ),
+}
+
+
 @pytest.fixture(autouse=True)
 def no_keytab(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("KRB5_CLIENT_KTNAME", "MLFLOW_KERBEROS_USER", "HADOOP_TOKEN_FILE_LOCATION")
@@ -132,3 +145,16 @@ def test_neither_mlflow_nor_the_library_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-S", "-c", line], capture_output=True, text=True)
     assert done.stdout == "unreachable\n", done.stderr
+
+
+@pytest.mark.parametrize("name", MISLEADING)
+def test_paths_and_javas_stack_do_not_mislead(name: str) -> None:
+    assert faults.kind_of(MISLEADING[name]).name == name
+
+
+def test_a_server_does_not_ask_its_clients_to_sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = {}
+    for on_server in ("", "true"):
+        monkeypatch.setenv(faults.ON_SERVER, on_server)
+        codes[on_server] = faults.code_of(faults.kind_of(CASES["no-ticket"]))
+    assert codes == {"": "UNAUTHENTICATED", "true": "TEMPORARILY_UNAVAILABLE"}

@@ -70,12 +70,14 @@ def cause(error: Exception) -> str:
 def _unreachable(place: str) -> str:
     """Why no namenode can be reached; "" when one can."""
     reasons = []
-    for host, port in _namenodes(place):
-        reason = reach.trouble(host, port, f"{_BLOCK}.namenode")
+    nodes = _namenodes(place)
+    key = f"{_BLOCK}.namenode" + ("s" if len(nodes) > 1 else "")
+    for host, port in nodes:
+        reason = reach.trouble(host, port, key)
         if not reason:
             return ""
         reasons.append(reason)
-    return reasons[0]
+    return "; ".join(reasons)
 
 
 def _namenodes(place: str) -> list[tuple[str, int]]:

@@ -96,6 +96,8 @@ class Look:
         with os.fdopen(self._readable, encoding="utf-8") as pipe:
             text = pipe.read()
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        if code == -signal.SIGALRM:
+            return f"the stores did not answer within {_LOOK_S:.0f} s; check firewalls and DNS"
         return text if code == 0 else f"the stores could not be looked at: exit code {code}"
 
 

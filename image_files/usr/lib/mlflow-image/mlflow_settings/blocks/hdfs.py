@@ -17,6 +17,7 @@ from mlflow_settings.blocks import sources
 from mlflow_settings.blocks.block import RUN, Given, RenderedFile, below, known_keys, text_faults
 from mlflow_settings.blocks.kerberos import (
     Realm,
+    address_fault,
     decoded,
     keytab_fault,
     krb5_conf_fault,
@@ -52,7 +53,6 @@ PATIENCE_S = "10"
 #: At the top of Hadoop's files.
 MADE_BY = "Made by mlflow-image from the server's settings."
 
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*")
 
@@ -197,8 +197,8 @@ def as_xml(values: Mapping[str, str]) -> str:
 
 def faults(given: Given) -> Iterator[Worded]:
     """The rules for the keys; paths start inside hdfs."""
-    yield from text_faults(given, "namenode", _address_fault)
-    yield from text_faults(given, "namenodes", _address_fault)
+    yield from text_faults(given, "namenode", namenode_fault)
+    yield from text_faults(given, "namenodes", namenode_fault)
     yield from text_faults(given, "nameservice", _service_fault)
     yield from text_faults(given, "path", _path_fault)
     yield from text_faults(given, "principal", principal_fault)
@@ -246,15 +246,9 @@ def _who(given: Given) -> Iterator[Worded]:
         yield from whose_keytab(keytab, principal)
 
 
-def _address_fault(address: str) -> Reason | None:
-    if "://" in address:
-        return Reason(f"is {shown(address)}, a URI", "write only HOST:PORT")
-    if not _HOST.fullmatch(address):
-        return Reason(f"is {shown(address)}, not HOST:PORT", "write namenode.example.com:8020")
-    port = address.partition(":")[2]
-    if port and not 0 < int(port) <= 65535:
-        return Reason(f"has the port {port}", "write a port from 1 to 65535")
-    return None
+def namenode_fault(address: str) -> Reason | None:
+    """Why a text is not HOST or HOST:PORT, or None."""
+    return address_fault(address, "namenode.example.com:8020")
 
 
 def _service_fault(name: str) -> Reason | None:

@@ -134,10 +134,20 @@ def krb5_conf_fault(text: str) -> Reason | None:
     return Reason("is not a krb5.conf", "write its text with [libdefaults] and [realms]")
 
 
-def _kdc_fault(address: str) -> Reason | None:
-    if "://" in address or not _HOST.fullmatch(address):
-        return Reason(f"is {shown(address)}, not HOST or HOST:PORT", "write kdc.example.com")
+def address_fault(address: str, example: str) -> Reason | None:
+    """Why a text is not HOST or HOST:PORT, or None."""
+    if "://" in address:
+        return Reason(f"is {shown(address)}, a URI", f"write only HOST:PORT, such as {example}")
+    if not _HOST.fullmatch(address):
+        return Reason(f"is {shown(address)}, not HOST:PORT", f"write {example}")
+    port = address.partition(":")[2]
+    if port and not 0 < int(port) <= 65535:
+        return Reason(f"has the port {port}", "write a port from 1 to 65535")
     return None
+
+
+def _kdc_fault(address: str) -> Reason | None:
+    return address_fault(address, "kdc.example.com")
 
 
 def _domain_fault(name: str) -> Reason | None:
