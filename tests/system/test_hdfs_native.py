@@ -261,6 +261,7 @@ def test_faults_of_the_cluster_are_said(rig: Rig, faulty: Client, tmp_path: Path
     faulty("log", str(tmp_path / "file"), "nodes")  # waits for the datanode
 
 
+@pytest.mark.full
 @pytest.mark.budget(90)
 @pytest.mark.verifies("HDFS without Kerberos: artifacts belong to the user that is named")
 def test_a_cluster_without_kerberos(
