@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import getpass
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import requests
 
 from mlflow_image.server import local
 from mlflow_settings import settings
-from tests.peers import hadoop, kdc
+from tests.peers import hadoop, hadoop_ha, kdc
 from tests.peers.hadoop import Hdfs
 from tests.peers.kdc import Kdc
 
@@ -236,3 +237,29 @@ def test_a_server_waits_for_its_cluster_and_starts_by_itself(
         text = log.read_text()
     late.join()
     assert "the stores can be reached again" in text
+
+
+@pytest.mark.full
+@pytest.mark.budget(240)
+@pytest.mark.verifies("HDFS: settings with two namenodes follow the one that is active (natively)")
+def test_a_pair_of_namenodes_is_used_as_its_settings_say(tmp_path: Path) -> None:
+    with hadoop_ha.running(tmp_path / "pair") as pair:
+        nodes = ", ".join(f'"localhost:{port}"' for port in pair.ports.values())
+        text = (
+            "schema_version: 1\nartifact_store:\n  hdfs:\n"
+            f"    nameservice: {hadoop_ha.NAMESERVICE}\n    namenodes: [{nodes}]\n"
+            f"    path: /mlflow\n    user: {getpass.getuser()}\n"
+        )
+
+        def said() -> str:
+            place = tmp_path / str(time.monotonic_ns())
+            place.mkdir()
+            return looked([text], place)[0]
+
+        assert said() == ""
+        pair.fail_over("nn1", "nn2")
+        pair.stop("nn1")
+        assert said() == ""
+        pair.stop("nn2")
+        for port in pair.ports.values():
+            assert f"localhost port {port} refuses the connection" in said()

@@ -6,13 +6,15 @@ import os
 import signal
 import ssl
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from mlflow_launch.stores import postgresql, reach, s3, watch
+from mlflow_launch.stores import hdfs, postgresql, reach, s3, watch
 from mlflow_launch.stores.watch import Look, Stores
 from mlflow_settings import signals
+from mlflow_settings.blocks.hdfs import Hdfs, as_xml
 
 #: A driver's text (libpq 17, PostgreSQL 15, pgbouncer 1.18) -> a part of the answer.
 TEXTS = {
@@ -101,6 +103,17 @@ def test_a_name_and_a_port_are_told_apart() -> None:
     assert "port 1 refuses the connection" in reach.trouble("127.0.0.1", 1, "x")
 
 
+def test_every_namenode_of_the_settings_is_asked_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Hdfs("/mlflow", nameservice="cluster1", namenodes=("localhost:1", "localhost:2"))
+    (tmp_path / "hdfs-site.xml").write_text(as_xml(store.hdfs_site()))
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path))
+    said = hdfs.trouble(store.uri)
+    for port in (1, 2):
+        assert f"localhost port {port} refuses the connection" in said
+
+
 def test_files_of_the_machine_are_not_looked_at() -> None:
     local = Stores("sqlite:////x.db", "/var/lib/mlflow/artifacts", {})
     assert local.kinds == ()
@@ -113,6 +126,12 @@ def test_a_look_that_dies_is_no_good_answer() -> None:
     killed = Look(lambda: os.kill(os.getpid(), signal.SIGKILL) or "")
     assert "could not be looked at: exit code -9" in killed.result()
     assert "exit code 1" in Look(lambda: str(1 / 0)).result()
+
+
+def test_a_look_that_takes_too_long_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_LOOK_S", 1)
+    look = Look(lambda: time.sleep(30) or "")
+    assert look.result() == "the stores did not answer within 1 s; check firewalls and DNS"
 
 
 def test_every_change_is_said_once(
