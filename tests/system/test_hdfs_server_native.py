@@ -180,7 +180,7 @@ def test_what_is_wrong_with_a_cluster_is_told_apart(cluster: Cluster, tmp_path: 
     found = {
         cluster.settings(namenode='"no-such-host.invalid:8020"'): "does not resolve",
         cluster.settings(namenode='"localhost:1"'): "port 1 refuses the connection",
-        cluster.settings(namenode=f'"localhost:{realm.port}"'): "the namenode hangs up",
+        cluster.settings(namenode=f'"localhost:{realm.port}"'): "correct the port in namenode",
         cluster.settings(keytab=keytab, principal=f"bob@{kdc.REALM}"): (
             "HDFS does not allow this: Permission denied: user=bob"
         ),

@@ -190,6 +190,13 @@ _NETWORK = (
         INVALID,
     ),
     _kind(
+        "not-a-namenode",
+        r"InvalidRPCResponse|DecodeError",
+        "another program than a namenode answers on this port",
+        "write the port of dfs.namenode.rpc-address, 8020 on most clusters, and not that of a page",
+        INVALID,
+    ),
+    _kind(
         "configuration",
         r"XmlParseError",
         "core-site.xml or hdfs-site.xml in HADOOP_CONF_DIR cannot be read",

@@ -53,6 +53,9 @@ CASES = {
     "not-kerberos": OSError("RPC listener disconnected"),
     "unreachable": OSError("Connection refused (os error 111)"),
     "sasl": RuntimeError('SASLError("no common protection")'),
+    "not-a-namenode": RuntimeError("InvalidRPCResponse(DecodeError { description: BufferUnderflow"),
+    "configuration": RuntimeError('XmlParseError("unexpected end of stream")'),
+    "keytab": gss("Unsupported key table format version number"),
     "other": RuntimeError("Something else"),
 }
 
@@ -158,3 +161,7 @@ def test_a_server_does_not_ask_its_clients_to_sign_in(monkeypatch: pytest.Monkey
         monkeypatch.setenv(faults.ON_SERVER, on_server)
         codes[on_server] = faults.code_of(faults.kind_of(CASES["no-ticket"]))
     assert codes == {"": "UNAUTHENTICATED", "true": "TEMPORARILY_UNAVAILABLE"}
+
+
+def test_every_kind_of_fault_has_a_text() -> None:
+    assert set(CASES) == {kind.name for kind in (*kinds.KINDS, kinds.OTHER)}

@@ -36,6 +36,7 @@ _REMEDIES = {
     "keytab": "write the keytab of principal",
     "wrong-realm": "correct krb5.realm and krb5.domain_realm",
     "sasl": "correct protection, which must be the cluster's",
+    "not-a-namenode": "correct the port in namenode: that of dfs.namenode.rpc-address",
     "not-kerberos": "write principal and keytab if the cluster has Kerberos, else user",
     "permission": "let the folder's owner give the right, or use another principal",
     "dns": "correct the host's name, or the machine's DNS",
