@@ -190,7 +190,7 @@ def test_what_is_wrong_with_a_cluster_is_told_apart(cluster: Cluster, tmp_path: 
         cluster.settings(keytab=gone, principal=f"dave@{kdc.REALM}"): (
             "the KDC does not know this principal"
         ),
-        cluster.settings(krb5=other_realm): "correct krb5.realm and krb5.domain_realm",
+        cluster.settings(krb5=other_realm): "correct krb5.realm and krb5.kdcs",
         cluster.settings(krb5=away): "no KDC of the realm can be reached",
         cluster.settings(path="/quota/x"): "quota is used up",
         cluster.settings(path="/"): "Permission denied",

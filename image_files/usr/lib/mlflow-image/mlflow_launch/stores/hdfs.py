@@ -30,7 +30,7 @@ _REMEDIES = {
     "unknown-principal": "correct principal, or let the realm's administrator make it",
     "token": "write namenode as the token names it, as a rule by its IP address; or a new token",
     "unknown-server": "write the host name that the cluster's principals have as namenode",
-    "no-kdc": "correct krb5.kdcs, and open port 88 to them",
+    "no-kdc": "correct krb5.realm and krb5.kdcs, and open port 88 to them",
     "not-renewed": "open port 88 to krb5.kdcs; if keytab was replaced, write the newest",
     "old-keys": "fetch the newest keytab, and run mlflow-configure --apply",
     "keytab": "write the keytab of principal",
