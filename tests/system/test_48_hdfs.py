@@ -400,9 +400,10 @@ def test_the_kdc_is_away_for_ten_minutes(
         assert requests.get(f"{url}/version", timeout=20).status_code == 200
     record_property("figure", f"{written.figure}; takes artifacts {waited_s:.0f} s after")
     assert written.lost == []
-    said = ("no KDC of the realm can be reached", "no KDC answers")
-    assert any(one in text for text in written.failed for one in said), written.failed
+    # Connections that are open need no new ticket, so that as a rule nothing is refused.
+    assert written.acknowledged > 50
     log = tasks.in_guest(NAME, "sudo journalctl --no-pager --unit mlflow-tracking --since -15min")
+    assert "no KDC of the realm can be reached" in log
     assert "the stores can be reached again" in log
 
 
