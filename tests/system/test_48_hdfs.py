@@ -346,7 +346,7 @@ def test_a_namenode_restarts(
     assert written.acknowledged > 20
 
 
-@pytest.mark.budget(400)
+@pytest.mark.budget(500)
 @pytest.mark.verifies("a rotated keytab is used without a restart: nothing acknowledged is lost")
 def test_a_rotated_keytab_takes_no_restart(
     url: str, tasks: Tasks, peers: Peers, record_property: Callable[[str, object], None]
@@ -387,7 +387,7 @@ def test_a_wrong_clock_loses_nothing(
     assert all("the clock of this machine" in text for text in written.failed), written.failed
 
 
-@pytest.mark.budget(1100)
+@pytest.mark.budget(1500)
 @pytest.mark.verifies("the KDC is away for ten minutes: said so, nothing acknowledged is lost")
 def test_the_kdc_is_away_for_ten_minutes(
     url: str, tasks: Tasks, peers: Peers, record_property: Callable[[str, object], None]
@@ -404,12 +404,12 @@ def test_the_kdc_is_away_for_ten_minutes(
     assert written.lost == []
     # Connections that are open need no new ticket, so that as a rule nothing is refused.
     assert written.acknowledged > 50
-    log = tasks.in_guest(NAME, "sudo journalctl --no-pager --unit mlflow-tracking --since -15min")
+    log = tasks.in_guest(NAME, "sudo journalctl --no-pager -u mlflow-tracking | grep -v INFO:")
     assert "no KDC of the realm can be reached" in log
     assert "the stores can be reached again" in log
 
 
-@pytest.mark.budget(900)
+@pytest.mark.budget(1300)
 @pytest.mark.verifies("twelve minutes idle with tickets of two minutes: the next artifact is taken")
 def test_artifacts_are_taken_after_six_tickets(url: str, peers: Peers) -> None:
     time.sleep(SIX_TICKETS_S)
@@ -447,7 +447,7 @@ def test_klist_and_kinit_are_in_the_image(tasks: Tasks, url: str) -> None:
     assert "code 0" in shown
 
 
-@pytest.mark.budget(400)
+@pytest.mark.budget(500)
 @pytest.mark.verifies("--apply with another principal's keys says so and goes back")
 def test_keys_that_are_void_are_said_and_taken_back(tasks: Tasks, url: str, peers: Peers) -> None:
     void = peers.realm.keytab("other", peers.folder / "other.keytab").read_bytes()
