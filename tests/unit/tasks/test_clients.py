@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from mlflow_image.images import find
 from mlflow_image.tasks import clients
+
+pytestmark = pytest.mark.usefixtures("alone")
 
 GOOD = "schema_version: 1\nserver: {port: 8001}\n"
 CASES = Path(__file__).parents[1] / "mlflow_settings" / "cases"
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No image, no terminal, an own folder."""
-    monkeypatch.setattr(find, "newest", lambda: None)
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("url", ["10.1.2.3:8000", "ftp://h", "http://h/#/experiments/1"])

@@ -12,26 +12,17 @@ import yaml
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from mlflow_image.images import find
 from mlflow_image.server import size_limits
 from mlflow_image.tasks import settings
 from mlflow_settings import userdata
 from mlflow_settings.blocks import kerberos
 from mlflow_settings.settings import check
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 GOOD = "schema_version: 1\nserver: {port: 8001}\n"
 SECRET = "canary-key"
 CASES = Path(__file__).parents[1] / "mlflow_settings" / "cases"
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No image, no terminal, no key of the user, an own folder."""
-    monkeypatch.setattr(find, "newest", lambda: None)
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    monkeypatch.chdir(tmp_path)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def test_a_new_file_is_private_and_names_what_to_replace(
