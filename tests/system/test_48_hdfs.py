@@ -313,32 +313,37 @@ def test_eight_clients_log_at_once_for_five_minutes(
 
 
 @pytest.mark.budget(400)
-@pytest.mark.verifies("the datanode restarts under load: nothing acknowledged is lost")
-def test_a_datanode_restarts(
-    url: str, peers: Peers, record_property: Callable[[str, object], None]
+@pytest.mark.parametrize(
+    ("part", "seconds"),
+    [
+        pytest.param(
+            "datanode",
+            100,
+            marks=pytest.mark.verifies(
+                "the datanode restarts under load: nothing acknowledged is lost"
+            ),
+        ),
+        pytest.param(
+            "namenode",
+            120,
+            marks=pytest.mark.verifies(
+                "the namenode restarts under load (safe mode): nothing acknowledged is lost"
+            ),
+        ),
+    ],
+)
+def test_a_part_of_the_cluster_restarts(
+    part: str,
+    seconds: float,
+    url: str,
+    peers: Peers,
+    record_property: Callable[[str, object], None],
 ) -> None:
-    with writing(peers.folder, url, 100) as written:
+    with writing(peers.folder, url, seconds) as written:
         time.sleep(20)
-        peers.hdfs.stop("datanode")
+        peers.hdfs.stop(part)
         time.sleep(20)
-        peers.hdfs.start("datanode")
-        peers.hdfs.wait_until_writable()
-        until_it_takes_artifacts(url)
-    record_property("figure", written.figure)
-    assert written.lost == []
-    assert written.acknowledged > 20
-
-
-@pytest.mark.budget(400)
-@pytest.mark.verifies("the namenode restarts under load (safe mode): nothing acknowledged is lost")
-def test_a_namenode_restarts(
-    url: str, peers: Peers, record_property: Callable[[str, object], None]
-) -> None:
-    with writing(peers.folder, url, 120) as written:
-        time.sleep(20)
-        peers.hdfs.stop("namenode")
-        time.sleep(20)
-        peers.hdfs.start("namenode")
+        peers.hdfs.start(part)
         peers.hdfs.wait_until_writable()
         until_it_takes_artifacts(url)
     record_property("figure", written.figure)
