@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -70,6 +71,15 @@ class Tasks:
         """Run a shell line in a VM; returns standard output and errors."""
         done = self("ssh", "--name", name, "--command", line, timeout_s=timeout_s)
         return done.stdout + done.stderr
+
+    def apply(self, name: str, text: str) -> str:
+        """Write these settings in a VM and apply them; returns what is shown, and the exit code.
+
+        Encoded, because arguments must not show them.
+        """
+        encoded = base64.b64encode(text.encode()).decode()
+        write = f"echo {encoded} | base64 -d | sudo tee /etc/mlflow/settings.yaml > /dev/null"
+        return self.in_guest(name, f"{write}; sudo mlflow-configure --apply; echo code $?")
 
     @contextlib.contextmanager
     def vm(self, name: str, *words: str) -> Iterator[subprocess.CompletedProcess[str]]:

@@ -167,13 +167,6 @@ def printed(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
-def apply(tasks: Tasks, text: str) -> str:
-    """Write these settings in the VM and apply them; returns what is shown."""
-    encoded = base64.b64encode(text.encode()).decode()
-    write = f"echo {encoded} | base64 -d | sudo tee /etc/mlflow/settings.yaml > /dev/null"
-    return tasks.in_guest(NAME, f"{write}; sudo mlflow-configure --apply; echo code $?")
-
-
 def main_process(tasks: Tasks) -> str:
     show = "systemctl show --property=MainPID,NRestarts,ActiveEnterTimestamp mlflow-tracking"
     return tasks.in_guest(NAME, show)
@@ -360,7 +353,7 @@ def test_a_rotated_keytab_takes_no_restart(
     with writing(peers.folder, url, 240) as written:
         time.sleep(10)
         peers.keytab = peers.new_keytab()
-        shown = apply(tasks, peers.settings())
+        shown = tasks.apply(NAME, peers.settings())
         assert "the keytab is another one: the server uses it for its next ticket" in shown
         assert "no restart is needed: the server is running" in shown
         time.sleep(140)  # the ticket of the old keys has ended
@@ -459,18 +452,18 @@ def test_keys_that_are_void_are_said_and_taken_back(tasks: Tasks, url: str, peer
     peers.realm.admin("delprinc -force other")
     before = base64.b64encode(peers.keytab).decode()
     changed = {before: base64.b64encode(void).decode(), f"mlflow@{kdc.REALM}": f"other@{kdc.REALM}"}
-    shown = apply(tasks, peers.settings(**changed))
+    shown = tasks.apply(NAME, peers.settings(**changed))
     assert "the KDC does not know this principal" in shown
     assert "correct principal, or let the realm's administrator make it" in shown
     assert "last good settings stay in force" in shown
     assert requests.get(f"{url}/version", timeout=20).status_code == 200
-    apply(tasks, peers.settings())
+    tasks.apply(NAME, peers.settings())
 
 
 @pytest.fixture(scope="module")
 def direct(url: str, tasks: Tasks, peers: Peers) -> dict[str, str]:
     """What a client sets whose server gives it the cluster, and a keytab of its own."""
-    shown = apply(tasks, peers.settings(**{"access: proxied": "access: direct"}))
+    shown = tasks.apply(NAME, peers.settings(**{"access: proxied": "access: direct"}))
     assert "code 0" in shown, shown
     file = peers.folder / "settings.yaml"
     file.write_text(peers.settings(**{"access: proxied": "access: direct"}))

@@ -213,12 +213,6 @@ def decoded(text: str) -> str:
     return f"echo {base64.b64encode(text.encode()).decode()} | base64 -d"
 
 
-def apply(tasks: Tasks, text: str) -> str:
-    """Write these settings in the VM and apply them; returns what is shown."""
-    write = f"{decoded(text)} | sudo tee /etc/mlflow/settings.yaml > /dev/null"
-    return in_guest(tasks, f"{write}; sudo mlflow-configure --apply; echo code $?")
-
-
 @pytest.mark.full
 @pytest.mark.budget(400)
 @pytest.mark.verifies(
@@ -228,7 +222,7 @@ def test_settings_whose_store_cannot_be_used_are_taken_back(
     tasks: Tasks, url: str, peers: Stores
 ) -> None:
     bad = peers.settings(**{f'"{peers.database.password}"': '"wrong-password"'})
-    shown = apply(tasks, bad)
+    shown = tasks.apply(NAME, bad)
     assert "refused the user or the password" in shown
     assert "last good settings stay in force" in shown
     assert "either" not in shown, shown
@@ -276,13 +270,13 @@ def test_the_machines_role_is_used_without_a_key_and_only_then(
     lines = peers.settings().splitlines(keepends=True)
     without = "".join(line for line in lines if "access_key" not in line)
     try:
-        shown = apply(tasks, without)
+        shown = tasks.apply(NAME, without)
         assert "code 0" in shown, shown
         place = f"{url}{ARTIFACTS}/9/of-the-role"
         assert requests.put(place, data=b"role", timeout=60).status_code == 200
         assert requests.get(place, timeout=60).content == b"role"
     finally:
-        shown = apply(tasks, peers.settings())
+        shown = tasks.apply(NAME, peers.settings())
         ended = (
             "sudo systemctl stop metadata-standin; sudo ip address del 169.254.169.254/32 dev lo"
         )
