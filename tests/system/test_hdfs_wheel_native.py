@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 
 from mlflow_image.inputs import plugin
 from tests.peers import hdfs_client
+from tests.peers.environments import interpreter, uv
 from tests.peers.hdfs_client import digest
 from tests.system import hdfs_rig
 from tests.system.hdfs_rig import Rig
@@ -24,7 +22,6 @@ CLIENTS = {
     "3.9": "mlflow-skinny==2.22.*",
     **dict.fromkeys(("3.10", "3.11", "3.12", "3.13"), "mlflow-skinny>=3"),
 }
-UV = Path(sys.executable).with_name("uv")
 
 
 @pytest.fixture(scope="module")
@@ -36,25 +33,6 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return plugin.build(tmp_path_factory.mktemp("wheel"))
-
-
-def uv(*words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    line = [str(word) for word in (UV, *words)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 or not check, done.stdout + done.stderr
-    return done
-
-
-def interpreter(version: str) -> str:
-    """A Python of this version that is here; "" when there is none."""
-    # pyenv's shims answer for versions that they then do not run.
-    installed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    for found in sorted(installed.glob(f"{version}.*/bin/python")):
-        return str(found)
-    words = ("python", "list", "--only-installed", "--output-format", "json", version)
-    done = uv(*words, check=False)
-    listed = json.loads(done.stdout) if done.returncode == 0 and done.stdout else []
-    return str(listed[0]["path"]) if listed else ""
 
 
 @pytest.mark.budget(200)
