@@ -33,4 +33,11 @@ def lock(context: Context) -> None:
     with progress.step("Locking what drives the browser of the tests"):
         source, target = HERE.locks / "browser.in", HERE.locks / "browser.txt"
         wheels.lock_host(source, target, "the packages of tests/peers/browser.py")
+    for source in sorted((HERE.root / "examples").glob("*/requirements*.txt")):
+        # requirements.txt and requirements-PART.txt of an example.
+        name = source.parent.name + source.stem.removeprefix("requirements")
+        target = HERE.locks / "examples" / f"{name}.txt"
+        target.parent.mkdir(exist_ok=True)
+        with progress.step(f"Locking what the tests of examples/{source.parent.name} install"):
+            wheels.lock_host(source, target, f"the packages of examples/{source.parent.name}")
     progress.say("review `git diff locks/`, build an image, and commit the lock files if it works")

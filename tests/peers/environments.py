@@ -13,13 +13,16 @@ from pathlib import Path
 from filelock import FileLock
 
 from mlflow_image import paths
+from mlflow_image.inputs import wheels
 
 UV = Path(sys.executable).with_name("uv")
 
 
 def uv(*words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run uv with this host's own index of packages."""
     line = [str(word) for word in (UV, *words)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    variables = {**os.environ, **wheels.uv_environment()}
+    done = subprocess.run(line, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0 or not check, done.stdout + done.stderr
     return done
 
