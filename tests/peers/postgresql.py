@@ -9,6 +9,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -125,9 +126,19 @@ def _postgres(peer: Postgresql) -> Iterator[None]:
     with process.running(
         process.as_user([_program("postgres"), "-D", data]), peer.port, peer.folder / "postgres.log"
     ):
+        _wait(peer)
         peer.sql(f"CREATE ROLE \"{USER}\" LOGIN PASSWORD '{peer.password}'", "postgres")
         peer.sql(f'CREATE DATABASE {peer.database} OWNER "{USER}"', "postgres")
         yield
+
+
+def _wait(peer: Postgresql) -> None:
+    """Wait until it takes connections: it listens before that, and refuses them."""
+    words = [_program("pg_isready"), "-q", "-h", peer.folder, "-p", str(peer.port)]
+    deadline = time.monotonic() + process.START_S
+    while subprocess.run(process.as_user(words), check=False).returncode != 0:
+        assert time.monotonic() < deadline, (peer.folder / "postgres.log").read_text()[-3000:]
+        time.sleep(0.1)
 
 
 @contextmanager
