@@ -1,4 +1,4 @@
-"""The text of README.md and docs/*.md: code blocks, inline code, tables, and named paths."""
+"""The pages for readers: their code blocks, inline code, tables, and the paths that they name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ FILE_SUFFIX = re.compile(r"\.(yaml|yml|toml|md|txt|py|sh|j2|svg|json|modes)$")
 
 def pages() -> list[tuple[str, str]]:
     """(name, text) of every page."""
-    files = [HERE.root / "README.md", *sorted((HERE.root / "docs").glob("*.md"))]
+    files = [HERE.root / "README.md", *sorted((HERE.root / "docs").rglob("*.md"))]
+    files += sorted((HERE.root / "examples").rglob("README.md"))
     return [(str(file.relative_to(HERE.root)), file.read_text()) for file in files]
 
 
@@ -41,10 +42,11 @@ def inline() -> list[tuple[str, str]]:
     ]
 
 
-def paths_in(text: str) -> Iterator[Path]:
+def paths_in(text: str, own: Path = HERE.root) -> Iterator[Path]:
     """The files and folders that a page names in inline code, relative to the checkout.
 
-    A path is relative to the checkout, or to the folder in the heading of its section.
+    A path is relative to the checkout, to the folder in the heading of its section, or to the
+    page's own folder.
     """
     folder = HERE.root
     for line in FENCE.sub("", text).splitlines():
@@ -52,7 +54,7 @@ def paths_in(text: str) -> Iterator[Path]:
             heading = FOLDER_HEADING.match(line)
             folder = HERE.root / heading[1] if heading else HERE.root
         for code in filter(is_path, INLINE.findall(line)):
-            candidates = [folder / code, HERE.root / code]
+            candidates = [folder / code, HERE.root / code, own / code]
             found = [path for path in candidates if path.exists()]
             if not CREATED.match(code.removeprefix("../")):
                 yield (found or candidates)[0].relative_to(HERE.root)

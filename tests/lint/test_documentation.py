@@ -1,4 +1,4 @@
-"""README and docs/: commands and settings in them are accepted, and what they name exists."""
+"""README, docs/, examples/: commands and settings are accepted, and what is named exists."""
 
 from __future__ import annotations
 
@@ -154,7 +154,9 @@ def file_of(name: str, link: str) -> Path:
 
 
 def test_every_path_exists() -> None:
-    found = [(name, path) for name, text in pages() for path in paths_in(text)]
+    found = [
+        (name, path) for name, text in pages() for path in paths_in(text, (HERE.root / name).parent)
+    ]
     assert len(found) > 100
     assert [(name, str(path)) for name, path in found if not (HERE.root / path).exists()] == []
 

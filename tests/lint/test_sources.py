@@ -22,6 +22,7 @@ KNOWN_HOSTS = re.compile(
     r"(?:.*\.)?(?:example(?:\.(?:com|org|net))?|example\.com\.elsewhere\.org|test|invalid)"
     r"|[0-9.]+|(?:www\.)?w3\.org|json-schema\.org|github\.com|mlflow\.org"
     r"|(?:repo|www)\.anaconda\.com|cloud-images\.ubuntu\.com|acme-v02\.api\.letsencrypt\.org"
+    r"|doi\.org|creativecommons\.org"
 )
 #: Generated files; go.sum contains the names of modules.
 GENERATED = {".sum", ".svg"}

@@ -2,9 +2,10 @@
 
 A program of its own, in an environment of its own: `uv run --with-requirements locks/browser.txt`.
 The errand is a JSON object: {"address": "https://HOST[:PORT]", "connect_to": "127.0.0.1:PORT",
-"ca": path, "name", "password", "experiment": id, "runs": [two names], "file": [name, a part of its
-text], "model": name, "screenshots": folder}. Chromium asks `connect_to` for whatever host the
-address names, as a DNS server or a forwarded port would have it do.
+"ca": path, "name", "password", "experiment": id, "runs": [names], "file": [name, a part of its
+text] or null, "pictures": [names of images], "model": name, "screenshots": folder}. Chromium asks
+`connect_to` for whatever host the address names, as a DNS server or a forwarded port would have it
+do.
 
 Prints a JSON object: {"steps": {name: seconds}, "refused": ["STATUS METHOD URL", of answers from
 400], "after_logout": the status of a page}. Ends with 1 when a page does not show what it should.
@@ -12,6 +13,7 @@ Prints a JSON object: {"steps": {name: seconds}, "refused": ["STATUS METHOD URL"
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -75,7 +77,8 @@ def visit(browser: Browser, errand: dict[str, Any]) -> dict[str, Any]:
     page.on("response", lambda answer: refused.append(_line(answer)) if answer.status >= 400 else 0)
     steps: dict[str, float] = {}
     address, experiment = errand["address"], errand["experiment"]
-    first, second = errand["runs"]
+    runs = errand["runs"]
+    last = runs[-1]
 
     def step(name: str, action: Callable[[], None]) -> None:
         begun_s = time.monotonic()
@@ -87,7 +90,7 @@ def visit(browser: Browser, errand: dict[str, Any]) -> dict[str, Any]:
 
     def open_runs() -> None:
         page.goto(f"{address}/#/experiments/{experiment}/runs?workflowType=machine_learning")
-        page.get_by_role("link", name=second, exact=True).wait_for()
+        page.get_by_role("link", name=last, exact=True).wait_for()
 
     def sign_in() -> None:
         assert status(context, address) == 401
@@ -97,26 +100,33 @@ def visit(browser: Browser, errand: dict[str, Any]) -> dict[str, Any]:
 
     def open_a_run() -> None:
         open_runs()
-        page.get_by_role("link", name=second, exact=True).click()
-        page.get_by_role("heading", name=second).wait_for()
+        page.get_by_role("link", name=last, exact=True).click()
+        page.get_by_role("heading", name=last).wait_for()
 
     def see_its_charts() -> None:
         page.get_by_role("tab", name="Model metrics").click()
         page.get_by_role("heading", name="rmse").wait_for()
         expect(page.locator(".js-plotly-plot .trace").first).to_be_attached()
 
-    def see_its_artifact() -> None:
-        name, text = errand["file"]
+    def see_its_artifacts() -> None:
         page.get_by_role("tab", name="Artifacts").click()
-        page.get_by_text(name).click()
-        page.get_by_text(text).wait_for()
+        if errand["file"]:
+            name, text = errand["file"]
+            page.get_by_text(name).click()
+            page.get_by_text(text).wait_for()
 
-    def compare_two_runs() -> None:
+    def see_a_picture(name: str) -> None:
+        page.get_by_text(name, exact=True).click()
+        # Its width is 0 until it is drawn, and when it cannot be.
+        drawn = "Array.from(document.images).some(one => one.naturalWidth > 300)"
+        page.wait_for_function(drawn)
+
+    def compare_runs() -> None:
         open_runs()
         page.get_by_role("checkbox", name="Select all runs").click()
         page.get_by_role("button", name="Compare", exact=True).click()
-        page.get_by_role("heading", name="Comparing 2 Runs").wait_for()
-        for name in (first, second):
+        page.get_by_role("heading", name=f"Comparing {len(runs)} Runs").wait_for()
+        for name in runs:
             page.get_by_role("cell", name=name).wait_for()
 
     def see_the_model() -> None:
@@ -131,8 +141,10 @@ def visit(browser: Browser, errand: dict[str, Any]) -> dict[str, Any]:
     step("sign in", sign_in)
     step("a run", open_a_run)
     step("its charts", see_its_charts)
-    step("its artifact", see_its_artifact)
-    step("two runs compared", compare_two_runs)
+    step("its artifacts", see_its_artifacts)
+    for picture in errand["pictures"]:
+        step(picture.partition(".")[0], functools.partial(see_a_picture, picture))
+    step("runs compared", compare_runs)
     step("a registered model", see_the_model)
     before_logout = list(refused)
     step("logged out", log_out)

@@ -36,7 +36,8 @@ class Errand:
     experiment: str
     screenshots: str
     runs: tuple[str, ...] = tuple(ALPHAS)
-    file: tuple[str, str] = (FILE, TEXT)
+    file: tuple[str, str] | None = (FILE, TEXT)
+    pictures: tuple[str, ...] = ()
     model: str = MODEL
 
 
