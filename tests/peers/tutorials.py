@@ -23,14 +23,16 @@ class Tutorial:
         self.left.remove(BUILD)
 
     def command(self, start: str, values: Mapping[str, str] | None = None) -> list[str]:
-        """The words of the command that starts so, with these words and parts of words replaced.
+        """The words of the command that starts so, without scripts/invoke. It counts as run.
 
-        Without scripts/invoke. It counts as run.
+        values: what replaces parts of its words, other than flags and the first.
         """
         (line,) = (one for one in self.left if one.removeprefix(f"{INVOKE} ").startswith(start))
         self.left.remove(line)
         words = shlex.split(line.removeprefix(f"{INVOKE} "))
         for before, after in (values or {}).items():
-            assert any(before in word for word in words), f"{before} is not in: {line}"
-            words = [word.replace(before, after) for word in words]
+            assert before in line, f"{before} is not in: {line}"
+            words[1:] = [
+                word if word.startswith("-") else word.replace(before, after) for word in words[1:]
+            ]
         return words

@@ -1,6 +1,7 @@
 """Each seed's server boots from its own user-data, with real peers and the seeds' own clients.
 
-The settings are what `invoke new --seed` writes, with the values in capitals filled in.
+The settings are what `invoke new --seed` writes, with the values in capitals filled in. Of 000 and
+004, the commands are those of the pages in docs/tutorials/.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ import requests
 
 from mlflow_image.checks.record import README_TABLES
 from mlflow_image.server.local import environment, own_environment
-from mlflow_settings import userdata
-from tests.peers import ceph, guest, minio, postgresql, s3, versitygw
+from tests.peers import ceph, guest, minio, notebook, postgresql, s3, versitygw
 from tests.peers.authority import Authority
 from tests.peers.clients import MANY, QUIET
 from tests.peers.postgresql import Postgresql
 from tests.peers.s3 import S3
+from tests.peers.tutorials import Tutorial
 
 from .conftest import CHECKOUT, Tasks, url_of
 
@@ -90,6 +91,10 @@ SEEDS = (
 )
 
 
+#: Those whose page has the commands of this server alone.
+PAGES = ("000", "004")
+
+
 @dataclass(frozen=True)
 class Server:
     seed: Seed
@@ -98,6 +103,7 @@ class Server:
     database: Postgresql | None
     folder: Path
     tasks: Tasks
+    page: Tutorial | None
 
     @property
     def vm(self) -> str:
@@ -159,12 +165,20 @@ def server(
         database = None
         if seed.database:
             database = stack.enter_context(postgresql.running(authority, database=seed.database))
-        file = base / "user-data"
-        file.write_bytes(_user_data(tasks, seed, base, store, database))
+        settings, file = base / "settings.yaml", base / "user-data"
+        page = Tutorial(seed.number) if seed.number in PAGES else None
+        _write_settings(tasks, seed, settings, store, database, page)
+        made = {"settings.yaml": str(settings), "user-data": str(file)}
+        words = ["user-data", "--settings", str(settings), "--out", str(file)]
+        done = tasks(*(page.command("user-data", made) if page else words))
+        assert done.returncode == 0, done.stdout + done.stderr
+        file.write_bytes(file.read_bytes() + guest.NAMES)
+        words = ["up", "--user-data", str(file)]
+        words = page.command("up", {"user-data": str(file)}) if page else words
         name = f"seed-{seed.number}"
         stack.callback(tasks, "down", "--name", name)
-        up = tasks("up", "--name", name, "--memory", "1536", "--user-data", str(file))
-        yield Server(seed, url_of(up), store, database, base, tasks)
+        up = tasks(*words, "--name", name, "--memory", "1536")
+        yield Server(seed, url_of(up), store, database, base, tasks, page)
 
 
 def _store(seed: Seed, folder: Path, authority: Authority) -> Any:
@@ -176,17 +190,27 @@ def _store(seed: Seed, folder: Path, authority: Authority) -> Any:
     return versitygw.running(folder, authority, bucket=seed.bucket)
 
 
-def _user_data(
-    tasks: Tasks, seed: Seed, base: Path, store: S3, database: Postgresql | None
-) -> bytes:
+def _write_settings(
+    tasks: Tasks,
+    seed: Seed,
+    file: Path,
+    store: S3,
+    database: Postgresql | None,
+    page: Tutorial | None,
+) -> None:
     """What `invoke new --seed` and a text editor make; the peers' names come from bootcmd."""
-    file, ca = base / "settings.yaml", base / "ca" / "ca.pem"
-    words = ["--store-ca", str(ca)] if store.ca else []
+    ca = file.parent / "ca" / "ca.pem"
+    words = ["new", "--seed", seed.number, "--out", str(file)]
     words += ["--database-ca", str(ca)] if database else []
+    if page:
+        given = {"settings.yaml": str(file)}
+        given |= {"database-ca.pem": str(ca)} if database else {}
+        words = page.command("new", given)
+    words += ["--store-ca", str(ca)] if store.ca else []
     # Seed 003 has no endpoint, because it uses AWS; the peer needs one.
     place = f"{store.scheme}://{s3.HOST if store.ca else guest.HOST}:{store.port}"
     words += ["--endpoint", place] if seed.number == "003" else []
-    done = tasks("new", "--seed", seed.number, "--out", str(file), *words)
+    done = tasks(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     values = {
         "STORE_ENDPOINT": place,
@@ -206,7 +230,7 @@ def _user_data(
     text = file.read_text()
     for before, after in values.items():
         text = text.replace(before, after)
-    return userdata.wrap(text) + guest.NAMES
+    file.write_text(text)
 
 
 @pytest.mark.budget(900)
@@ -224,6 +248,24 @@ def test_the_seeds_clients_log_and_read_back(server: Server) -> None:
     assert "its file says: alpha: 0.5" in server.client(str(CHECKOUT / "examples/first_run.py"))
     shown = server.client(str(CHECKOUT / "examples/wine_quality.py"))
     assert "version 1 of ElasticnetWineModel predicts as" in shown
+
+
+@pytest.mark.budget(300)
+def test_the_page_s_commands_serve_the_notebook(server: Server) -> None:
+    if not server.page:
+        return
+    address = f"http://SERVER_ADDRESS:{8000 if server.seed.number == '000' else 5000}"
+    given = {"settings.yaml": str(server.folder / "settings.yaml"), address: server.url}
+    given |= {"mlflow-ca.pem": str(server.folder / "client-ca.pem")} if server.store.ca else {}
+    shown = server.tasks(*server.page.command("client-env", given))
+    assert shown.returncode == 0, shown.stderr
+    folder = server.folder / "notebook"
+    # The same store: this host does not know the names that the VM has in /etc/hosts.
+    cell = shown.stdout.replace(s3.HOST, "localhost")
+    done = notebook.execute(folder, cell, server.page.command("jupyter"))
+    assert done.returncode == 0, done.stderr
+    assert "is the champion" in notebook.outputs(folder)
+    assert server.page.left == [], "each command of the page has run"
 
 
 @pytest.mark.budget(60)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,39 +14,15 @@ import pytest
 import requests
 
 from mlflow_image.paths import HERE
-from mlflow_image.server.local import own_environment
-from tests.peers import page
-from tests.peers.environments import of_lock
+from tests.peers import notebook, page
 
 from .conftest import PASSWORD, USER, Day
 
 pytestmark = pytest.mark.full
 
-EXAMPLE = HERE.root / "examples" / "notebook"
-NAME = "wine_quality.ipynb"
 ROW = "examples/notebook: executed with what `client-env` prints; its plots in Chromium"
 MODEL = "WineQuality"
 RUNS = ("alpha 1.0", "alpha 0.1", "alpha 0.01")
-
-
-def execute(folder: Path, first_cell: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a copy of the notebook in the folder, as the README says; its output stays in it."""
-    shutil.copytree(EXAMPLE, folder)
-    if first_cell:
-        written = json.loads((folder / NAME).read_text())
-        cell = next(one for one in written["cells"] if one["cell_type"] == "code")
-        cell["source"] = first_cell
-        (folder / NAME).write_text(json.dumps(written))
-    place = of_lock(HERE.locks / "examples" / "notebook.txt")
-    return subprocess.run(
-        [place / "bin" / "jupyter", "execute", "--inplace", NAME],
-        cwd=folder,
-        env={**own_environment(), "HOME": str(folder), "PATH": f"{place}/bin:{os.defpath}"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
 
 
 @dataclass(frozen=True)
@@ -89,7 +62,7 @@ class Executed:
 def executed(day: Day, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executed]:
     folder = tmp_path_factory.mktemp("notebook") / "copy"
     begun_s = time.monotonic()
-    done = execute(folder, day.client_env("notebook"))
+    done = notebook.execute(folder, day.client_env("notebook"))
     assert done.returncode == 0, done.stderr
     yield Executed(day, folder, time.monotonic() - begun_s)
 
@@ -122,14 +95,9 @@ def test_the_best_model_is_registered_with_an_alias(executed: Executed) -> None:
     found = executed.call("registered-models/alias", name=MODEL, alias="champion")
     version = found["model_version"]
     assert version["run_id"] == best["info"]["run_id"]
-    assert f"version {version['version']} of {MODEL} is the champion" in outputs(executed.folder)
-
-
-def outputs(folder: Path) -> str:
-    """What the cells have printed."""
-    written = json.loads((folder / NAME).read_text())
-    printed = (out for cell in written["cells"] for out in cell.get("outputs", ()))
-    return "".join("".join(one.get("text", ())) for one in printed)
+    assert f"version {version['version']} of {MODEL} is the champion" in notebook.outputs(
+        executed.folder
+    )
 
 
 @pytest.mark.budget(60)
@@ -176,6 +144,6 @@ def test_the_plots_are_in_the_artifact_view(executed: Executed) -> None:
 
 @pytest.mark.budget(60)
 def test_without_the_server_s_address_the_notebook_says_what_to_do(tmp_path: Path) -> None:
-    done = execute(tmp_path / "copy")
+    done = notebook.execute(tmp_path / "copy")
     assert done.returncode != 0
     assert "MLFLOW_TRACKING_URI is not set: replace the first cell with what" in done.stderr
