@@ -1,8 +1,9 @@
 """One VM with PostgreSQL and a Kerberized HDFS, both real, on this host: seed 002's server.
 
-It boots from cloud-init/postgresql-hdfs-kerberos.yaml with the values filled in. The cluster has
-privacy and block tokens, tickets last two minutes. Clients that use the cluster themselves run on
-this host, in a mount namespace where the cluster's names are known.
+It boots from what the commands of docs/tutorials/002.md make, which has the settings of
+cloud-init/postgresql-hdfs-kerberos.yaml. The cluster has privacy and block tokens, tickets last two
+minutes. Clients that use the cluster themselves run on this host, in a mount namespace where the
+cluster's names are known.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ import requests
 
 from mlflow_image.checks.record import README_TABLES
 from mlflow_image.server.local import environment, own_environment
-from mlflow_settings import userdata
+from mlflow_settings import settings, userdata
 from tests.peers import guest, hadoop, kdc, postgresql
 from tests.peers.authority import Authority
 from tests.peers.clients import BIG, MANY, QUIET, writing
 from tests.peers.hadoop import Hdfs
 from tests.peers.kdc import Kdc
 from tests.peers.postgresql import Postgresql
+from tests.peers.tutorials import Tutorial
 
 from .conftest import CHECKOUT, Tasks, url_of
 
@@ -68,16 +70,11 @@ class Peers:
         values = {
             "DATABASE_HOST": postgresql.HOST,
             "port: 5432": f"port: {self.database.port}",
-            "DATABASE_NAME": postgresql.DATABASE,
+            "DATABASE_NAME": self.database.database,
             "DATABASE_USER": postgresql.USER,
             "DATABASE_PASSWORD": self.database.password,
             "sslmode: verify-full": f"sslmode: verify-full\n    ca_certificate: |\n{ca}",
-            "NAMENODE_HOST": f"{hadoop.HOST}:{self.hdfs.port}",
-            "KERBEROS_PRINCIPAL": f"mlflow@{kdc.REALM}",
-            "KEYTAB_AS_BASE64": base64.b64encode(self.keytab).decode(),
-            "KERBEROS_REALM": kdc.REALM,
-            "kdcs: [KDC_HOST]": f'kdcs: ["{KDC_HOST}:{self.realm.port}"]\n'
-            f"      domain_realm: {{.peers.test: {kdc.REALM}}}",
+            **self.of_cluster("KDC_HOST"),
         }
         text = userdata.unwrap(EXAMPLE.read_bytes())
         for before, after in {**values, **changed}.items():
@@ -85,13 +82,41 @@ class Peers:
             text = text.replace(before, after)
         return text
 
-    def user_data(self, folder: Path) -> Path:
+    def user_data(self, folder: Path, tasks: Tasks, page: Tutorial) -> Path:
         """User-data with the settings, and the names of the peers, as DNS would give them."""
-        file = folder / "user-data"
+        made, file, ca = (folder / name for name in ("settings.yaml", "user-data", "ca.pem"))
+        ca.write_text(self.database.ca)
+        given = {"settings.yaml": str(made), "database-ca.pem": str(ca)}
+        printed(tasks(*page.command("new", given)))
+        text = made.read_text()
+        for before, after in {
+            "DATABASE_HOST": postgresql.HOST,
+            "port: 5432": f"port: {self.database.port}",
+            "DATABASE_USER": postgresql.USER,
+            "DATABASE_PASSWORD": self.database.password,
+            **self.of_cluster('"KDC_HOST"'),
+        }.items():
+            assert before in text, before
+            text = text.replace(before, after)
+        assert settings.check(text, "page") == settings.check(self.settings(), "example")
+        made.write_text(text)
+        given = {"settings.yaml": str(made), "user-data": str(file)}
+        printed(tasks(*page.command("user-data", given)))
         names = f"{postgresql.HOST} {hadoop.HOST} {KDC_HOST}"
         hosts = f"\nbootcmd:\n  - echo '{guest.HOST} {names}' >> /etc/hosts\n"
-        file.write_bytes(userdata.wrap(self.settings()) + hosts.encode())
+        file.write_bytes(file.read_bytes() + hosts.encode())
         return file
+
+    def of_cluster(self, kdc_host: str) -> dict[str, str]:
+        """What replaces the values of the cluster. kdc_host: as the text has it."""
+        return {
+            "NAMENODE_HOST": f"{hadoop.HOST}:{self.hdfs.port}",
+            "KERBEROS_PRINCIPAL": f"mlflow@{kdc.REALM}",
+            "KEYTAB_AS_BASE64": base64.b64encode(self.keytab).decode(),
+            "KERBEROS_REALM": kdc.REALM,
+            f"kdcs: [{kdc_host}]": f'kdcs: ["{KDC_HOST}:{self.realm.port}"]\n'
+            f"      domain_realm: {{.peers.test: {kdc.REALM}}}",
+        }
 
     def new_keytab(self) -> bytes:
         """Other keys for the principal of the server: those of the old keytab are void."""
@@ -133,7 +158,9 @@ def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
     clients = base / "clients"
     clients.mkdir()
     with ExitStack() as stack:
-        database = stack.enter_context(postgresql.running(Authority(base / "ca")))
+        database = stack.enter_context(
+            postgresql.running(Authority(base / "ca"), database="mlflow")
+        )
         realm = stack.enter_context(kdc.running(base / "kdc"))
         hdfs = stack.enter_context(hadoop.running(base / "hdfs", realm, hadoop.HOST))
         found = Peers(clients, database, realm, hdfs, b"")
@@ -147,12 +174,22 @@ def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
 
 
 @pytest.fixture(scope="module")
+def page() -> Tutorial:
+    return Tutorial("002")
+
+
+@pytest.fixture(scope="module")
 def up(
-    tasks: Tasks, image: Path, peers: Peers, tmp_path_factory: pytest.TempPathFactory
+    tasks: Tasks,
+    image: Path,
+    peers: Peers,
+    page: Tutorial,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[subprocess.CompletedProcess[str]]:
     """What `up` printed for the VM."""
-    file = peers.user_data(tmp_path_factory.mktemp("user-data"))
-    with tasks.vm(NAME, "--memory", "2048", "--user-data", str(file)) as done:
+    file = peers.user_data(tmp_path_factory.mktemp("user-data"), tasks, page)
+    _, *words = page.command("up", {"user-data": str(file)})
+    with tasks.vm(NAME, "--memory", "2048", *words) as done:
         yield done
 
 
@@ -182,16 +219,22 @@ def test_the_vm_comes_up_from_the_example(url: str, peers: Peers) -> None:
 
 @pytest.mark.budget(200)
 @pytest.mark.verifies(ROW)
-def test_the_seeds_clients_need_only_the_address(url: str, tasks: Tasks, peers: Peers) -> None:
-    shown = printed(tasks("client-env", "--name", NAME, "--format", "dotenv"))
-    assert shown.splitlines()[1:] == [f"MLFLOW_TRACKING_URI={url}"]
+def test_the_seeds_clients_need_only_the_address(
+    url: str, tasks: Tasks, peers: Peers, page: Tutorial, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(peers.settings())
+    replaced = {"settings.yaml": str(file), "http://SERVER_ADDRESS:5000": url}
+    shown = printed(tasks(*page.command("client-env", replaced)))
+    assert shown.splitlines()[1:] == [f"export MLFLOW_TRACKING_URI={url}"]
     given = {"MLFLOW_TRACKING_URI": url}
-    for example, says in (
-        ("first_run.py", "its file says: alpha: 0.5"),
-        ("wine_quality.py", "version 1 of ElasticnetWineModel predicts as"),
+    for words, says in (
+        (page.command("python"), "its file says: alpha: 0.5"),
+        (["python", "examples/wine_quality.py"], "version 1 of ElasticnetWineModel predicts as"),
     ):
-        done = peers.client(str(CHECKOUT / "examples" / example), given=given)
+        done = peers.client(str(CHECKOUT / words[1]), given=given)
         assert says in printed(done)
+    assert page.left == [], "each command of the page has run"
     listed = peers.fs("-ls", "-R", PLACE)
     assert "/artifacts/config.yaml" in listed
     assert "MLmodel" in listed
@@ -543,7 +586,8 @@ def test_a_boot_takes_hardly_longer_than_with_sqlite(
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
-    words = ("--only", "boot", "--user-data", str(peers.user_data(tmp_path)), "--rounds", "2")
+    file = peers.user_data(tmp_path, tasks, Tutorial("002"))
+    words = ("--only", "boot", "--user-data", str(file), "--rounds", "2")
     figures = json.loads(printed(tasks("bench", *words, "--json")))
     (ratio,) = (one for one in figures if " / " in one["name"])
     record_property("figure", f"{ratio['value']:.2f} times; goal: at most 1.3")
