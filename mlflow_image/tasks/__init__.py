@@ -8,7 +8,18 @@ from invoke.collection import Collection
 from invoke.tasks import Task
 
 #: Modules of this package, in the order in which a new user needs their tasks.
-MODULES = ("image", "settings", "clients", "vm", "smoke", "host", "locks", "tests", "bench")
+MODULES = (
+    "image",
+    "settings",
+    "clients",
+    "vm",
+    "smoke",
+    "torture",
+    "host",
+    "locks",
+    "tests",
+    "bench",
+)
 
 
 def namespace() -> Collection:

@@ -7,14 +7,14 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlflow_image.checks.client_process import environment
 from mlflow_image.checks.smoke import client
-from mlflow_image.checks.smoke.process import PhaseResult, Timeouts, environment, run_phase
+from mlflow_image.checks.smoke.process import PhaseResult, Timeouts, run_phase
 from mlflow_image.checks.smoke.protocol import Job, PhaseStoppedError, Reporter
 from mlflow_image.errors import Failure
 
@@ -27,8 +27,8 @@ SECRETS = {
 
 
 def seen(inherited: dict[str, str], folder: Path, **changes: Any) -> dict[str, str]:
-    """The environment of a client whose job has these changes."""
-    return environment(inherited, replace(JOB, **changes), folder, Timeouts(7, 7))
+    """The environment of a client."""
+    return environment(inherited, folder, 7, **changes)
 
 
 def test_credentials_and_tls_settings_reach_the_client(tmp_path: Path) -> None:
