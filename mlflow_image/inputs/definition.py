@@ -81,7 +81,7 @@ def read(
         document = load(text, file.name)
         if document.data is None:  # only comments: the defaults
             document = replace(document, data={})
-        faults = document.check(schema())
+        faults = document.check(schema(), is_valid=True)  # a test checks it
         data = merged(document.data, overrides) if isinstance(document.data, dict) else {}
         wrong = {fault.path[0] for fault in faults if fault.path}
         valid = {key: value for key, value in data.items() if key not in wrong}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from mlflow_image.errors import Refusal, Refusals
@@ -25,6 +26,10 @@ def write(tmp_path: Path) -> Any:
         return file
 
     return write
+
+
+def test_the_schema_is_valid_draft_7() -> None:
+    jsonschema.Draft7Validator.check_schema(definition.schema())
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from mlflow_settings import render, settings
@@ -24,6 +25,10 @@ def every_property(schema: dict[str, Any], path: str = "") -> dict[str, dict[str
         found[f"{path}{key}"] = below
         found |= every_property(below, f"{path}{key}.")
     return found
+
+
+def test_the_schema_is_valid_draft_7() -> None:
+    jsonschema.Draft7Validator.check_schema(settings.own_schema())
 
 
 def test_every_key_is_described_and_every_block_is_closed() -> None:
