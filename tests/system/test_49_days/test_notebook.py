@@ -21,7 +21,7 @@ from .conftest import PASSWORD, USER, Day
 pytestmark = pytest.mark.full
 
 ROW = "examples/notebook: executed with what `client-env` prints; its plots in Chromium"
-MODEL = "WineQuality"
+MODEL, EXPERIMENT = f"WineQuality {USER}", f"red wine {USER}"
 RUNS = ("alpha 1.0", "alpha 0.1", "alpha 0.01")
 
 
@@ -48,7 +48,7 @@ class Executed:
 
     @property
     def experiment(self) -> str:
-        found = self.call("experiments/get-by-name", experiment_name="red wine")
+        found = self.call("experiments/get-by-name", experiment_name=EXPERIMENT)
         return str(found["experiment"]["experiment_id"])
 
     @property
