@@ -1,8 +1,10 @@
-"""The task for the people who log to a server: client-env."""
+"""The tasks for the people who log to a server: client-env and client-kit."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import zipfile
 from pathlib import Path
 
 from invoke.context import Context
@@ -11,8 +13,10 @@ from mlflow_image import files, progress
 from mlflow_image.checks.smoke.check import checked_url
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.images import find
+from mlflow_image.images.find import Image
 from mlflow_image.paths import typed_path
-from mlflow_image.server import certificates, client_env, user_data, vms
+from mlflow_image.server import certificates, client_env, client_kit, user_data, vms
+from mlflow_image.server.client_kit import Kit
 from mlflow_image.tasks import output
 from mlflow_image.tasks.task import refuse_unknown, task
 from mlflow_settings.blocks.hdfs import MADE_BY, Hdfs
@@ -20,6 +24,7 @@ from mlflow_settings.blocks.sources import FromFile
 from mlflow_settings.settings import Settings
 
 HADOOP_FOLDER = "hadoop-conf"
+KIT_FILE = "mlflow-client-kit.zip"
 
 
 @task(
@@ -47,21 +52,7 @@ def client_env_task(
 ) -> None:
     """Print the variables that clients of a server set."""
     refuse_unknown("format", format, tuple(client_env.FORMATS))
-    if name and (settings or url):
-        raise Refusal("--name excludes --settings and --url", remedy="use one of them")
-    url = checked_url(url) if url else ""
-    known: Settings | None = None
-    own = ""
-    if settings:
-        known = user_data.checked(typed_path(settings), find.newest())
-    elif not url:
-        url, known = of_vm(name)
-        if known and known.tls.self_signed:
-            own = certificates.authority(vms.find(name or vms.DEFAULT_NAME))
-    if known and url and (name_refused := client_env.refused_name(url, known)):
-        entry = f"add {name_refused} to server.allowed_hosts"
-        progress.warn(f"the server answers 403 to that address, if it is not its own: {entry}")
-    url = url or client_env.address(known or Settings())
+    url, known, own = of_server(name, settings, url)
     file = typed_path(ca or certificates.CA_FILE).resolve()
     pem_text = client_env.ca_of(known, own)
     if pem_text:
@@ -80,6 +71,110 @@ def client_env_task(
         progress.warn(f"replace {client_env.OWN_KEY} with a key of the client{more}")
     if client_env.SERVER in url:
         progress.warn("replace SERVER_ADDRESS, or give the server's address with --url")
+
+
+@task(
+    name="client-kit",
+    help={
+        "name": "of a VM",
+        "settings": "instead: the server's settings file",
+        "url": "instead, or besides --settings: the server's address",
+        "out": f"the zip; default: {KIT_FILE}",
+        "ca": "file with the CA certificate of the server, if it is not a VM here",
+        "with-secrets": "also the first user's password and the key of the store; the zip is then "
+        "readable by you alone",
+    },
+)
+def client_kit_task(
+    context: Context,
+    name: str = "",
+    settings: str = "",
+    url: str = "",
+    out: str = KIT_FILE,
+    ca: str = "",
+    with_secrets: bool = False,
+) -> None:
+    """Write a zip for the people who log to a server: settings, packages and a check of both."""
+    target = output.target(out)
+    refuse_other_zip(target)
+    given = pem_of(ca) if ca else ""
+    url_given = bool(url)
+    url, known, own = of_server(name, settings, url)
+    ca_text = client_env.ca_of(known, given or own) or given
+    if known and (where := client_env.lacks_ca(known, ca_text)):
+        raise Refusal(
+            f"clients need a CA certificate that is not here: {where}",
+            remedy="copy it to a file, and name that with --ca",
+        )
+    image = find.newest() if settings or url_given else image_of(name)
+    kit = Kit(url, known, ca_text, image, with_secrets)
+    (files.write_private if with_secrets else files.write)(target, client_kit.write(kit))
+    held = ", ".join(
+        part
+        for part, is_there in (
+            (f"MLflow {kit.mlflow}", True),
+            ("the CA certificate", bool(kit.ca)),
+            ("Hadoop's files", bool(kit.cluster)),
+            ("the plugin for HDFS", bool(kit.wheel)),
+        )
+        if is_there
+    )
+    progress.say(f"{target} is written: {url}, {held}")
+    if kit.cluster and not kit.wheel:
+        progress.warn("the plugin for HDFS is missing: it is in an image, and there is none here")
+    if with_secrets:
+        progress.say("it contains secrets; only you can read it")
+    if gaps := client_kit.placeholders(kit):
+        progress.say(f"whoever gets it replaces in .env: {', '.join(gaps)}")
+    progress.say(f"next: unpack it, and follow {client_kit.FOLDER}/README.txt")
+
+
+def of_server(name: str, settings: str, url: str) -> tuple[str, Settings | None, str]:
+    """The address, the settings and the machine's own CA of the server that the flags mean."""
+    if name and (settings or url):
+        raise Refusal("--name excludes --settings and --url", remedy="use one of them")
+    url = checked_url(url) if url else ""
+    known: Settings | None = None
+    own = ""
+    if settings:
+        known = user_data.checked(typed_path(settings), find.newest())
+    elif not url:
+        url, known = of_vm(name)
+        if known and known.tls.self_signed:
+            own = certificates.authority(vms.find(name or vms.DEFAULT_NAME))
+    if known and url and (name_refused := client_env.refused_name(url, known)):
+        entry = f"add {name_refused} to server.allowed_hosts"
+        progress.warn(f"the server answers 403 to that address, if it is not its own: {entry}")
+    return url or client_env.address(known or Settings()), known, own
+
+
+def image_of(name: str) -> Image | None:
+    """The image of a VM; the newest one when it is no longer here."""
+    try:
+        return find.resolve(vms.find(name or vms.DEFAULT_NAME).record.image)
+    except Failure:
+        return find.newest()
+
+
+def pem_of(file: str) -> str:
+    """The certificates in a file that the user names."""
+    try:
+        text = typed_path(file).read_text(encoding="ascii")
+    except (OSError, UnicodeError) as error:
+        raise Refusal(f"--ca {file} cannot be read: {error}", remedy="name a PEM file") from error
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise Refusal(f"--ca {file} has no certificate", remedy="name a PEM file")
+    return text.strip() + "\n"
+
+
+def refuse_other_zip(path: Path) -> None:
+    """Replace kits only."""
+    if not path.exists():
+        return
+    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as found:
+        if f"{client_kit.FOLDER}/{client_kit.DESCRIPTION}" in found.namelist():
+            return
+    raise Refusal(f"{path} exists and is not a client kit", remedy="give another --out")
 
 
 def of_vm(name: str) -> tuple[str, Settings | None]:

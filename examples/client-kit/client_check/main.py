@@ -1,0 +1,61 @@
+"""The order of the questions: each one only when those that it depends on were answered well."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from client_check import environment, network, stores, versions, write
+from client_check.environment import Kit
+from client_check.report import Report
+from client_check.server import Server
+
+
+def main() -> int:
+    """Print the report; the exit code is 1 when anything is wrong."""
+    folder = Path(__file__).resolve().parents[1]
+    kit = environment.read(folder)
+    report = Report()
+    if report.check("kit", lambda: environment.check(kit)):
+        _server(kit, report)
+    else:
+        report.check("Python", lambda: versions.python(str(kit.said.get("python", ""))))
+    if report.faults:
+        sys.stdout.write(f"{report.faults} of these need you: see the lines with !!\n")
+    return 1 if report.faults else 0
+
+
+def _server(kit: Kit, report: Report) -> None:
+    server = Server(network.target(kit.url, environment.URI))
+    report.check("Python", lambda: versions.python(str(kit.said.get("python", ""))))
+    report.check("name", server.resolve)
+    report.check("port", server.connect, after=("name",))
+    report.check("TLS", server.secure, after=("port",))
+    report.check("server", server.identify, after=("TLS",))
+    report.check("clock", server.clock, after=("port",))
+    report.check("sign-in", server.sign_in, after=("server",))
+    expected = str(kit.said.get("mlflow", ""))
+    report.check("MLflow", lambda: versions.mlflow(server.version or expected))
+    own_store = _uses_store(kit)
+    if own_store:
+        report.check("store", lambda: stores.reach(kit))
+    said: Mapping[str, Any] = {}
+
+    def written() -> str:
+        nonlocal said
+        with_file = not own_store or "store" in report.passed
+        said = write.work(kit.folder, with_file=with_file)
+        return write.check(said)
+
+    report.check("write", written, after=("sign-in", "MLflow"))
+    stored = ("store", "write") if own_store else ("write",)
+    report.check("artifacts", lambda: stores.check(said, server), after=stored)
+
+
+def _uses_store(kit: Kit) -> bool:
+    """Whether clients use the store themselves."""
+    own = kit.artifacts.get("way") in ("s3", "hdfs", "presigned")
+    return own or bool(os.environ.get("MLFLOW_S3_ENDPOINT_URL"))
