@@ -22,15 +22,23 @@ class Issued:
 
 
 class Authority:
-    """Issues certificates below one folder; `certificate` is the CA's own."""
+    """Issues certificates below one folder; `certificate` is the CA's own.
 
-    def __init__(self, folder: Path, name: str = "mlflow-image test CA") -> None:
+    complete: with what Python 3.13 asks for (key identifiers and usages), as current CAs do.
+    """
+
+    def __init__(
+        self, folder: Path, name: str = "mlflow-image test CA", *, complete: bool = True
+    ) -> None:
+        self._complete = complete
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
         constraints = x509.BasicConstraints(ca=True, path_length=None)
         made = self._builder(self._name, self._key, days=3650).add_extension(constraints, True)
+        if complete:
+            made = made.add_extension(_usage(for_signing=True), True)
         self.certificate = folder / "ca.pem"
         self.certificate.write_bytes(_pem(made.sign(self._key, hashes.SHA256())))
 
@@ -40,6 +48,8 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         alternatives = x509.SubjectAlternativeName([_general(name) for name in names])
         builder = self._builder(subject, key, days).add_extension(alternatives, False)
+        if self._complete:
+            builder = builder.add_extension(_usage(for_signing=False), True)
         file = self._folder / f"{names[0]}{days}.pem"
         file.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
         private = key.private_bytes(
@@ -56,7 +66,7 @@ class Authority:
     ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.timezone.utc)
         day = datetime.timedelta(days=1)
-        return (
+        made = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
@@ -65,6 +75,26 @@ class Authority:
             .not_valid_before(now - 400 * day)
             .not_valid_after(now + days * day)
         )
+        if not self._complete:
+            return made
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return made.add_extension(own, False).add_extension(issuer, False)
+
+
+def _usage(*, for_signing: bool) -> x509.KeyUsage:
+    """Of a CA, or of a server."""
+    return x509.KeyUsage(
+        digital_signature=not for_signing,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=for_signing,
+        crl_sign=for_signing,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _general(name: str) -> x509.GeneralName:

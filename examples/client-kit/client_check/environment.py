@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from client_check.report import Fault
+from client_check.report import Fault, Unknown
 
 URI = "MLFLOW_TRACKING_URI"
 #: What a kit without secrets has in place of what is not known.
@@ -22,6 +22,8 @@ PATHS = (
     *("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"),
     *("HADOOP_CONF_DIR", "KRB5_CONFIG"),
 )
+#: Of S3; clients may have them in a file of AWS's.
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN")
 
 
@@ -79,14 +81,17 @@ def check(kit: Kit) -> str:
             "unpack the whole kit, and run check.py in its folder",
         )
     place = ".env" if kit.source == ".env" else ".env, then run `. ./env.sh` again"
-    for name in kit.said.get("variables", [URI]):
+    required = kit.said.get("variables", [URI])
+    for name in dict.fromkeys((*required, *KEYS, *kit.written)):
         value = os.environ.get(name, "")
         for placeholder in PLACEHOLDERS:
             if placeholder in value:
                 raise Fault(f"{name} is still {value}", f"replace {placeholder} in {place}")
-        if not value and not (name.endswith(("USERNAME", "PASSWORD")) and account()):
+        signs_in = name.endswith(("USERNAME", "PASSWORD")) and account()
+        if name in required and not value and not signs_in:
             raise Fault(f"{name} is not set in {kit.source}", f"set it in {place}")
-    _check_url(kit.url, place)
+    if fault := url_fault(kit.url, place):
+        raise fault
     for name in PATHS:
         value = os.environ.get(name, "")
         if value and not Path(value).exists():
@@ -98,7 +103,8 @@ def check(kit: Kit) -> str:
     return f"{kit.url}, from {kit.source}"
 
 
-def _check_url(url: str, place: str) -> None:
+def url_fault(url: str, place: str = ".env") -> Fault | None:
+    """What is wrong with the server's address, before anything is asked."""
     what, remedy = f"{URI} is {url}", f"correct it in {place}: https://NAME or http://NAME:PORT"
     try:
         parts = urlsplit(url)
@@ -106,14 +112,15 @@ def _check_url(url: str, place: str) -> None:
     except ValueError:
         has_host = False
     if not has_host or parts.scheme not in ("http", "https") or re.search(r"\s", url):
-        raise Fault(f"{what}, which is not a server's URL", remedy)
+        return Fault(f"{what}, which is not a server's URL", remedy)
     if parts.fragment or parts.query:
-        raise Fault(f"{what}, the address of a page", f"{remedy}, without what follows")
+        return Fault(f"{what}, the address of a page", f"{remedy}, without what follows")
     if parts.username or parts.password:
-        raise Fault(
+        return Fault(
             f"{URI} contains a name or a password, which programs then show",
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead",
         )
+    return None
 
 
 def _check_privacy(kit: Kit) -> None:
@@ -138,6 +145,13 @@ def account() -> tuple[str, str] | None:
         name = name or file["mlflow"].get("mlflow_tracking_username", "")
         password = password or file["mlflow"].get("mlflow_tracking_password", "")
     return (name, password) if name and password else None
+
+
+def require_replaced(*names: str) -> None:
+    """Raise Unknown while one of these variables still has a placeholder."""
+    for name in names:
+        if any(one in os.environ.get(name, "") for one in PLACEHOLDERS):
+            raise Unknown(f"{name} is not known yet")
 
 
 def is_true(name: str) -> bool:

@@ -19,10 +19,10 @@ def main() -> int:
     folder = Path(__file__).resolve().parents[1]
     kit = environment.read(folder)
     report = Report()
-    if report.check("kit", lambda: environment.check(kit)):
+    report.check("kit", lambda: environment.check(kit))
+    report.check("Python", lambda: versions.python(str(kit.said.get("python", ""))))
+    if kit.url and "SERVER_ADDRESS" not in kit.url and not environment.url_fault(kit.url):
         _server(kit, report)
-    else:
-        report.check("Python", lambda: versions.python(str(kit.said.get("python", ""))))
     if report.faults:
         sys.stdout.write(f"{report.faults} of these need you: see the lines with !!\n")
     return 1 if report.faults else 0
@@ -30,7 +30,6 @@ def main() -> int:
 
 def _server(kit: Kit, report: Report) -> None:
     server = Server(network.target(kit.url, environment.URI))
-    report.check("Python", lambda: versions.python(str(kit.said.get("python", ""))))
     report.check("name", server.resolve)
     report.check("port", server.connect, after=("name",))
     report.check("TLS", server.secure, after=("port",))
@@ -46,6 +45,7 @@ def _server(kit: Kit, report: Report) -> None:
 
     def written() -> str:
         nonlocal said
+        environment.require_replaced(*environment.KEYS)
         with_file = not own_store or "store" in report.passed
         said = write.work(kit.folder, with_file=with_file)
         return write.check(said)

@@ -15,6 +15,10 @@ class Fault(Exception):  # noqa: N818 - as in errors.py of the pipeline
         self.what, self.remedy = what, remedy
 
 
+class OutOfDate(Fault):
+    """A certificate whose time is not now: its own fault, or the clock's."""
+
+
 class Unknown(Exception):  # noqa: N818
     """A question that cannot be asked, and why."""
 

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 
 from client_check import environment, network, tls, web
 from client_check.network import Target
-from client_check.report import Fault, Unknown
+from client_check.report import Fault, OutOfDate, Unknown
 from client_check.web import Answer
 
 #: The variables that name the CA of the server's certificate, the first that is set.
@@ -62,7 +62,13 @@ class Server:
                 "MLFLOW_TRACKING_INSECURE_TLS is set: anyone may pretend to be the server",
                 f"unset it, and set {CA[0]} to the CA's certificate",
             )
-        return tls.check(self.goal, CA)
+        try:
+            return tls.check(self.goal, CA)
+        except OutOfDate as fault:
+            if abs(self._ahead() or 0) > _APART_S:
+                remedy = "correct this machine's clock: see the line clock"
+                raise Fault(fault.what, remedy) from fault
+            raise
 
     def identify(self) -> str:
         """Whether MLflow answers to this name; nobody needs a password for that."""
@@ -118,19 +124,10 @@ class Server:
         )
 
     def clock(self) -> str:
-        """This machine's clock against the server's; a bad certificate does not matter here."""
-        trust = tls.unverified() if self.goal.scheme == "https" else None
-        found: Answer | None = None
-        with contextlib.suppress(Fault, OSError):
-            found = web.ask(self.goal, f"{self.goal.prefix}/health", trust)
-        now = time.time()
-        try:
-            there = parsedate_to_datetime(found.headers["date"]).timestamp() if found else None
-        except (KeyError, TypeError, ValueError):
-            there = None
-        if there is None:
+        """This machine's clock against the server's."""
+        ahead = self._ahead()
+        if ahead is None:
             raise Unknown("the server says no time")
-        ahead = now - there
         if abs(ahead) <= _APART_S:
             return f"{abs(ahead):.0f} s from the server's"
         where = "ahead of" if ahead > 0 else "behind"
@@ -140,9 +137,23 @@ class Server:
             "tickets of Kerberos depend on it",
         )
 
+    def _ahead(self) -> float | None:
+        """Seconds; None when the server says no time. A bad certificate does not matter here."""
+        trust = tls.unverified() if self.goal.scheme == "https" else None
+        found: Answer | None = None
+        with contextlib.suppress(Fault, OSError):
+            found = web.ask(self.goal, f"{self.goal.prefix}/health", trust)
+        now = time.time()
+        try:
+            there = parsedate_to_datetime(found.headers["date"]).timestamp() if found else None
+        except (KeyError, TypeError, ValueError):
+            return None
+        return None if there is None else now - there
+
     def sign_in(self) -> str:
         """Whether the server takes the account, or needs none."""
         pair, token = environment.account(), os.environ.get("MLFLOW_TRACKING_TOKEN", "")
+        environment.require_replaced("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
         found = self.ask(SEARCH, signed_in=True)
         if found.status == 401 and not (pair or token):
             raise Fault(

@@ -14,7 +14,7 @@ from typing import Any
 
 from client_check import network
 from client_check.network import LIMIT_S, Target
-from client_check.report import Fault
+from client_check.report import Fault, OutOfDate
 
 #: OpenSSL's numbers of what can be wrong with a certificate (x509_vfy.h).
 _NOT_YET, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
@@ -101,10 +101,7 @@ def _refused(
     name, file = authorities(variables)
     if code in (_NOT_YET, _EXPIRED):
         state = "has expired" if code == _EXPIRED else "is not valid yet"
-        return Fault(
-            f"the certificate of {goal.host} {state}",
-            "renew it on the server, if this machine's clock is right (see the line clock)",
-        )
+        return OutOfDate(f"the certificate of {goal.host} {state}", "renew it on the server")
     if code in (_OTHER_NAME, _OTHER_ADDRESS):
         names = _names(goal, variables)
         return Fault(

@@ -74,11 +74,11 @@ def ask(
 
 def _silent(goal: Target, error: Exception) -> Fault:
     place = f"{goal.host} port {goal.port}"
-    if goal.scheme == "http" and not goal.proxy and tls.speaks(goal):
-        return Fault(f"{place} speaks HTTPS", f"write https:// in {goal.variable}")
-    if isinstance(error, TimeoutError) or "timed out" in str(error):
+    if "timed out" in str(error):
         what = f"{place} takes the connection, but does not answer within {LIMIT_S:g} s"
         return Fault(what, "is it the server's port? else the server hangs: look at its journal")
+    if goal.scheme == "http" and not goal.proxy and tls.speaks(goal):
+        return Fault(f"{place} speaks HTTPS", f"write https:// in {goal.variable}")
     what = f"{place} does not answer in HTTP ({type(error).__name__})"
     return Fault(what, f"another program listens there: correct the port in {goal.variable}")
 
