@@ -23,8 +23,9 @@ def sources() -> list[Path]:
 
 
 def shell_scripts() -> list[Path]:
-    """Files whose first line names a shell."""
-    return [path for path in sources() if interpreter(path) in ("sh", "bash")]
+    """Files whose first line names a shell, and those that a shell sources."""
+    files = sources()
+    return [path for path in files if path.suffix == ".sh" or interpreter(path) in ("sh", "bash")]
 
 
 def python_scripts() -> list[Path]:

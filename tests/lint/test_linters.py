@@ -51,6 +51,7 @@ def test_mypy_strict_finds_nothing() -> None:
         "mypy",
         "--strict",
         *packages,
+        CHECKOUT / "examples" / "client-kit" / "client_check",
         CHECKOUT / "tests" / "system",
         remedy="add annotations; use `type: ignore[code]` only with a reason",
     )

@@ -106,3 +106,53 @@ def test_a_clusters_own_configuration_is_not_replaced(
         clients.client_env_task(Context(), settings="s.yaml", url="http://h:8000", hadoop="conf")
     assert "give another --hadoop" in "".join(capsys.readouterr())
     assert [path.name for path in (tmp_path / "conf").iterdir()] == ["hdfs-site.xml"]
+
+
+WITH_USERS = """\
+schema_version: 1
+auth: {basic: {users: [{name: ana, password: canary-of-ana}]}}
+tls: {self_signed: {names: [mlflow.example.com]}}
+"""
+
+
+def test_a_kit_is_written_for_a_settings_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.yaml").write_text(WITH_USERS)
+    (tmp_path / "ca.pem").write_text(
+        "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
+    )
+    for _ in range(2):  # also over itself
+        clients.client_kit_task(Context(), settings="s.yaml", ca="ca.pem")
+    written = (tmp_path / "mlflow-client-kit.zip").read_bytes()
+    assert b"canary" not in written
+    assert b"MLFLOW_TRACKING_URI=https://mlflow.example.com\n" in written
+    assert "replaces in .env: YOUR_NAME, YOUR_PASSWORD" in capsys.readouterr().out
+    clients.client_kit_task(
+        Context(), settings="s.yaml", ca="ca.pem", with_secrets=True, out="own.zip"
+    )
+    assert b"canary-of-ana" in (tmp_path / "own.zip").read_bytes()
+    assert (tmp_path / "own.zip").stat().st_mode & 0o777 == 0o600
+    assert "canary" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"settings": "s.yaml"}, "sudo cat /run/mlflow-proxy/ca.pem"),
+        ({"settings": "s.yaml", "ca": "s.yaml"}, "has no certificate"),
+        ({"settings": "s.yaml", "ca": "none.pem"}, "cannot be read"),
+        ({"url": "http://h", "out": "other.zip"}, "is not a client kit"),
+        ({"url": "http://h", "name": "x"}, "--name excludes"),
+        ({"url": "10.1.2.3:8000"}, "10.1.2.3:8000"),
+    ],
+)
+def test_a_kit_that_would_not_work_is_refused(
+    words: dict[str, str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.yaml").write_text(WITH_USERS)
+    (tmp_path / "other.zip").write_bytes(b"PK\3\4 something of the user's")
+    with pytest.raises(Exit):
+        clients.client_kit_task(Context(), **words)
+    assert said in "".join(capsys.readouterr())
+    assert not (tmp_path / "mlflow-client-kit.zip").exists()
