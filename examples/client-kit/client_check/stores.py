@@ -158,7 +158,7 @@ def _code(xml: str) -> str:
 _OF_S3 = (
     ("SignatureDoesNotMatch", "the secret key is wrong", "correct AWS_SECRET_ACCESS_KEY in .env"),
     (
-        r"InvalidAccessKeyId|InvalidAccessKey",
+        r"InvalidAccessKey|UserNotFound",
         "the store does not know the access key",
         "correct AWS_ACCESS_KEY_ID in .env",
     ),

@@ -46,7 +46,9 @@ def main(name: str, with_file: bool) -> dict[str, Any]:
         client.set_terminated(run.info.run_id)
         client.delete_run(run.info.run_id)
     except Exception as error:
-        said["write"]["error"] = _chain(error)
+        # After another fault this says nothing new.
+        if not said["artifacts"]:
+            said["write"]["error"] = _chain(error)
     return said
 
 
