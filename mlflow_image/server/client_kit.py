@@ -32,8 +32,11 @@ FIRST_RUN = HERE.root / "examples" / "first_run.py"
 #: Of MLflow 3.
 _OLDEST_PYTHON = "3.10"
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
-#: Clients may have these in files of their own.
-_OPTIONAL = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+#: Clients may have these in files of their own, or need none.
+_OPTIONAL = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
+)
 
 
 @dataclass(frozen=True)

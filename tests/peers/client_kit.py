@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_image.server import client_kit
+from mlflow_image.server import client_kit, local
 from mlflow_image.server.client_kit import Kit
 
 #: Of this host; a client in a test has its own.
@@ -54,6 +54,18 @@ def unpacked(kit: Kit | bytes | Path, folder: Path) -> Path:
         for entry in archive.infolist():
             (folder / entry.filename).chmod(entry.external_attr >> 16 & 0o777)
     return folder / client_kit.FOLDER
+
+
+def changed(kit: Kit, folder: Path, values: Mapping[str, str]) -> Path:
+    """The folder of a kit with these values in .env."""
+    place = unpacked(kit, folder)
+    edit(place, values)
+    return place
+
+
+def mlflow_python() -> Path:
+    """A client's Python with MLflow, and the plugin for HDFS."""
+    return local.environment() / "bin" / "python"
 
 
 def edit(folder: Path, values: Mapping[str, str]) -> None:

@@ -186,9 +186,7 @@ FAULTS = {
 
 def planted(values: Mapping[str, str], folder: Path) -> Path:
     """The folder of a kit with these values in .env."""
-    place = client_kit.unpacked(Kit(values[URI], None, "", None), folder)
-    client_kit.edit(place, values)
-    return place
+    return client_kit.changed(Kit(values[URI], None, "", None), folder, values)
 
 
 @pytest.fixture(scope="module")

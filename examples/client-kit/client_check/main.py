@@ -46,16 +46,18 @@ def _server(kit: Kit, report: Report) -> None:
     def written() -> str:
         nonlocal said
         environment.require_replaced(*environment.KEYS)
-        with_file = not own_store or "store" in report.passed
-        said = write.work(kit.folder, with_file=with_file)
+        more = ["with-file"] if not own_store or "store" in report.passed else []
+        said = write.work(kit.folder, "write", write.experiment(), *more)
         return write.check(said)
 
     report.check("write", written, after=("sign-in", "MLflow"))
     stored = ("store", "write") if own_store else ("write",)
-    report.check("artifacts", lambda: stores.check(said, server), after=stored)
+    report.check("artifacts", lambda: stores.check(said, server, kit), after=stored)
 
 
 def _uses_store(kit: Kit) -> bool:
     """Whether clients use the store themselves."""
-    own = kit.artifacts.get("way") in ("s3", "hdfs", "presigned")
-    return own or bool(os.environ.get("MLFLOW_S3_ENDPOINT_URL"))
+    way = kit.artifacts.get("way")
+    if way == "presigned":
+        return os.environ.get(stores.BY_URL, "true").lower() not in ("false", "0")
+    return way in ("s3", "hdfs") or bool(os.environ.get("MLFLOW_S3_ENDPOINT_URL"))

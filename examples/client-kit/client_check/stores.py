@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from client_check import network, tls, web
+from client_check import network, tls, web, write
 from client_check.environment import Kit
 from client_check.report import Fault
 from client_check.server import Server
@@ -22,6 +22,9 @@ _URL_CA = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _ENDPOINT = "MLFLOW_S3_ENDPOINT_URL"
 _ADMIN = "ask the server's operator"
 _PLUGIN = "mlflow-hdfs"
+#: With `false`, clients read artifacts through the server, whatever it offers.
+BY_URL = "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"
+_INSTEAD = f"or export {BY_URL}=false: files then go through the server"
 
 
 def reach(kit: Kit) -> str:
@@ -37,19 +40,14 @@ def reach(kit: Kit) -> str:
     if not urlsplit(endpoint).hostname or urlsplit(endpoint).scheme not in ("http", "https"):
         raise Fault(f"{variable} is {endpoint}, which is not a URL", "correct it in .env")
     goal = network.target(endpoint, variable)
-    _of_store(network.resolve, goal)
-    _of_store(lambda one: network.connect(one).close(), goal)
-    if goal.scheme == "https":
-        said = tls.check(goal, names)
-        return f"{goal.netloc} answers; {said}"
-    return f"{goal.netloc} answers"
-
-
-def _of_store(step: Any, goal: network.Target) -> None:
     try:
-        step(goal)
+        network.resolve(goal)
+        network.connect(goal).close()
+        said = tls.check(goal, names) if goal.scheme == "https" else "no TLS"
     except Fault as fault:
-        raise Fault(f"the artifact store: {fault.what}", fault.remedy) from fault
+        remedy = f"{fault.remedy}; {_INSTEAD}" if way == "presigned" else fault.remedy
+        raise Fault(f"the artifact store: {fault.what}", remedy) from fault
+    return f"{goal.netloc} answers; {said}"
 
 
 def _reach_hdfs(kit: Kit) -> str:
@@ -82,16 +80,15 @@ def _plugin(kit: Kit) -> None:
         ) from error
 
 
-def check(said: Mapping[str, Any], server: Server) -> str:
+def check(said: Mapping[str, Any], server: Server, kit: Kit) -> str:
     """The result for the file. said: by write.work()."""
     uri = str(said["write"].get("artifact_uri", ""))
     error = str(said["artifacts"].get("error", ""))
     scheme = urlsplit(uri).scheme
-    presigned = scheme == "mlflow-artifacts" and bool(
-        server.info.get("multipart_downloads_enabled")
-    )
-    if presigned and ("Failed to download" in error or not error):
-        _presigned(uri, server)
+    presigned = bool(said["artifacts"].get("presigned"))
+    if presigned and not error:
+        _presigned(uri, server)  # mlflow itself tries for a minute, and does not say why
+        error = str(write.work(kit.folder, "read", uri).get("error", ""))
     if not error:
         ways = {"mlflow-artifacts": "through the server", "s3": "in S3, with your own key"}
         way = "by presigned URL" if presigned else ways.get(scheme, f"in {scheme}, directly")
@@ -129,7 +126,6 @@ def _presigned(uri: str, server: Server) -> None:
         raise Fault(
             f"the server gives no presigned URL (status {said.status}: {said.excerpt})", _ADMIN
         )
-    out = "or export MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false: files then go through the server"
     goal = network.target(url.partition("?")[0], "artifact_store.s3.endpoint_url of the server")
     try:
         if goal.scheme == "https":
@@ -141,11 +137,11 @@ def _presigned(uri: str, server: Server) -> None:
         }
         found = web.ask(goal, f"{parts.path}?{parts.query}", trust, headers)
     except Fault as fault:
-        raise Fault(f"by presigned URL: {fault.what}", f"{fault.remedy}; {out}") from fault
+        raise Fault(f"by presigned URL: {fault.what}", f"{fault.remedy}; {_INSTEAD}") from fault
     if found.status not in (200, 206):
         raise Fault(
             f"the store answers status {found.status} to a presigned URL: {_code(found.text)}",
-            f"{_ADMIN}; {out}",
+            f"{_ADMIN}; {_INSTEAD}",
         )
 
 

@@ -1,6 +1,7 @@
 """The part with mlflow, a process of its own: writes a run and a file, and says what happened.
 
-python -m client_check.work EXPERIMENT_NAME [with-file]; MLFLOW_EXPERIMENT_ID wins over the name.
+python -m client_check.work write EXPERIMENT_NAME [with-file]; MLFLOW_EXPERIMENT_ID wins over it
+python -m client_check.work read ARTIFACT_URI
 Prints one JSON object.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 FILE, TEXT = "client-check.txt", "written by check.py\n"
 
 
-def main(name: str, with_file: bool) -> dict[str, Any]:
+def write(name: str, with_file: bool) -> dict[str, Any]:
     """What could be written: `write` and `artifacts`, each with `error` if it could not."""
     from mlflow import MlflowClient
 
@@ -39,7 +40,9 @@ def main(name: str, with_file: bool) -> dict[str, Any]:
         return said
     try:
         if with_file:
-            said["artifacts"] = _artifacts(client, run.info.run_id)
+            said["artifacts"] = _log(client, run.info.run_id)
+            if not said["artifacts"]["presigned"]:
+                said["artifacts"].update(read(run.info.artifact_uri))
     except Exception as error:
         said["artifacts"] = {"error": _chain(error)}
     try:
@@ -47,20 +50,36 @@ def main(name: str, with_file: bool) -> dict[str, Any]:
         client.delete_run(run.info.run_id)
     except Exception as error:
         # After another fault this says nothing new.
-        if not said["artifacts"]:
+        if "error" not in said["artifacts"]:
             said["write"]["error"] = _chain(error)
     return said
 
 
-def _artifacts(client: Any, run: str) -> dict[str, Any]:
+def _log(client: Any, run: str) -> dict[str, Any]:
+    """Write the file; presigned: whether this MLflow would read it by presigned URL."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, FILE)
         file.write_text(TEXT)
         client.log_artifact(run, str(file))
-        back = Path(folder, "back")
-        back.mkdir()
-        read = Path(client.download_artifacts(run, FILE, str(back))).read_text()
-        return {} if read == TEXT else {"error": f"read {len(read)} other characters"}
+    repository = get_artifact_repository(client.get_run(run).info.artifact_uri)
+    # MLflow's own question; older versions do not have it.
+    asks = getattr(repository, "_is_multipart_download_enabled", None)
+    return {"presigned": bool(asks and asks())}
+
+
+def read(uri: str) -> dict[str, Any]:
+    """Read the file of an earlier write."""
+    from mlflow.artifacts import download_artifacts
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            file = Path(download_artifacts(artifact_uri=f"{uri}/{FILE}", dst_path=folder))
+            found = file.read_text()
+        except Exception as error:
+            return {"error": _chain(error)}
+    return {} if found == TEXT else {"error": f"read {len(found)} other characters"}
 
 
 def _chain(error: BaseException | None) -> str:
@@ -74,4 +93,5 @@ def _chain(error: BaseException | None) -> str:
 
 if __name__ == "__main__":
     printed, sys.stdout = sys.stdout, sys.stderr
-    json.dump(main(sys.argv[1], "with-file" in sys.argv[2:]), printed)
+    what, place, *more = sys.argv[1:]
+    json.dump(read(place) if what == "read" else write(place, "with-file" in more), printed)

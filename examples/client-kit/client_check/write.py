@@ -26,11 +26,8 @@ def experiment() -> str:
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "_".join(("client_check", user)).rstrip("_")
 
 
-def work(folder: Path, *, with_file: bool) -> Mapping[str, Any]:
-    """What mlflow said, in a process that ends in time whatever happens.
-
-    with_file: also write an artifact.
-    """
+def work(folder: Path, *words: str) -> Mapping[str, Any]:
+    """What mlflow said (work.py), in a process that ends in time whatever happens."""
     variables = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         **os.environ,
@@ -41,11 +38,10 @@ def work(folder: Path, *, with_file: bool) -> Mapping[str, Any]:
         "AWS_MAX_ATTEMPTS": "1",
         "MLFLOW_HDFS_PATIENCE_S": "5",
     }
-    words = [sys.executable, "-m", "client_check.work", experiment()]
-    words += ["with-file"] if with_file else []
+    line = [sys.executable, "-m", "client_check.work", *words]
     try:
         done = subprocess.run(
-            words, env=variables, capture_output=True, text=True, timeout=_WORK_S, check=False
+            line, env=variables, capture_output=True, text=True, timeout=_WORK_S, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise Fault(
