@@ -3,12 +3,15 @@
 Set what `invoke client-env` prints, then run it with Python and MLflow.
 """
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import mlflow
 
-mlflow.set_experiment("first_experiment")
+# On a server with users, an experiment belongs to whoever makes it: each user has one.
+user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+mlflow.set_experiment(f"first_experiment {user}".rstrip())
 with mlflow.start_run(run_name="first_run") as run, TemporaryDirectory() as folder:
     mlflow.log_param("param_1", 1)
     mlflow.log_metric("my_metric", 1)

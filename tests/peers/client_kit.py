@@ -95,3 +95,18 @@ def check(folder: Path, python: str | Path = sys.executable, **variables: str) -
     )
     assert "Traceback" not in done.stderr, done.stderr
     return Said(done.returncode, done.stdout)
+
+
+def first_run(folder: Path, python: Path) -> str:
+    """What first_run.py prints after env.sh, in the kit's folder."""
+    done = subprocess.run(
+        ["bash", "-c", '. ./env.sh && exec "$0" first_run.py', python],
+        cwd=folder,
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -110,6 +110,10 @@ FAULTS = {
             "replace YOUR_PASSWORD in .env",
         ),
     ),
+    "a value is in quotes": Planted(
+        lambda peers: {**at("wiki")(peers), "MLFLOW_TRACKING_USERNAME": '"ana"'},
+        *("kit", "MLFLOW_TRACKING_USERNAME in .env is in quotes", "remove them"),
+    ),
     "there is no such name": Planted(
         url("https://no-such-host.invalid"), "name", "does not resolve", f"correct {URI}"
     ),

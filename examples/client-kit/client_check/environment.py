@@ -81,6 +81,9 @@ def check(kit: Kit) -> str:
             "unpack the whole kit, and run check.py in its folder",
         )
     place = ".env" if kit.source == ".env" else ".env, then run `. ./env.sh` again"
+    for name, value in kit.written.items():
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            raise Fault(f"{name} in .env is in quotes, which become part of it", "remove them")
     required = kit.said.get("variables", [URI])
     for name in dict.fromkeys((*required, *KEYS, *kit.written)):
         value = os.environ.get(name, "")
