@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,3 +152,46 @@ def test_an_mlflow_that_does_not_fit_is_named(
     said = client_kit.check(place, mlflow_python(), PYTHONPATH=str(about.parent))
     assert f"MLflow {version} is {said_of_it}" in said.faults["MLflow"], said.text
     assert "pip install -r requirements.txt" in said.faults["MLflow"]
+
+
+def test_who_has_sent_many_wrong_passwords_is_told_to_wait(server: Server, tmp_path: Path) -> None:
+    def guess() -> None:
+        while not ended.wait(0.05):
+            requests.get(
+                f"{server.inner}/api/2.0/mlflow/experiments/search",
+                params={"max_results": 1},
+                auth=("ana", "a guess"),
+                timeout=30,
+            )
+
+    right = server.client(tmp_path / "right")
+    assert client_kit.check(right).lines["sign-in"] == "ok sign-in as ana"
+    ended = threading.Event()
+    guesses = threading.Thread(target=guess)
+    guesses.start()
+    try:
+        time.sleep(4)
+        place = server.client(tmp_path, MLFLOW_TRACKING_PASSWORD="another guess")
+        # One guess in two seconds is answered.
+        found = [client_kit.check(place).faults["sign-in"] for _ in range(3)]
+    finally:
+        ended.set()
+        guesses.join()
+    assert any("too many wrong passwords" in one and "wait some seconds" in one for one in found)
+    # What was right before goes on working.
+    assert client_kit.check(right).lines["sign-in"] == "ok sign-in as ana"
+
+
+def test_programs_that_read_env_themselves_need_no_shell(server: Server, tmp_path: Path) -> None:
+    place = server.client(tmp_path)
+    dotenv = mlflow_python().with_name("dotenv")
+    done = subprocess.run(
+        [dotenv, "run", "--", mlflow_python(), "first_run.py"],
+        cwd=place,
+        env=client_kit.environment({}),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert "its file says: alpha: 0.5" in done.stdout, done.stderr

@@ -170,7 +170,7 @@ class Server:
         if found.status == 429:
             raise Fault(
                 "too many wrong passwords were sent from this address (status 429)",
-                "correct the password, also in programs that still run, and wait a minute",
+                "correct the password, also in programs that still run, and wait some seconds",
             )
         if found.status == 403:
             raise Fault(
