@@ -93,7 +93,11 @@ def test_a_client_with_a_key_of_the_store_is_well(direct: Stored, tmp_path: Path
     [
         (
             {"AWS_SECRET_ACCESS_KEY": "wrong"},
-            *("artifacts", "the secret key is wrong", "correct AWS_SECRET_ACCESS_KEY"),
+            *(
+                "artifacts",
+                "S3, bucket runs: the secret key is wrong",
+                "correct AWS_SECRET_ACCESS_KEY",
+            ),
         ),
         (
             {"AWS_ACCESS_KEY_ID": "nobody"},

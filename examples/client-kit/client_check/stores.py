@@ -94,7 +94,7 @@ def check(said: Mapping[str, Any], server: Server, kit: Kit) -> str:
         way = "by presigned URL" if presigned else ways.get(scheme, f"in {scheme}, directly")
         return f"a file was written and read, {way}"
     if scheme == "s3":
-        raise _of_s3(error)
+        raise _of_s3(error, urlsplit(uri).netloc)
     if scheme in ("hdfs", "viewfs"):
         cause, _, remedy = brief_of_plugin(error).partition(" What to do: ")
         raise Fault(cause, remedy or f"check your rights in HDFS; {_ADMIN}")
@@ -184,10 +184,11 @@ _OF_S3 = (
 )
 
 
-def _of_s3(error: str) -> Fault:
+def _of_s3(error: str, bucket: str) -> Fault:
+    place = f"S3, bucket {bucket}"
     for pattern, what, remedy in _OF_S3:
         if re.search(pattern, error):
-            place = re.search(r"s3://[^\s\"']+|to ([\w.-]+/)", error)
-            named = f" ({place[0].removeprefix('to ').split('/')[0]})" if place else ""
-            return Fault(f"S3: {what}{named if 's3:' not in named else ''}", remedy)
-    return Fault(f"S3: {brief(error)}", f"correct the store's variables in .env, or {_ADMIN}")
+            return Fault(f"{place}: {what}", remedy)
+    code = re.search(r"An error occurred \((\w+)\)", error)
+    said = f"the store answers {code[1]}" if code else brief(error)
+    return Fault(f"{place}: {said}", f"correct the store's variables in .env, or {_ADMIN}")
