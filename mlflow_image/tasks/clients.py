@@ -94,7 +94,7 @@ def client_kit_task(
     ca: str = "",
     with_secrets: bool = False,
 ) -> None:
-    """Write a zip for the people who log to a server: settings, packages and a check of both."""
+    """Write a zip for the people who log to a server, with a check."""
     target = output.target(out)
     refuse_other_zip(target)
     given = pem_of(ca) if ca else ""
