@@ -18,7 +18,8 @@ def python(needed: str) -> str:
     if needed and not installed and _numbers(here) < _numbers(needed):
         raise Fault(
             f"this is Python {here}, and the kit's MLflow needs {needed} or newer",
-            f"make the environment with Python {needed} or newer; an older MLflow may be used",
+            f"make the environment with Python {needed} or newer, or install "
+            "requirements-older.txt",
         )
     return here
 
