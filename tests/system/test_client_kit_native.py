@@ -93,11 +93,14 @@ FAULTS = {
     "the address has no scheme": Planted(
         url("10.1.2.3:8000"), "kit", "not a server's URL", "https://NAME or http://NAME:PORT"
     ),
+    "the address has a password and no scheme": Planted(
+        url("ana:canary@10.1.2.3:8000"), "kit", "is ...@10.1.2.3:8000, which is not", "correct it"
+    ),
     "the address was copied from a page": Planted(
         url("https://mlflow.example.com/#/experiments/1"), "kit", "address of a page", "without"
     ),
     "the address contains a password": Planted(
-        url("https://ana:secret@localhost"), "kit", "a name or a password", "_PASSWORD instead"
+        url("https://ana:canary@localhost"), "kit", "a name or a password", "_PASSWORD instead"
     ),
     "the address is still to be replaced": Planted(
         url("http://SERVER_ADDRESS:8000"), "kit", "still http://", "replace SERVER_ADDRESS in .env"

@@ -87,9 +87,8 @@ def check(kit: Kit) -> str:
     required = kit.said.get("variables", [URI])
     for name in dict.fromkeys((*required, *KEYS, *kit.written)):
         value = os.environ.get(name, "")
-        for placeholder in PLACEHOLDERS:
-            if placeholder in value:
-                raise Fault(f"{name} is still {value}", f"replace {placeholder} in {place}")
+        if placeholder := _placeholder(name):
+            raise Fault(f"{name} is still {value}", f"replace {placeholder} in {place}")
         signs_in = name.endswith(("USERNAME", "PASSWORD")) and account()
         if name in required and not value and not signs_in:
             raise Fault(f"{name} is not set in {kit.source}", f"set it in {place}")
@@ -108,7 +107,8 @@ def check(kit: Kit) -> str:
 
 def url_fault(url: str, place: str = ".env") -> Fault | None:
     """What is wrong with the server's address, before anything is asked."""
-    what, remedy = f"{URI} is {url}", f"correct it in {place}: https://NAME or http://NAME:PORT"
+    shown = re.sub(r"[^/\s]*@", "...@", url)  # without a password
+    what, remedy = f"{URI} is {shown}", f"correct it in {place}: https://NAME or http://NAME:PORT"
     try:
         parts = urlsplit(url)
         has_host = bool(parts.hostname) and parts.port != 0
@@ -153,8 +153,15 @@ def account() -> tuple[str, str] | None:
 def require_replaced(*names: str) -> None:
     """Raise Unknown while one of these variables still has a placeholder."""
     for name in names:
-        if any(one in os.environ.get(name, "") for one in PLACEHOLDERS):
+        if _placeholder(name):
             raise Unknown(f"{name} is not known yet")
+
+
+def _placeholder(name: str) -> str:
+    """What a variable still has to have replaced, or ""."""
+    value = os.environ.get(name, "")
+    inside = (one for one in PLACEHOLDERS if one == value or (name == URI and one in value))
+    return next(inside, "")
 
 
 def is_true(name: str) -> bool:
