@@ -13,7 +13,10 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from pathlib import Path
 from urllib.parse import urlsplit
+
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from mlflow_settings import proxy
 from mlflow_settings.blocks import hdfs, hosts, sources
@@ -182,6 +185,9 @@ def ca_of(settings: Settings | None, own: str = "") -> str:
     found = own if settings.tls.self_signed else ""
     if store and isinstance(store.ca_certificate, str) and needs_store_ca(settings):
         found += store.ca_certificate.strip() + "\n"
+        if store.access != "direct":
+            # REQUESTS_CA_BUNDLE stands in for the public CAs, which other requests need.
+            found += Path(DEFAULT_CA_BUNDLE_PATH).read_text(encoding="utf-8")
     return found
 
 

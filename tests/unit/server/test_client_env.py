@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from mlflow_image.server import client_env
 from mlflow_launch.guards import doors
 from mlflow_settings import settings
+from tests.peers.authority import Authority
 
 KEY = "can'ary$x{y}"
 DIRECT = f"""\
@@ -45,6 +49,20 @@ def test_clients_of_a_direct_store_get_no_key_unless_asked() -> None:
     assert shown["MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE"] == "path"
     assert shown["AWS_SECRET_ACCESS_KEY"] == client_env.OWN_KEY
     assert found(DIRECT, with_secrets=True)["AWS_SECRET_ACCESS_KEY"] == KEY
+
+
+def test_where_requests_gets_a_ca_it_keeps_the_public_ones(tmp_path: Path) -> None:
+    own = Authority(tmp_path).certificate.read_text()
+    stored = PROXIED + f"    ca_certificate: {json.dumps(own)}\n"
+    reached = settings.check(f"{stored}    clients_reach_endpoint: true\n", "x")
+    ca = client_env.ca_of(reached)
+    assert ca.startswith(own.strip())
+    assert ca.endswith(Path(DEFAULT_CA_BUNDLE_PATH).read_text())
+    assert client_env.ca_of(settings.check(stored, "x")) == "", "artifacts go through the server"
+    direct = settings.check(stored.replace("proxied", "direct"), "x")
+    assert client_env.ca_of(direct).strip() == own.strip(), (
+        "boto3's variable is for the store alone"
+    )
 
 
 USERS = """\
