@@ -28,7 +28,7 @@ PLACEHOLDERS = ("YOUR_NAME", "YOUR_PASSWORD", "YOUR_OWN_KEY", "SERVER_ADDRESS")
 MAKE = "make it with `invoke client-env --format dotenv --with-secrets --ca FILE`"
 
 
-class Refused(Exception):
+class InputError(Exception):
     """One line for the user: what, where, what to do."""
 
 
@@ -40,13 +40,13 @@ def main() -> None:
     given = parser.parse_args()
     try:
         shown = manifests(given.file, given.namespace, configmap=given.configmap)
-    except Refused as fault:
+    except InputError as fault:
         raise SystemExit(f"client_secret.py: {fault}") from None
     json.dump(shown, sys.stdout, indent=2)
 
 
 def manifests(file: Path, namespace: str, *, configmap: bool) -> dict[str, object]:
-    """The objects that the job template names, as one list. Raises Refused."""
+    """The objects that the job template names, as one list. Raises InputError."""
     variables = read(file)
     check(variables, file)
     certificates = ""
@@ -73,33 +73,33 @@ def read(file: Path) -> dict[str, str]:
     """The variables of a dotenv file: a line each, no quotes."""
     project = Path(__file__).resolve().parent
     if project in file.resolve().parents:
-        raise Refused(
+        raise InputError(
             f"{file} is in the project's folder, which `mlflow run` copies into the image: "
             "move it out of there"
         )
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
-        raise Refused(f"cannot read {file} ({fault}): {MAKE}") from None
+        raise InputError(f"cannot read {file} ({fault}): {MAKE}") from None
     pairs = (line.partition("=") for line in lines if line.strip() and line[0] != "#")
     return {name.strip(): value for name, _, value in pairs}
 
 
 def check(variables: Mapping[str, str], file: Path) -> None:
-    """Raise Refused for what is missing or is still a placeholder."""
+    """Raise InputError for what is missing or is still a placeholder."""
     uri = urlsplit(variables.get("MLFLOW_TRACKING_URI", ""))
     if uri.scheme not in ("http", "https"):
-        raise Refused(f"MLFLOW_TRACKING_URI in {file} is missing or no address: {MAKE}")
+        raise InputError(f"MLFLOW_TRACKING_URI in {file} is missing or no address: {MAKE}")
     if uri.password:
-        raise Refused(f"MLFLOW_TRACKING_URI in {file} holds a password: use {ACCOUNT[1]}")
+        raise InputError(f"MLFLOW_TRACKING_URI in {file} holds a password: use {ACCOUNT[1]}")
     for pair in (ACCOUNT, KEY):
         missing = [name for name in pair if not variables.get(name)]
         if len(missing) == 1:
-            raise Refused(f"{missing[0]} is missing in {file}: add it, or {MAKE}")
+            raise InputError(f"{missing[0]} is missing in {file}: add it, or {MAKE}")
     for name, value in variables.items():
         for one in PLACEHOLDERS:
             if one in value:
-                raise Refused(f"{name} in {file} is still {one}: replace it")
+                raise InputError(f"{name} in {file} is still {one}: replace it")
 
 
 def certificates_of(path: Path, name: str, file: Path) -> str:
@@ -108,7 +108,7 @@ def certificates_of(path: Path, name: str, file: Path) -> str:
     except (OSError, UnicodeDecodeError):
         text = ""
     if "-----BEGIN CERTIFICATE-----" not in text:
-        raise Refused(f"{name} in {file} names {path}, which is no CA certificate: {MAKE}")
+        raise InputError(f"{name} in {file} names {path}, which is no CA certificate: {MAKE}")
     return text
 
 

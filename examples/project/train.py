@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import mlflow
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 PENALTIES = ("l1", "l2")
 ACCOUNT = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 HOW = "see README.md, `Before the first run`"
 
 
@@ -59,14 +60,20 @@ def what_is_missing() -> str:
 
 def what_the_server_says() -> str:
     """Why the server does not let this process in, or ""."""
+    given = os.environ.get(RETRIES)
+    os.environ[RETRIES] = given or "3"  # this question is for now, and not for some minutes
     try:
         mlflow.MlflowClient().search_experiments(max_results=1)
-    except RestException as error:
-        return f"the server refuses: {first_line(error)}; {HOW}"
     except MlflowException as error:
         if "401" in str(error):
-            return f"the server wants a name and a password: {' and '.join(ACCOUNT)}; {HOW}"
+            are = "wrong" if os.environ.get(ACCOUNT[0]) else "not set, and the server asks for them"
+            return f"{' and '.join(ACCOUNT)} are {are}; {HOW}"
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return f"the server's CA is not known: set MLFLOW_TRACKING_SERVER_CERT_PATH; {HOW}"
         return f"{os.environ['MLFLOW_TRACKING_URI']} does not answer: {first_line(error)}"
+    finally:
+        if not given:
+            del os.environ[RETRIES]
     return ""
 
 

@@ -48,9 +48,21 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         alternatives = x509.SubjectAlternativeName([_general(name) for name in names])
         builder = self._builder(subject, key, days).add_extension(alternatives, False)
+        return self._write(f"{names[0]}{days}", builder, key)
+
+    def issue_client(self, name: str, organization: str) -> Issued:
+        """A client's certificate, as Kubernetes reads it: a user's name and a group."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        group = x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)
+        subject = x509.Name([group, x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        return self._write(name.replace(":", "-"), self._builder(subject, key, days=365), key)
+
+    def _write(
+        self, stem: str, builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey
+    ) -> Issued:
         if self._complete:
             builder = builder.add_extension(_usage(for_signing=False), True)
-        file = self._folder / f"{names[0]}{days}.pem"
+        file = self._folder / f"{stem}.pem"
         file.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
         private = key.private_bytes(
             serialization.Encoding.PEM,

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,11 +43,7 @@ def running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server while the body runs; it must listen on the port of 127.0.0.1."""
     with daemon(words, log, variables) as process:
-        deadline = time.monotonic() + start_s
-        while not listens(port):
-            assert process.poll() is None, log.read_text(errors="replace")[-3000:]
-            assert time.monotonic() < deadline, log.read_text(errors="replace")[-3000:]
-            time.sleep(0.1)
+        until(lambda: listens(port), process, log, start_s)
         yield process
 
 
@@ -82,3 +78,17 @@ def listens(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def until(
+    holds: Callable[[], object],
+    process: subprocess.Popen[bytes],
+    log: Path,
+    start_s: float = START_S,
+) -> None:
+    """Wait until a process is ready, by a question of the caller's; it must not end before."""
+    deadline = time.monotonic() + start_s
+    while not holds():
+        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+        assert time.monotonic() < deadline, log.read_text(errors="replace")[-3000:]
+        time.sleep(0.1)
