@@ -49,10 +49,11 @@ def manifests(file: Path, namespace: str, *, configmap: bool) -> dict[str, objec
     """The objects that the job template names, as one list. Raises InputError."""
     variables = read(file)
     check(variables, file)
-    certificates = ""
+    certificates: dict[str, str] = {}  # by the file on this machine, mostly one
     for name in CA_VARIABLES:
         if name in variables:
-            certificates = certificates_of(Path(variables[name]), name, file)
+            path = variables[name]
+            certificates[path] = certificates_of(Path(path), name, file)
             variables[name] = CA_IN_POD
     kind, data = "ConfigMap", variables
     if not configmap:
@@ -60,7 +61,9 @@ def manifests(file: Path, namespace: str, *, configmap: bool) -> dict[str, objec
         data = {k: base64.b64encode(v.encode()).decode() for k, v in variables.items()}
     items = [manifest(kind, NAME, namespace, data)]
     if certificates:
-        items.append(manifest("ConfigMap", CA_NAME, namespace, {CA_FILE: certificates}))
+        items.append(
+            manifest("ConfigMap", CA_NAME, namespace, {CA_FILE: "".join(certificates.values())})
+        )
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
@@ -109,7 +112,7 @@ def certificates_of(path: Path, name: str, file: Path) -> str:
         text = ""
     if "-----BEGIN CERTIFICATE-----" not in text:
         raise InputError(f"{name} in {file} names {path}, which is no CA certificate: {MAKE}")
-    return text
+    return f"{text.strip()}\n"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,13 @@ from mlflow_image.server.local import free_port
 from tests.peers import process
 
 CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+#: What the programs write outside of their own folder is not written to the host.
+PRIVATE = """
+mount --make-rslave / && mount --make-rshared /
+mkdir -p /run/containerd
+for place in /run/containerd /var/lib /var/log; do mount -t tmpfs tmpfs "$place"; done
+exec "$@"
+"""
 #: Containers use the host's network, so that nothing of the host's own has to change.
 NO_NETWORKS = (
     "--bridge=none",
@@ -79,7 +86,7 @@ def running(folder: Path) -> Iterator[Docker]:
 @contextmanager
 def contained(words: Sequence[object], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program whose own processes and mounts end with it, whatever it leaves behind."""
-    with process.daemon([*CONTAINED, *words], log) as daemon:
+    with process.daemon([*CONTAINED, "sh", "-ec", PRIVATE, "sh", *words], log) as daemon:
         try:
             yield daemon
         finally:

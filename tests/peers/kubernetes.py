@@ -233,7 +233,6 @@ def _node(
 
 #: $1: of containerd. $2: the programs. $3: the kubelet's kubeconfig. $4: the folder.
 NODE_PROGRAMS = f"""
-mount --make-rshared /
 containerd --config "$1" > "$4/containerd.log" 2>&1 &
 until [ -S "$4/containerd.sock" ]; do sleep 0.1; done
 exec "$2/kubelet" --config "$4/kubelet.yaml" --kubeconfig "$3" --root-dir "$4/kubelet" \

@@ -70,6 +70,7 @@ evictionHard:
   imagefs.available: "0%"
   imagefs.inodesFree: "0%"
 podLogsDir: FOLDER/pod-logs
+volumePluginDir: FOLDER/volume-plugins
 syncFrequency: 5s
 nodeStatusUpdateFrequency: 5s
 """

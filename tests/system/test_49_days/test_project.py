@@ -25,7 +25,7 @@ from mlflow_image.inputs import wheels
 from mlflow_image.paths import HERE
 from mlflow_image.server.local import own_environment
 from tests.lint.pages import FENCE
-from tests.peers import docker_engine, environments, kubernetes
+from tests.peers import docker_engine, environments, kubernetes, s3
 from tests.peers.docker_engine import Docker
 from tests.peers.kubernetes import Cluster
 from tests.peers.tutorials import Tutorial
@@ -182,6 +182,8 @@ def there(laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         pytest.skip(lacks)
     folder = tmp_path_factory.mktemp("cluster")
     with ExitStack() as stack:
+        for large in ("docker", "registry", "kubernetes/containerd"):
+            stack.callback(shutil.rmtree, folder / large, ignore_errors=True)
         docker = stack.enter_context(docker_engine.running(folder))
         python = python_image.build(docker, constraints())
         pause = f"{docker.registry}/pause:1"
@@ -271,7 +273,6 @@ MISSING = {
         "export MLFLOW_TRACKING_SERVER_CERT_PATH=/nowhere/ca.pem",
         "MLFLOW_TRACKING_SERVER_CERT_PATH names /nowhere/ca.pem, which is not there",
     ),
-    "penalty": ("", "penalty is 'l3', but must be l1 or l2"),
 }
 
 
@@ -280,12 +281,22 @@ MISSING = {
 def test_what_is_missing_is_said_in_one_line(laptop: Laptop, case: str) -> None:
     first, wanted = MISSING[case]
     python = next((laptop.folder / "environments").rglob("bin/python"))
-    done = laptop.type(first, f"{python} train.py --C 0.5 --penalty l3")
+    done = laptop.type(first, f"{python} train.py")
     lines = [line for line in done.stderr.splitlines() if line.startswith("train.py: ")]
     assert done.returncode != 0
     assert len(lines) == 1
     assert wanted in lines[0]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.budget(120)
+@pytest.mark.verifies(LOCAL)
+def test_a_bad_parameter_fails_the_command_and_the_run(laptop: Laptop) -> None:
+    done = laptop.type(PAGE.command("mlflow run local ").replace("penalty=l2", "penalty=l3"))
+    assert done.returncode != 0
+    assert "train.py: penalty is 'l3', but must be l1 or l2" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert laptop.last_run()["status"] == "FAILED"
 
 
 @pytest.mark.budget(420)
@@ -356,6 +367,35 @@ def test_a_config_map_works_and_shows_the_password(there: There) -> None:
     is_trained(there.laptop.last_run())
     assert may_read(there, "configmaps")
     assert PASSWORD.encode() in there.cluster.database
+
+
+@pytest.mark.budget(240)
+@pytest.mark.verifies("examples/project: a Job that writes to S3 itself, with keys from the Secret")
+def test_a_job_uses_the_store_s_keys_from_the_secret(there: There, day: Day) -> None:
+    store, file = day.stores.store, there.laptop.folder / "client.env"
+    store_ca = there.laptop.folder / "store-ca.pem"
+    store_ca.write_text(store.ca)
+    keys = {
+        "MLFLOW_S3_ENDPOINT_URL": f"https://localhost:{store.port}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": s3.ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": s3.SECRET_KEY,
+        "AWS_CA_BUNDLE": str(store_ca),
+    }
+    before = file.read_text()
+    file.write_text(before + "".join(f"{name}={value}\n" for name, value in keys.items()))
+    try:
+        place = f"s3://{s3.BUCKET}/direct"
+        there.laptop.done(f"mlflow experiments create -n direct -l {place}")
+        there.client_objects()
+        done = there.run(**{"--experiment-name project": "--experiment-name direct"})
+        assert done.returncode == 0, done.stderr[-5000:]
+        run = there.laptop.last_run("direct")
+    finally:
+        file.write_text(before)
+    is_trained(run)
+    assert run["place"].startswith(place)
+    assert not any(s3.SECRET_KEY in text for text in there.shown)
 
 
 @pytest.mark.budget(60)
