@@ -10,16 +10,6 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import mlflow
-from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
-from sklearn.datasets import load_breast_cancer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, log_loss
-from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-
 PENALTIES = ("l1", "l2")
 ACCOUNT = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -32,6 +22,8 @@ def main() -> None:
     parser.add_argument("--penalty", default="l2", help=" or ".join(PENALTIES))
     arguments = parser.parse_args()
     refuse(what_is_missing())
+    import mlflow  # takes seconds: what is missing is said before
+
     refuse(what_the_server_says())
     with mlflow.start_run():  # the run of `mlflow run`; it ends as FAILED if this block raises
         refuse(what_is_wrong(arguments.C, arguments.penalty))
@@ -60,6 +52,9 @@ def what_is_missing() -> str:
 
 def what_the_server_says() -> str:
     """Why the server does not let this process in, or ""."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
     given = os.environ.get(RETRIES)
     os.environ[RETRIES] = given or "3"  # this question is for now, and not for some minutes
     try:
@@ -94,6 +89,15 @@ def what_is_wrong(c: str, penalty: str) -> str:
 
 def train(c: float, penalty: str) -> None:
     """Train on data that comes with scikit-learn. `mlflow run` has logged C and penalty already."""
+    import mlflow
+    from mlflow.models import infer_signature
+    from sklearn.datasets import load_breast_cancer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import accuracy_score, log_loss
+    from sklearn.model_selection import train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     features, labels = load_breast_cancer(return_X_y=True, as_frame=True)
     seen, kept, seen_labels, kept_labels = train_test_split(
         features, labels, test_size=0.3, random_state=1, stratify=labels
