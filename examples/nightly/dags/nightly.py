@@ -98,9 +98,9 @@ class Step(SSHOperator):
 
     template_fields = ("command",)
 
-    def __init__(self, script: str, **words: Any) -> None:
+    def __init__(self, *, script: str, **words: Any) -> None:
         # With a terminal, sshd ends the script when this task is killed or times out.
-        super().__init__(command=f"{script} {DAYS}", get_pty=True, **words)
+        super().__init__(command=f"{script} {DAYS}", get_pty=True, do_xcom_push=False, **words)
 
     def execute(self, context: Any = None) -> Any:
         try:
@@ -154,9 +154,9 @@ with DAG(
         "execution_timeout": timedelta(hours=1),
     },
 ) as dag:
-    check = Check("check.py", task_id="check", retries=0)
-    generate = Step("generate.py", task_id="generate")
-    preprocess = Step("preprocess.py", task_id="preprocess")
-    train = [Step(f"train.py --model {name}", task_id=name) for name in MODELS]
-    compare = Step("compare.py", task_id="compare")
+    check = Check(task_id="check", script="check.py", retries=0)
+    generate = Step(task_id="generate", script="generate.py")
+    preprocess = Step(task_id="preprocess", script="preprocess.py")
+    train = [Step(task_id=name, script=f"train.py --model {name}") for name in MODELS]
+    compare = Step(task_id="compare", script="compare.py")
     check >> generate >> preprocess >> train >> compare

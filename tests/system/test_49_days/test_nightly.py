@@ -1,0 +1,188 @@
+"""examples/nightly: Airflow runs Spark over SSH every night, and MLflow has one result for each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import nightly_rig
+from .conftest import PASSWORD, Day
+from .nightly_rig import Rig, Watch, files_with, process_of, refused_lines, wait_until
+
+pytestmark = pytest.mark.full
+
+FIRST, SECOND = "2026-11-01_2026-11-01", "2026-11-02_2026-11-02"
+#: `dags test` of a date runs the day before.
+AFTER_FIRST, AFTER_SECOND = "2026-11-02", "2026-11-03"
+MODELS = {"logistic_regression", "random_forest"}
+GOAL_S = 360
+PNG = "89504e470d0a1a0a"
+
+
+@pytest.fixture(scope="module")
+def rig(day: Day, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with nightly_rig.running(tmp_path_factory.mktemp("nightly"), day) as made:
+        yield made
+
+
+def by_model(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The runs by model; fails unless each has exactly one, which has finished."""
+    runs = {run["tags"]["nightly.model"]: run for run in found["runs"]}
+    assert len(found["runs"]) == 3, found["runs"]
+    assert set(runs) == {*MODELS, "comparison"}
+    assert {run["status"] for run in runs.values()} == {"FINISHED"}
+    assert sorted(found["models"]) == sorted(runs[name]["id"] for name in MODELS)
+    return runs
+
+
+@pytest.mark.budget(900)
+@pytest.mark.verifies("Document 001: a night of Airflow, Spark and HDFS, logged to the image")
+def test_a_night_passes_and_its_result_is_in_mlflow(
+    rig: Rig, record_property: Callable[[str, object], None]
+) -> None:
+    began = time.monotonic()
+    with Watch(PASSWORD) as watch:
+        done = rig.dag(AFTER_FIRST)
+    taken = time.monotonic() - began
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert taken < GOAL_S
+    found = rig.results(FIRST, deep=True)
+    runs = by_model(found)
+    for name in MODELS:
+        run = runs[name]
+        assert run["params"]["first"] == "2026-11-01"
+        assert {"model", "predictions.csv"} <= {*run["files"], "model"}
+        metrics = run["metrics"]
+        assert metrics["f1_low"] < metrics["f1"] < metrics["f1_high"]
+        again = found["intervals"][name]
+        assert [metrics["f1"], metrics["f1_low"], metrics["f1_high"]] == pytest.approx(
+            again, abs=0.004
+        )
+        assert metrics["f1"] == pytest.approx(again[0], abs=1e-9)
+        assert found["same"][name] == 200, "the model in MLflow predicts what the step predicted"
+    comparison = runs["comparison"]
+    for name in ("t", "p_value"):
+        assert comparison["metrics"][name] == pytest.approx(found["statistics"][name], rel=1e-6)
+    assert comparison["tags"]["conclusion"] == "random_forest is better than logistic_regression"
+    assert comparison["metrics"]["p_value"] < 0.05
+    assert found["plot"] == PNG
+    assert any("train.py" in line for line in watch.seen)
+    assert any("org.apache.spark" in line for line in watch.seen)
+    assert watch.showing == set()
+    assert PASSWORD in (rig.work / "mlflow.env").read_text()
+    assert PASSWORD not in done.stdout
+    assert files_with(PASSWORD, rig.airflow.folder, rig.hdfs.folder, rig.folder / "spark") == []
+    assert rig.paths() == [f"processed/{FIRST}", f"raw/{FIRST}"]
+    figures = (f"{name} F1 {runs[name]['metrics']['f1']:.3f}" for name in sorted(MODELS))
+    record_property("figure", f"{taken:.0f} s; {', '.join(figures)}")
+
+
+@pytest.mark.budget(1500)
+@pytest.mark.verifies("Document 001: killed tasks leave one result for each model and day")
+def test_killed_tasks_leave_one_result(
+    rig: Rig, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    log = tmp_path / "killed.log"
+    killed = rig.start_dag(AFTER_SECOND, log)
+    try:
+        # The step on the cluster dies: Airflow tries it again.
+        remote = process_of("train.py --model logistic_regression")
+        wait_until(lambda: rig.results(SECOND)["runs"], "the run has begun")
+        remote.send_signal(signal.SIGKILL)
+        retried = process_of("train.py --model logistic_regression", timeout_s=400)
+        assert retried.pid != remote.pid
+        # Airflow dies: sshd ends the step.
+        last = process_of("train.py --model random_forest", timeout_s=400)
+        wait_until(lambda: models(rig, "random_forest"), "the run has begun")
+    finally:
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+    wait_until(lambda: not last.is_running(), "sshd ends the step", 60)
+    left = rig.results(SECOND)["runs"]
+    assert {run["tags"]["nightly.model"] for run in left} == MODELS
+    assert {run["status"] for run in left} != {"FINISHED"}, "one is left over"
+    done = rig.dag(AFTER_SECOND)
+    assert done.returncode == 0, done.stdout[-5000:]
+    by_model(rig.results(SECOND))
+    kinds = ("processed", "raw")
+    present = [path for path in rig.paths() if SECOND in path]
+    assert present == [f"{kind}/{SECOND}" for kind in kinds]
+    if earlier := rig.results(FIRST)["runs"]:
+        assert len(earlier) == 3, "the other day keeps its result"
+    record_property("figure", f"{len(left)} runs before the repetition, 3 after it")
+
+
+def models(rig: Rig, name: str) -> list[str]:
+    return [
+        run["id"] for run in rig.results(SECOND)["runs"] if run["tags"]["nightly.model"] == name
+    ]
+
+
+@pytest.mark.budget(120)
+@pytest.mark.parametrize("name", ["DATAPROC_IP", "KEY_FILE"])
+def test_a_missing_variable_is_refused_with_one_line(rig: Rig, name: str) -> None:
+    done = rig.dag(AFTER_FIRST, **{name: None})
+    assert done.returncode != 0
+    (line,) = refused_lines(done.stdout)
+    assert f"Airflow's variable {name} is not set" in line
+    assert f"airflow variables set {name} VALUE" in line
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.budget(120)
+def test_an_open_key_is_refused_with_one_line(rig: Rig, tmp_path: Path) -> None:
+    key = Path(shutil.copy(rig.sshd.key, tmp_path / "key"))
+    key.chmod(0o644)
+    done = rig.dag(AFTER_FIRST, KEY_FILE=str(key))
+    assert done.returncode != 0
+    (line,) = refused_lines(done.stdout)
+    assert f"KEY_FILE {key} has mode 0644" in line and f"chmod 600 {key}" in line
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.budget(120)
+def test_an_unknown_host_is_refused_with_one_line(rig: Rig) -> None:
+    known = rig.airflow.folder / ".ssh" / "known_hosts"
+    content = known.read_text()
+    known.write_text("")
+    try:
+        done = rig.dag(AFTER_FIRST)
+    finally:
+        known.write_text(content)
+    assert done.returncode != 0
+    (line,) = refused_lines(done.stdout)
+    assert f"ssh-keyscan -p {rig.sshd.port} 127.0.0.1" in line
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.budget(60)
+def test_the_cluster_refuses_what_it_lacks_with_one_line(rig: Rig, tmp_path: Path) -> None:
+    work = Path(shutil.copytree(rig.work, tmp_path / "work", symlinks=True))
+    assert rig.check(work).returncode == 0
+
+    def refused() -> str:
+        done = rig.check(work)
+        assert done.returncode == 2, done.stderr
+        (line,) = done.stderr.splitlines()
+        return line
+
+    (work / "mlflow.env").chmod(0o644)
+    assert "has mode 0644, so others can read it: chmod 600" in refused()
+    (work / "mlflow.env").chmod(0o600)
+    (work / "mlflow-ca.pem").unlink()
+    assert f"copy it to {work}/mlflow-ca.pem" in refused()
+    (work / "mlflow.env").unlink()
+    assert "mlflow.env is missing" in refused()
+    (work / "cluster.env").write_text("SPARK_MASTER=yarn\n")
+    assert "HDFS_ROOT is missing" in refused()
+    (work / "cluster.env").write_text("SPARK_MASTER\n")
+    assert "cluster.env:1: not a line NAME=value" in refused()
+    (work / "cluster.env").unlink()
+    assert "copy cluster.env.example there" in refused()
