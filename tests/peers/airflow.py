@@ -1,40 +1,38 @@
-"""Airflow with a home of its own: SQLite, no examples; its variables are environment variables."""
+"""Airflow in a home of its own: SQLite, no examples."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Airflow:
-    """Its command line. folder: its home, with dags/ and logs/. variables: of the DAGs."""
+    """Its command line. home: of its user, with airflow/dags and airflow/logs."""
 
-    folder: Path
+    home: Path
     environment: Path
-    variables: dict[str, str] = field(default_factory=dict)
 
-    def surroundings(self, changed: Mapping[str, str | None] | None = None) -> dict[str, str]:
-        """What its processes get. changed: DAGs' variables with other values; None: without."""
-        given: dict[str, str | None] = {**self.variables, **(changed or {})}
+    def surroundings(self, changed: Mapping[str, str] | None = None) -> dict[str, str]:
+        """What its processes get. changed: Airflow's variables with other values."""
         ours = ("AIRFLOW", "AWS_", "MLFLOW_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return {
             **kept,
-            "HOME": str(self.folder),
+            "HOME": str(self.home),
             "PATH": f"{self.environment}/bin:{os.environ['PATH']}",
-            "AIRFLOW_HOME": str(self.folder),
+            "AIRFLOW_HOME": str(self.home / "airflow"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
             "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "false",
             "NO_COLOR": "1",
-            **{f"AIRFLOW_VAR_{name}": value for name, value in given.items() if value is not None},
+            **{f"AIRFLOW_VAR_{name}": value for name, value in (changed or {}).items()},
         }
 
     def start(
-        self, *words: str, log: Path, changed: Mapping[str, str | None] | None = None
+        self, *words: str, log: Path, changed: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
         """Start a command; its output goes to the log."""
         with log.open("ab") as output:
@@ -48,7 +46,7 @@ class Airflow:
             )
 
     def __call__(
-        self, *words: str, changed: Mapping[str, str | None] | None = None, timeout_s: float = 900
+        self, *words: str, changed: Mapping[str, str] | None = None, timeout_s: float = 900
     ) -> subprocess.CompletedProcess[str]:
         """Run a command; output and errors are together, as on a terminal."""
         return subprocess.run(
@@ -61,12 +59,3 @@ class Airflow:
             timeout=timeout_s,
             check=False,
         )
-
-
-def new(folder: Path, environment: Path, variables: dict[str, str]) -> Airflow:
-    """A new home with an empty database."""
-    (folder / "dags").mkdir(parents=True)
-    made = Airflow(folder, environment, variables)
-    done = made("db", "migrate")
-    assert done.returncode == 0, done.stdout[-3000:]
-    return made

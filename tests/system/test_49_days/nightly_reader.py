@@ -110,7 +110,7 @@ def compared(tables: dict[str, dict[int, tuple[int, int]]]) -> dict[str, float]:
 def loaded(run: Run, table: dict[int, tuple[int, int]], days: str) -> int:
     """How many rows the model from MLflow predicts as the step did; -1: some differ."""
     import mlflow.spark
-    from pyspark.sql import SparkSession
+    from pyspark.sql import SparkSession  # type: ignore[import-not-found, unused-ignore]
 
     session = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
     spark = session.config("spark.driver.memory", "512m").getOrCreate()

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +18,16 @@ import psutil
 import pytest
 
 from mlflow_image.paths import HERE
-from tests.peers import airflow, environments, hadoop, spark, sshd
+from tests.peers import environments, hadoop, spark, sshd
 from tests.peers.airflow import Airflow
 from tests.peers.hadoop import Hdfs
 from tests.peers.sshd import Sshd
 
+from . import nightly_pages
 from .conftest import Day
+from .nightly_pages import typed
 
-EXAMPLE = HERE.root / "examples" / "nightly"
 READER = Path(__file__).with_name("nightly_reader.py")
-HOME = "/user/nightly"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,17 @@ class Rig:
     airflow: Airflow
     day: Day
 
-    def dag(self, date: str, **changed: str | None) -> subprocess.CompletedProcess[str]:
+    @property
+    def place(self) -> str:
+        """WORKPATH as scp names it."""
+        return f"{self.sshd.user}@127.0.0.1:{self.work}"
+
+    @property
+    def root(self) -> str:
+        """The folder of the DAG in HDFS."""
+        return f"/user/{self.sshd.user}/nightly"
+
+    def dag(self, date: str, **changed: str) -> subprocess.CompletedProcess[str]:
         """Run the DAG for the day before this date. changed: Airflow's variables."""
         return self.airflow("dags", "test", "nightly", date, changed=changed)
 
@@ -68,8 +78,8 @@ class Rig:
 
     def paths(self) -> list[str]:
         """The folders of the DAG in HDFS, without what is in them."""
-        listed = self.hdfs.fs("-ls", "-C", *(f"{HOME}/{kind}" for kind in ("raw", "processed")))
-        return sorted(line.strip().partition(f"{HOME}/")[2] for line in listed.splitlines())
+        listed = self.hdfs.fs("-ls", "-C", f"{self.root}/*")
+        return sorted(line.strip().partition(f"{self.root}/")[2] for line in listed.splitlines())
 
     def check(self, folder: Path) -> subprocess.CompletedProcess[str]:
         """Run check.py in another copy of WORKPATH, with a home that has no mlflow.env."""
@@ -103,43 +113,67 @@ def running(folder: Path, day: Day) -> Iterator[Rig]:
         spark.running(folder / "spark", for_cluster) as master,
         sshd.running(folder / "sshd") as server,
     ):
-        work = folder / "work"
-        shutil.copytree(EXAMPLE / "cluster", work)
-        (work / ".venv").symlink_to(for_cluster)
-        settings = {
-            "SPARK_MASTER": master,
-            "HDFS_ROOT": hdfs.url + HOME,
-            "HADOOP_CONF_DIR": str(hdfs.folder / "conf"),
-            "SPARK_LOCAL_IP": "127.0.0.1",
-        }
-        lines = (f"{name}={value}\n" for name, value in settings.items())
-        (work / "cluster.env").write_text("".join(lines))
-        bring_client_settings(day, work)
-        made = airflow.new(
-            folder / "airflow",
-            for_airflow,
-            {
-                "DATAPROC_IP": "127.0.0.1",
-                "DATAPROC_PORT": str(server.port),
-                "KEY_FILE": str(server.key),
-                "USERNAME": server.user,
-                "WORKPATH": str(work),
-            },
-        )
-        shutil.copy(EXAMPLE / "dags" / "nightly.py", made.folder / "dags")
-        (made.folder / ".ssh").mkdir(mode=0o700)
-        (made.folder / ".ssh" / "known_hosts").write_text(server.known_hosts)
-        yield Rig(folder, work, hdfs, server, made, day)
+        work, home = folder / "work", folder / "home"
+        made = Rig(folder, work, hdfs, server, Airflow(home, for_airflow), day)
+        install_on_cluster(made, for_cluster, master)
+        install_in_airflow(made)
+        yield made
 
 
-def bring_client_settings(day: Day, work: Path) -> None:
-    """Copy mlflow.env and the CA as from a laptop, whose path the file names."""
-    text = day.client_env("dotenv").replace(str(day.ca), f"/home/laptop/{day.ca.name}")
-    assert "/home/laptop/" in text
-    shutil.copy(day.ca, work)
-    target = work / "mlflow.env"
-    target.touch(mode=0o600)
-    target.write_text(text)
+def install_on_cluster(rig: Rig, environment: Path, spark_master: str) -> None:
+    """Type the first two blocks of the README, with the locked packages."""
+    laptop, work = rig.folder / "laptop", rig.work
+    shutil.copytree(HERE.root / "examples", laptop / "examples")
+    options = f"-P {rig.sshd.port} -i {rig.sshd.key} -o UserKnownHostsFile={laptop}/known_hosts"
+    (laptop / "known_hosts").write_text(rig.sshd.known_hosts)
+    client_env, *rest = nightly_pages.laptop()
+    assert "client-env --format dotenv --with-secrets" in client_env
+    text = rig.day.client_env("dotenv")
+    # The laptop's path of the CA, which the cluster does not have.
+    (laptop / "mlflow.env").write_text(text.replace(str(rig.day.ca), "/laptop/mlflow-ca.pem"))
+    shutil.copy(rig.day.ca, laptop / "mlflow-ca.pem")
+    changed = {"scp ": f"scp {options} ", "ubuntu@MASTER:nightly": rig.place}
+    for line in rest:
+        typed(line, laptop, {}, changed)
+    first, *lines = nightly_pages.master()
+    assert first == "cd nightly"
+    (work / ".venv").symlink_to(environment)
+    settings = {
+        "SPARK_MASTER": spark_master,
+        "HDFS_ROOT": rig.hdfs.url + rig.root,
+        "HADOOP_CONF_DIR": str(rig.hdfs.folder / "conf"),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
+    for line in lines:
+        if line == "nano cluster.env":
+            entries = (f"{name}={value}\n" for name, value in settings.items())
+            (work / "cluster.env").write_text("".join(entries))
+        elif not nightly_pages.is_install(line):
+            typed(line, work, {})
+
+
+def install_in_airflow(rig: Rig) -> None:
+    """Type the third block of the README, except for the run of the DAG."""
+    home, server = rig.airflow.home, rig.sshd
+    (home / ".ssh").mkdir(parents=True, mode=0o700)
+    (home / "airflow" / "dags").mkdir(parents=True)
+    shutil.copy(server.key, home / ".ssh" / "id_ed25519")
+    folder = home / "nightly"
+    shutil.copytree(nightly_pages.EXAMPLE, folder)
+    own = {
+        **{"DATAPROC_IP": "127.0.0.1", "DATAPROC_PORT": str(server.port)},
+        **{"USERNAME": server.user, "WORKPATH": str(rig.work)},
+    }
+    *lines, last = nightly_pages.airflow()
+    assert last == "airflow dags test nightly 2026-11-02"
+    for line in lines:
+        if line == "nano variables.json":
+            variables = json.loads((folder / "variables.json").read_text())
+            assert set(own) < set(variables)
+            (folder / "variables.json").write_text(json.dumps({**variables, **own}))
+        elif not nightly_pages.is_install(line):
+            changed = {"-p 22 MASTER": f"-p {server.port} 127.0.0.1"}
+            typed(line, folder, rig.airflow.surroundings(), changed)
 
 
 class Watch:
@@ -189,7 +223,7 @@ def process_of(words: str, timeout_s: float = 240) -> psutil.Process:
     raise AssertionError(f"no process: {words}")
 
 
-def wait_until(seen: Any, what: str, timeout_s: float = 240) -> None:
+def wait_until(seen: Callable[[], object], what: str, timeout_s: float = 240) -> None:
     deadline = time.monotonic() + timeout_s
     while not seen():
         assert time.monotonic() < deadline, what
@@ -208,6 +242,3 @@ def files_with(secret: str, *folders: Path) -> list[str]:
 
 def refused_lines(output: str) -> list[str]:
     return [line for line in output.splitlines() if "refused:" in line]
-
-
-__all__ = ["Mapping", "Rig", "Watch", "files_with", "process_of", "refused_lines", "running"]

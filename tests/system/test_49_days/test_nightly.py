@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from . import nightly_rig
+from . import nightly_pages, nightly_rig
 from .conftest import PASSWORD, Day
+from .nightly_pages import typed
 from .nightly_rig import Rig, Watch, files_with, process_of, refused_lines, wait_until
 
 pytestmark = pytest.mark.full
@@ -58,7 +60,7 @@ def test_a_night_passes_and_its_result_is_in_mlflow(
     for name in MODELS:
         run = runs[name]
         assert run["params"]["first"] == "2026-11-01"
-        assert {"model", "predictions.csv"} <= {*run["files"], "model"}
+        assert run["files"] == ["predictions.csv"]
         metrics = run["metrics"]
         assert metrics["f1_low"] < metrics["f1"] < metrics["f1_high"]
         again = found["intervals"][name]
@@ -72,14 +74,15 @@ def test_a_night_passes_and_its_result_is_in_mlflow(
         assert comparison["metrics"][name] == pytest.approx(found["statistics"][name], rel=1e-6)
     assert comparison["tags"]["conclusion"] == "random_forest is better than logistic_regression"
     assert comparison["metrics"]["p_value"] < 0.05
+    assert comparison["files"] == ["f1.png", "f1_of_parts.csv"]
     assert found["plot"] == PNG
     assert any("train.py" in line for line in watch.seen)
     assert any("org.apache.spark" in line for line in watch.seen)
     assert watch.showing == set()
     assert PASSWORD in (rig.work / "mlflow.env").read_text()
     assert PASSWORD not in done.stdout
-    assert files_with(PASSWORD, rig.airflow.folder, rig.hdfs.folder, rig.folder / "spark") == []
-    assert rig.paths() == [f"processed/{FIRST}", f"raw/{FIRST}"]
+    assert files_with(PASSWORD, rig.airflow.home, rig.hdfs.folder, rig.folder / "spark") == []
+    assert listed(rig) == [f"processed/{FIRST}", f"raw/{FIRST}"]
     figures = (f"{name} F1 {runs[name]['metrics']['f1']:.3f}" for name in sorted(MODELS))
     record_property("figure", f"{taken:.0f} s; {', '.join(figures)}")
 
@@ -111,12 +114,22 @@ def test_killed_tasks_leave_one_result(
     done = rig.dag(AFTER_SECOND)
     assert done.returncode == 0, done.stdout[-5000:]
     by_model(rig.results(SECOND))
-    kinds = ("processed", "raw")
-    present = [path for path in rig.paths() if SECOND in path]
-    assert present == [f"{kind}/{SECOND}" for kind in kinds]
+    assert [path for path in rig.paths() if SECOND in path] == [
+        f"processed/{SECOND}",
+        f"raw/{SECOND}",
+    ]
     if earlier := rig.results(FIRST)["runs"]:
         assert len(earlier) == 3, "the other day keeps its result"
     record_property("figure", f"{len(left)} runs before the repetition, 3 after it")
+
+
+def listed(rig: Rig) -> list[str]:
+    """What the tutorial's command shows of HDFS; `hdfs dfs` is a name of Hadoop's FsShell."""
+    line = nightly_pages.blocks(nightly_pages.TUTORIAL)[3][0]
+    first, second, *words = shlex.split(line)
+    assert (first, second) == ("hdfs", "dfs")
+    rows = [row for row in rig.hdfs.fs(*words).splitlines() if row.startswith("drwx")]
+    return sorted(row.split()[-1].removeprefix("nightly/") for row in rows)
 
 
 def models(rig: Rig, name: str) -> list[str]:
@@ -126,14 +139,45 @@ def models(rig: Rig, name: str) -> list[str]:
 
 
 @pytest.mark.budget(120)
-@pytest.mark.parametrize("name", ["DATAPROC_IP", "KEY_FILE"])
-def test_a_missing_variable_is_refused_with_one_line(rig: Rig, name: str) -> None:
-    done = rig.dag(AFTER_FIRST, **{name: None})
+def test_a_missing_variable_is_refused_with_one_line(rig: Rig) -> None:
+    rig.airflow("variables", "delete", "WORKPATH")
+    try:
+        done = rig.dag(AFTER_FIRST)
+    finally:
+        rig.airflow("variables", "set", "WORKPATH", str(rig.work))
     assert done.returncode != 0
     (line,) = refused_lines(done.stdout)
-    assert f"Airflow's variable {name} is not set" in line
-    assert f"airflow variables set {name} VALUE" in line
+    assert "Airflow's variable WORKPATH is not set" in line
+    assert "airflow variables set WORKPATH VALUE" in line
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.budget(300)
+def test_one_step_by_hand_replaces_its_result(rig: Rig) -> None:
+    before = {run["tags"]["nightly.model"]: run["id"] for run in rig.results(FIRST)["runs"]}
+    typed(nightly_pages.blocks(nightly_pages.TUTORIAL)[3][1], rig.work, {})
+    after = {name: run["id"] for name, run in by_model(rig.results(FIRST)).items()}
+    assert {name for name in after if after[name] != before[name]} == {"random_forest"}
+
+
+@pytest.mark.budget(600)
+def test_the_packages_install_as_the_pages_say(tmp_path: Path) -> None:
+    for part in ("airflow", "cluster"):
+        shutil.copy(nightly_pages.EXAMPLE / f"requirements-{part}.txt", tmp_path)
+    make, install = filter(nightly_pages.is_install, nightly_pages.master())
+    (install_airflow,) = filter(nightly_pages.is_install, nightly_pages.airflow())
+    for line in (make, install, make.replace(".venv", "airflow"), f"airflow/bin/{install_airflow}"):
+        typed(line, tmp_path, {})
+    shown = typed(".venv/bin/python -c 'import mlflow.spark, scipy, matplotlib'", tmp_path, {})
+    assert "Error" not in shown
+    home = {"AIRFLOW_HOME": str(tmp_path / "home")}
+    assert typed("airflow/bin/airflow version", tmp_path, home).strip().startswith("3.")
+
+
+def test_the_tutorial_shows_the_commands_of_the_example() -> None:
+    *same, own = nightly_pages.blocks(nightly_pages.TUTORIAL)
+    assert same == nightly_pages.blocks(nightly_pages.README)
+    assert len(own) == 2
 
 
 @pytest.mark.budget(120)
@@ -149,7 +193,7 @@ def test_an_open_key_is_refused_with_one_line(rig: Rig, tmp_path: Path) -> None:
 
 @pytest.mark.budget(120)
 def test_an_unknown_host_is_refused_with_one_line(rig: Rig) -> None:
-    known = rig.airflow.folder / ".ssh" / "known_hosts"
+    known = rig.airflow.home / ".ssh" / "known_hosts"
     content = known.read_text()
     known.write_text("")
     try:
