@@ -53,6 +53,7 @@ def running(folder: Path) -> Iterator[Sshd]:
         "UsePAM": "no",
         "StrictModes": "no",  # the folder of the tests is below /tmp
         "AllowUsers": name,
+        "Subsystem": "sftp internal-sftp",  # scp uses it
         "LogLevel": "VERBOSE",
     }
     configuration = folder / "sshd_config"
