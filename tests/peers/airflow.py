@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from mlflow_image.server.local import free_port
 
 
 @dataclass(frozen=True)
@@ -32,13 +38,17 @@ class Airflow:
         }
 
     def start(
-        self, *words: str, log: Path, changed: Mapping[str, str] | None = None
+        self,
+        *words: str,
+        log: Path,
+        changed: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a command; its output goes to the log."""
+        """Start a command; its output goes to the log. options: of Airflow's configuration."""
         with log.open("ab") as output:
             return subprocess.Popen(
                 [str(self.environment / "bin" / "airflow"), *words],
-                env=self.surroundings(changed),
+                env={**self.surroundings(changed), **(options or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -59,3 +69,32 @@ class Airflow:
             timeout=timeout_s,
             check=False,
         )
+
+    @contextlib.contextmanager
+    def scheduling(self, log: Path, changed: Mapping[str, str]) -> Iterator[None]:
+        """Run the scheduler and what it needs; DAGs are not paused."""
+        port = free_port()
+        options = {
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "false",
+            "AIRFLOW__CORE__PARALLELISM": "2",
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        }
+        process = self.start("standalone", log=log, changed=changed, options=options)
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=20)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def scheduled_runs(self, dag: str) -> list[dict[str, Any]]:
+        """The runs that the scheduler has made of a DAG, in the order of their start."""
+        shown = self("dags", "list-runs", dag, "--output", "json").stdout
+        rows = json.loads(shown[shown.index("[{") :]) if "[{" in shown else []
+        made = [row for row in rows if row["run_id"].startswith("scheduled__")]
+        return sorted(made, key=lambda row: str(row["start_date"]))

@@ -40,7 +40,7 @@ def path(kind: str, days: Days) -> str:
 
 
 def write(session: SparkSession, rows: DataFrame, target: str) -> None:
-    """Write beside the target, then rename: readers see all rows, or the earlier ones."""
+    """Write next to the target, then rename: readers see all rows, or the earlier ones."""
     unfinished = f"{target}.unfinished"
     replace(session, target, unfinished, lambda place: rows.write.parquet(place))
 

