@@ -12,6 +12,8 @@ from tests.peers import process
 MASTER = "org.apache.spark.deploy.master.Master"
 WORKER = "org.apache.spark.deploy.worker.Worker"
 START_S = 60.0
+#: For JVMs that run for seconds: compile less.
+QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 @contextmanager
@@ -21,7 +23,7 @@ def running(folder: Path, environment: Path, cores: int = 2, memory: str = "1g")
     (home,) = (environment / "lib").glob("python*/site-packages/pyspark")
     variables = {
         **{"SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "256m"},
-        "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC",
+        "JAVA_TOOL_OPTIONS": QUICK,
     }
     start = home / "bin" / "spark-class"
     port, seen = free_port(), ("--webui-port", "0")

@@ -143,6 +143,7 @@ def install_on_cluster(rig: Rig, environment: Path, spark_master: str) -> None:
         "HDFS_ROOT": rig.hdfs.url + rig.root,
         "HADOOP_CONF_DIR": str(rig.hdfs.folder / "conf"),
         "SPARK_LOCAL_IP": "127.0.0.1",
+        "JAVA_TOOL_OPTIONS": spark.QUICK,
     }
     for line in lines:
         if line == "nano cluster.env":
@@ -196,7 +197,7 @@ class Watch:
         self.thread.join()
 
     def look(self) -> None:
-        while not self.over.wait(0.3):
+        while not self.over.wait(1):
             for process in psutil.Process().children(recursive=True):
                 try:
                     line = " ".join(process.cmdline())
