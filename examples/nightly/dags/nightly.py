@@ -106,9 +106,8 @@ class Step(SSHOperator):
         try:
             master = Master.of({name: Variable.get(name, default=None) for name in NAMES})
             self.ssh_hook = master.hook()
-            self.command = (
-                f"cd {shlex.quote(master.folder)} && exec .venv/bin/python {self.command}"
-            )
+            there = f"cd {shlex.quote(master.folder)} || exit {REFUSED}"
+            self.command = f"{there}; exec .venv/bin/python {self.command}"
             return super().execute(context)
         except RefusedError as refused:
             self.refuse(str(refused))

@@ -245,6 +245,16 @@ def test_an_unknown_host_is_refused_with_one_line(rig: Rig) -> None:
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.budget(120)
+def test_a_folder_that_the_cluster_lacks_is_refused_with_its_reason(rig: Rig) -> None:
+    done = rig.dag(AFTER_FIRST, WORKPATH="/nowhere")
+    assert done.returncode != 0
+    assert "cd: /nowhere: No such file or directory" in done.stdout
+    (line,) = refused_lines(done.stdout)
+    assert "the line above says why" in line
+    assert "Traceback" not in done.stdout
+
+
 @pytest.mark.budget(60)
 def test_the_cluster_refuses_what_it_lacks_with_one_line(rig: Rig, tmp_path: Path) -> None:
     work = Path(shutil.copytree(rig.work, tmp_path / "work", symlinks=True))
