@@ -73,6 +73,15 @@ def test_the_server_leaves_its_port_to_nginx() -> None:
     assert "server 127.0.0.1:8000;" in proxy.configuration(with_jobs)
 
 
+def test_only_listed_proxies_say_where_a_request_comes_from() -> None:
+    listed = "server: {trusted_proxies: [10.0.0.5, 10.1.0.0/24]}\n" + SELF_SIGNED
+    found = proxy.configuration(checked(listed))
+    trusted = re.findall(r"^  set_real_ip_from (.*);$", found, re.MULTILINE)
+    assert trusted == ["10.0.0.5", "10.1.0.0/24"]
+    assert "real_ip_header X-Forwarded-For;" in found
+    assert "real_ip" not in proxy.configuration(checked(SELF_SIGNED))
+
+
 def test_an_authority_is_answered_on_port_80_wherever_https_is() -> None:
     acme = "tls: {port: 8443, acme: {email: a@example.com, names: [mlflow.example.com]}}"
     text = proxy.configuration(checked(acme))
@@ -88,7 +97,14 @@ def test_the_key_is_for_nginx_alone() -> None:
 
 
 @pytest.mark.skipif(not local_proxy.program(), reason="missing: nginx")
-@pytest.mark.parametrize("text", [SELF_SIGNED, "server: {port: 80, upload_limit: 5G}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        SELF_SIGNED,
+        "server: {port: 80, upload_limit: 5G}",
+        "server: {trusted_proxies: [10.0.0.5, 10.1.0.0/24, 'fd00::/64']}\n" + SELF_SIGNED,
+    ],
+)
 def test_nginx_takes_the_configuration(text: str, tmp_path: Path) -> None:
     found = proxy.configuration(checked(text))
     # No certificate and no folder is needed to read the words.

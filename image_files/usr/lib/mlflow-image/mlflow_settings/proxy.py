@@ -1,7 +1,7 @@
 """Whether nginx receives the requests, and what it is told: one configuration file.
 
-Sources: nginx's documentation (ngx_http_proxy_module, ngx_http_ssl_module), and Mozilla's
-"Server Side TLS" 5.7, intermediate configuration.
+Sources: nginx's documentation (ngx_http_proxy_module, ngx_http_ssl_module,
+ngx_http_realip_module), and Mozilla's "Server Side TLS" 5.7, intermediate configuration.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ def configuration(settings: Settings) -> str:
         run=_RUN,
         upstream=upstream,
         body_limit=_body_limit(server),
+        trusted=_trusted(server),
         servers="\n".join(servers),
     )
 
@@ -153,6 +154,14 @@ def _server(head: str, locations: str) -> str:
 def _body_limit(server: Server) -> str:
     # The server itself answers in MLflow's form; nginx only spares it the body.
     return "0" if server.upload_limit == "none" else f"{server.upload_limit.lower()}"
+
+
+def _trusted(server: Server) -> str:
+    """Balancers name the client in a header; the last address that is not theirs is the client."""
+    if not server.trusted_proxies:
+        return ""
+    lines = [f"  set_real_ip_from {one};\n" for one in server.trusted_proxies]
+    return "".join(lines) + "  real_ip_header X-Forwarded-For;\n  real_ip_recursive on;\n"
 
 
 _STARTING = '{"error_code": "TEMPORARILY_UNAVAILABLE", "message": "The server is starting."}'
@@ -210,7 +219,7 @@ http {{
   reset_timedout_connection on;
   large_client_header_buffers 8 16k;
   client_max_body_size {body_limit};
-
+{trusted}
   gzip on;
   gzip_proxied any;
   gzip_vary on;

@@ -76,6 +76,19 @@ def allowed_origin_fault(text: str) -> Reason | None:
     return None
 
 
+def proxy_fault(text: str) -> Reason | None:
+    """Why `text` is not the address of a proxy, or a network of them, or None."""
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        remedy = "write an address such as 10.0.0.5, or a network such as 10.0.0.0/24"
+        return Reason(f"is {shown(text)}, not an IP address or network", remedy)
+    if network.prefixlen == 0:
+        remedy = "list the balancers: otherwise every client says where it comes from"
+        return Reason(f"is {shown(text)}, every address", remedy)
+    return None
+
+
 def host_entries(names: Iterable[str]) -> list[str]:
     """MLflow's list of allowed hosts: its defaults, and each name with and without a port."""
     entries = list(DEFAULT_ALLOWED_HOSTS)

@@ -41,6 +41,7 @@ class Server(Block):
     workers: int | str = "auto"
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
     prometheus: bool = False
     upload_limit: str = "none"
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -50,6 +51,7 @@ class Server(Block):
     extra_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     OWNED: ClassVar[Mapping[str, str]] = {
+        "FORWARDED_ALLOW_IPS": "server.trusted_proxies",
         "MLFLOW_HOST": "server.host",
         "MLFLOW_PORT": "server.port",
         "MLFLOW_WORKERS": "server.workers",
@@ -67,10 +69,11 @@ class Server(Block):
 
     @staticmethod
     def faults(given: Given) -> Iterator[Worded]:
-        """The rules for host, allowed_hosts, allowed_origins and extra_environment."""
+        """The rules for hosts, origins, proxies and extra_environment."""
         yield from text_faults(given, "host", hosts.listening_address_fault)
         yield from text_faults(given, "allowed_hosts", hosts.allowed_host_fault)
         yield from text_faults(given, "allowed_origins", hosts.allowed_origin_fault)
+        yield from text_faults(given, "trusted_proxies", hosts.proxy_fault)
         for name, value in extra_variables(given).items():
             if reason := variable_fault(name, value):
                 yield Worded(("extra_environment", name), reason.message, "", reason.remedy)
@@ -87,6 +90,9 @@ class Server(Block):
         }
         if origins := hosts.origin_entries(own_names, self.allowed_origins, self.port):
             variables["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(origins)
+        if self.trusted_proxies:
+            # Of uvicorn. By way of nginx, a request comes from this machine.
+            variables["FORWARDED_ALLOW_IPS"] = ",".join(("127.0.0.1", *self.trusted_proxies))
         if self.prometheus:
             # The second is what MLflow makes of the first; it is read while MLflow is imported.
             variables["MLFLOW_EXPOSE_PROMETHEUS"] = PROMETHEUS_FILES
@@ -123,6 +129,7 @@ class Server(Block):
         for key in ("allowed_hosts", "allowed_origins"):
             if key in values:
                 values[key] = tuple(name.lower() for name in values[key])
+        values["trusted_proxies"] = tuple(values.get("trusted_proxies", ()))
         values["timeouts"] = Timeouts(**values.get("timeouts", {}))
         return super().from_given(values)
 
