@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import secrets
@@ -33,6 +34,15 @@ def ensure_own(store: Any) -> None:
         _create(store, own_access.NAME, secrets.token_urlsafe(32), is_admin=True)
     elif not store.get_user(own_access.NAME).is_admin:
         store.update_user(own_access.NAME, is_admin=True)
+
+
+def forms_key(store: Any) -> bytes:
+    """What MLflow's forms are signed with: the same on every server with this database.
+
+    Made of the hash of a random password that nobody knows and that never changes.
+    """
+    hashed = store.get_user(own_access.NAME).password_hash
+    return hashlib.sha256(f"forms of {hashed}".encode()).digest()
 
 
 def ensure_users(store: Any, listed: Path) -> None:

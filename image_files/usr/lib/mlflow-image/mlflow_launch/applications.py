@@ -69,8 +69,8 @@ class BasicAuth:
     flags: Sequence[str] = (mlflow_names.UVICORN_FACTORY,)
 
     def prepare(self) -> None:
-        """Make what the forms are signed with, and the machine's own way in."""
-        # In no file, and not in this process's first environment: it ends with the server.
+        """Make the machine's own way in, and a key that MLflow's command asks for."""
+        # guards/accounts.py replaces it by one that all servers with the database share.
         os.environ[mlflow_names.AUTH_SECRET_KEY] = secrets.token_urlsafe(32)
         own_access.grant()
 

@@ -37,6 +37,7 @@ AUTH_APPLICATION = f"{AUTH}:{AUTH_FACTORY}"
 UVICORN_FACTORY = "--factory"
 #: Its parts: the database of users, the check of a password, and what a worker remembers of those.
 AUTH_STORE = "store"
+AUTH_FLASK = "app"
 AUTH_CHECK = "_authenticate_cached"
 AUTH_FORGET = "_invalidate_user_auth_cache"
 AUTH_CACHE = "_USER_AUTH_CACHE"
@@ -140,6 +141,7 @@ _GUARDED: Mapping[str, Mapping[str, tuple[object, ...]]] = {
         f"{AUTH_STORE}.update_user": ("name", None, True),
         f"{AUTH_STORE}.create_user": ("name", "password", True),
         f"{AUTH_STORE}.init_db": ("uri",),
+        f"{AUTH_FLASK}.add_url_rule": ("rule",),
     },
     APPLICATION_MODULE: {f"{APPLICATION_NAME}.add_middleware": (None,)},
     **{

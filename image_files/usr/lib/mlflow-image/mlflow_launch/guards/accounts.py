@@ -59,7 +59,10 @@ def mend(module: Any) -> None:
     @functools.wraps(make)
     def application(*arguments: Any) -> Any:
         made = make(*arguments)
-        accounts.ensure(getattr(module, mlflow_names.AUTH_STORE), os.environ)
+        store = getattr(module, mlflow_names.AUTH_STORE)
+        accounts.ensure(store, os.environ)
+        # Another server with the same database may get the form that this one has made.
+        getattr(module, mlflow_names.AUTH_FLASK).secret_key = accounts.forms_key(store)
         if hasattr(made, "add_middleware"):
             limits.add(made)
             made.add_middleware(sign_in.Slowed)
