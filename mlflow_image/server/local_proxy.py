@@ -42,28 +42,33 @@ def program() -> str:
 
 
 @contextlib.contextmanager
-def running(folder: Path, workers: int, chosen: Settings) -> Iterator[Proxied]:
-    """Run both with a certificate of the machine's own kind; raises Refusal without nginx.
+def running(
+    folder: Path, workers: int, chosen: Settings, ca: Path | None = None, port: int = 0
+) -> Iterator[Proxied]:
+    """Run both on a port, by default a free one; raises Refusal without nginx.
 
-    chosen: its `tls` is replaced by a free port and a self-signed certificate.
+    chosen: its certificate is replaced by one of the machine's own kind, if it is not in `files`.
+    ca: has signed that one.
     """
     if not program():
         raise Refusal("nginx is not installed", remedy="install it: apt-get install nginx")
-    port = local.free_port()
+    port = port or local.free_port()
     names = chosen.tls.names or ("mlflow.example.com",)
-    tls = Tls(port=port, self_signed=SelfSigned(tuple(names)))
+    own_kind = Tls(port=port, self_signed=SelfSigned(tuple(names)))
+    tls = replace(chosen.tls, port=port) if chosen.tls.files else own_kind
+    ca = ca or folder / "ca.pem"
     own = identity.ensure(folder, tls, Machine(("127.0.0.1",)))
     with (
         local.ours(folder, workers, stores=replace(chosen, tls=tls), identity=own) as inner,
-        _nginx(folder, port) as process,
+        _nginx(folder, port, ca) as process,
     ):
-        yield Proxied(f"https://localhost:{port}", inner, folder / "ca.pem", folder, process)
+        yield Proxied(f"https://localhost:{port}", inner, ca, folder, process)
 
 
-def _nginx(folder: Path, port: int) -> AbstractContextManager[subprocess.Popen[bytes]]:
+def _nginx(folder: Path, port: int, ca: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
     user = "user root; " if os.geteuid() == 0 else ""  # else its workers could not reach the folder
     words = [program(), "-c", str(folder / "nginx.conf"), "-g", f"daemon off; {user}"]
-    answered = functools.partial(_answers, port, folder / "ca.pem")
+    answered = functools.partial(_answers, port, ca)
     return local.program(words, folder / "nginx.log", answered, start_s=START_S, stop_s=10)
 
 

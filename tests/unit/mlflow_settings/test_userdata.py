@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from mlflow_settings import placeholders, settings, userdata
 from mlflow_settings.document import Faults
 from tests.unit import samples
 
+PEM = yaml.safe_load(
+    (Path(__file__).parent / "cases" / "tls-files" / "settings.yaml").read_text(encoding="utf-8")
+)["tls"]["files"]
 READY_MADE = sorted((Path(__file__).parents[3] / "cloud-init").glob("*.yaml"))
 SETTINGS = "schema_version: 1\nserver:\n  port: 8001\n"
 
@@ -30,6 +34,9 @@ def test_the_ready_made_sqlite_server_is_the_default_one() -> None:
 #: Values for those in capitals.
 FILLED = {
     "ACCESS_KEY_ID": "key",
+    "ADMIN_PASSWORD": "of the administrator",
+    "BALANCER_ADDRESS": "10.0.0.5",
+    "BALANCER_PASSWORD": "of the balancer",
     "BUCKET_NAME": "runs",
     "SERVER_NAME": "mlflow.example.com",
     "OPERATOR_EMAIL": "ops@example.com",
@@ -43,6 +50,8 @@ FILLED = {
     "KEYTAB_AS_BASE64": samples.KEYTAB,
     "NAMENODE_HOST": "nn.example.com",
     "SECRET_ACCESS_KEY": "secret",
+    "SERVER_CERTIFICATE": PEM["certificate"],
+    "SERVER_KEY": PEM["key"],
     "STORE_ENDPOINT": "https://storage.example.com",
     "STORE_REGION": "eu-central-1",
 }
@@ -57,8 +66,15 @@ def test_ready_made_user_data_is_valid_once_the_values_in_capitals_are_replaced(
             settings.check(text, "x")
         assert {fault.value for fault in refused.value.faults} == found
     for name in placeholders.NAMES:
-        text = re.sub(rf"\b{name}\b", FILLED[name], text)
+        text = replaced(text, name, FILLED[name])
     assert settings.check(text, "x")
+
+
+def replaced(text: str, name: str, value: str) -> str:
+    """A value of several lines is indented as its first one, as YAML's block wants it."""
+    found = re.search(rf"^( *){name}$", text, re.MULTILINE)
+    margin = found[1] if found else ""
+    return re.sub(rf"\b{name}\b", textwrap.indent(value.strip(), margin).strip(), text)
 
 
 @pytest.mark.parametrize(

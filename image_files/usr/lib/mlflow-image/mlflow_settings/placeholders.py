@@ -11,6 +11,9 @@ from mlflow_settings.wording import Path, Worded, is_secret
 #: The values in capitals in cloud-init/*.yaml, which every user must replace.
 NAMES = (
     "ACCESS_KEY_ID",
+    "ADMIN_PASSWORD",
+    "BALANCER_ADDRESS",
+    "BALANCER_PASSWORD",
     "BUCKET_NAME",
     "DATABASE_HOST",
     "DATABASE_NAME",
@@ -23,6 +26,8 @@ NAMES = (
     "NAMENODE_HOST",
     "OPERATOR_EMAIL",
     "SECRET_ACCESS_KEY",
+    "SERVER_CERTIFICATE",
+    "SERVER_KEY",
     "SERVER_NAME",
     "STORE_ENDPOINT",
     "STORE_REGION",
