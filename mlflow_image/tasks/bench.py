@@ -7,7 +7,7 @@ from pathlib import Path
 from invoke.context import Context
 
 from mlflow_image import progress
-from mlflow_image.checks.bench import boot, build, doors, figure, rate, stores, uploads
+from mlflow_image.checks.bench import boot, build, doors, figure, pair, rate, stores, uploads
 from mlflow_image.checks.bench.figure import Figure
 from mlflow_image.checks.record import add_rows, current_commit
 from mlflow_image.errors import Refusal
@@ -20,12 +20,15 @@ from mlflow_image.tasks.task import refuse_unknown, task, whole_number
 from mlflow_settings.settings import check
 
 PARTS = ("rate", "uploads", "doors", "boot", "build")
+#: Needs a database that two servers share, and so --settings.
+PAIR = "pair"
 
 
 @task(
     name="bench",
     help={
-        "only": f"one of {', '.join(PARTS)}; default: all, about 40 minutes without KVM",
+        "only": f"one of {', '.join(PARTS)}; default: all, about 40 minutes without KVM; "
+        f"or {PAIR}: two servers behind HAProxy, with --settings, as root",
         "settings": "instead: a server with the stores of this settings file, natively; with "
         "--only boot, VMs with these settings and with SQLite, or without users and HTTPS",
         "user-data": "like --settings, with --only boot: a file of user-data, which VMs boot with",
@@ -52,24 +55,29 @@ def measure(
     Each figure is compared with its goal.
     Ratios compare values of the same run, because the load of a machine varies.
     """
-    refuse_unknown("only", only, ("", *PARTS))
+    refuse_unknown("only", only, ("", *PARTS, PAIR))
     refuse_unknown("packages", packages, definition.schema()["properties"]["packages"]["enum"])
     count = whole_number("rounds", rounds)
     if count < 1:
         raise Refusal("--rounds 0 measures nothing", remedy="give at least 1")
     file = typed_path(settings or user_data) if settings or user_data else None
-    if settings and only not in ("", "boot"):
+    if only == PAIR and not settings:
+        remedy = "add --settings FILE, with PostgreSQL and a store that servers share"
+        raise Refusal("two servers need a database in common", remedy=remedy)
+    if settings and only not in ("", "boot", PAIR):
         raise Refusal(f"--settings excludes --only {only}", remedy="leave one of them out")
     if user_data and (settings or only != "boot"):
         raise Refusal("--user-data is for booting", remedy="add --only boot, without --settings")
-    wanted = [only] if only else [] if file else list(PARTS)
+    wanted = [only] if only and only != PAIR else [] if file else list(PARTS)
     booted = find.resolve(image or None) if "boot" in wanted else None
     if image and not booted:
         raise Refusal("--image is only for booting", remedy="add --only boot")
     commit = current_commit()
     with progress.on_stderr(json):
         if file:
-            figures = with_stores(file, booted, count, is_user_data=bool(user_data))
+            figures = with_stores(
+                file, booted, count, is_user_data=bool(user_data), of_pair=only == PAIR
+            )
         else:
             figures = measured(wanted, booted, count, packages)
     if record:
@@ -81,7 +89,12 @@ def measure(
 
 
 def with_stores(
-    file: Path, booted: Image | None, rounds: int, *, is_user_data: bool
+    file: Path,
+    booted: Image | None,
+    rounds: int,
+    *,
+    is_user_data: bool,
+    of_pair: bool = False,
 ) -> list[Figure]:
     """The figures of the stores that a settings file names, in VMs or natively."""
     if booted:
@@ -95,6 +108,9 @@ def with_stores(
         with progress.step("power-on to ready with these settings") as step:
             return boot.measure_settings(booted, given, rounds, step, has_stores=has_stores)
     chosen = user_data_file.checked(file, None)
+    if of_pair:
+        with progress.step("two servers behind HAProxy, and one") as step:
+            return pair.measure(chosen, step)
     with progress.step("a server with these stores") as step:
         return stores.measure(chosen, step)
 

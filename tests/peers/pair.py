@@ -9,9 +9,10 @@ from pathlib import Path
 
 import requests
 
-from tests.peers import haproxy
+from mlflow_image.server import local_balancer
+from mlflow_image.server.local_balancer import Balancer
+from mlflow_settings.proxy import Identity
 from tests.peers.authority import Authority
-from tests.peers.haproxy import Balancer
 from tests.peers.stores import Stores
 
 EXAMPLE = "pair-postgresql-s3.yaml"
@@ -21,22 +22,33 @@ BALANCER_PASSWORD = "canary-of-the-balancer-0f1e2d"
 
 
 @dataclass(frozen=True)
-class Identity:
-    """An authority, and the certificate that it has signed for the servers."""
+class Certificates:
+    """What the servers show to HAProxy, and HAProxy to clients. ca: has signed both."""
 
-    authority: Authority
-    certificate: str
-    key: str
+    servers: Identity
+    clients: Identity
+    ca: Path
 
     @classmethod
-    def made(cls, folder: Path) -> Identity:
+    def made(cls, folder: Path) -> Certificates:
+        """Of an authority of its own."""
         authority = Authority(folder)
-        issued = authority.issue(haproxy.SERVER_NAME, "localhost")
-        return cls(authority, issued.certificate.read_text(), issued.key.read_text())
+        ca = authority.certificate.read_text()
+        servers, clients = (
+            Identity(issued.certificate.read_text(), issued.key.read_text(), ca)
+            for issued in (
+                authority.issue(local_balancer.SERVER_NAME, "localhost"),
+                authority.issue("localhost"),
+            )
+        )
+        return cls(servers, clients, authority.certificate)
 
 
-def settings(stores: Stores, identity: Identity, balancer: str) -> str:
-    """The example's settings with its values. balancer: from where HAProxy's requests come."""
+def settings(stores: Stores, servers: Identity, balancer: str) -> str:
+    """The example's settings with its values.
+
+    servers: their certificate. balancer: from where HAProxy's requests come.
+    """
     margin = " " * 6
     return stores.settings(
         EXAMPLE,
@@ -46,8 +58,8 @@ def settings(stores: Stores, identity: Identity, balancer: str) -> str:
             "BALANCER_PASSWORD": BALANCER_PASSWORD,
             "- {name: balancer": f'- {{name: {USER}, password: "{PASSWORD}"}}\n'
             f"{margin}- {{name: balancer",
-            "SERVER_CERTIFICATE": textwrap.indent(identity.certificate.strip(), margin).strip(),
-            "SERVER_KEY": textwrap.indent(identity.key.strip(), margin).strip(),
+            "SERVER_CERTIFICATE": textwrap.indent(servers.chain.strip(), margin).strip(),
+            "SERVER_KEY": textwrap.indent(servers.key.strip(), margin).strip(),
         },
     )
 

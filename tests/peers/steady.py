@@ -83,6 +83,7 @@ def running(
     variables: Mapping[str, str],
     count: int = 8,
     *,
+    prefix: str = "c",
     pause_s: float = 0.0,
     file_kb: int = 20,
 ) -> Iterator[Clients]:
@@ -91,8 +92,8 @@ def running(
     processes = []
     with tempfile.TemporaryDirectory() as home:
         for number in range(count):
-            words = [f"c{number}", folder, folder / "stop", pause_s, file_kb]
-            with (folder / f"c{number}.log").open("ab") as log:
+            words = [f"{prefix}{number}", folder, folder / "stop", pause_s, file_kb]
+            with (folder / f"{prefix}{number}.log").open("ab") as log:
                 processes.append(
                     subprocess.Popen(
                         [sys.executable, "-m", PROGRAM, *map(str, words)],
@@ -155,7 +156,7 @@ def is_there(
     place = str(info["artifact_uri"]).partition("mlflow-artifacts:/")[2]
     target = f"{url}/api/2.0/mlflow-artifacts/artifacts/{place}/{note['path']}"
     answer = session.get(target, timeout=300)
-    return hashlib.sha256(answer.content).hexdigest() == note["sha256"]
+    return hashlib.sha256(answer.content).hexdigest() == str(note["sha256"])
 
 
 def made_twice(notes: list[dict[str, Any]], url: str, session: requests.Session) -> list[str]:

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
+from mlflow_image.checks.bench import pair as bench
 from mlflow_image.errors import Failure
-from mlflow_image.server import local, local_proxy
+from mlflow_image.server import local, local_balancer, local_proxy
+from mlflow_image.server.local_balancer import Balancer
 from mlflow_image.server.local_proxy import Proxied
 from mlflow_settings import settings
 from mlflow_settings.settings import Settings
-from tests.peers import haproxy, pair, steady, stores
-from tests.peers.haproxy import Balancer
-from tests.peers.pair import Identity
+from tests.peers import pair, steady, stores
 from tests.peers.stores import Stores
 
-MISSING = haproxy.missing() or ("" if local_proxy.program() else "nginx")
+MISSING = local_balancer.missing() or ("" if local_proxy.program() else "nginx")
 pytestmark = [
     pytest.mark.full,
     pytest.mark.skipif(bool(MISSING), reason=f"missing: {MISSING}"),
@@ -107,11 +109,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
 def two(running: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Both start at the same instant on an empty database."""
     folder = tmp_path_factory.mktemp("pair")
-    identity = pair.Identity.made(folder / "ca")
-    machines = {
-        name: Machine(folder / name, local.free_port(), chosen(running, identity), ca(identity))
-        for name in "ab"
-    }
+    shown = pair.Certificates.made(folder / "ca")
+    text = pair.settings(running, shown.servers, "127.0.0.1")
+    chosen = settings.check(re.sub(r"(db|s3)\.peers\.test", "localhost", text), "x")
+    machines = {name: Machine(folder / name, local.free_port(), chosen, shown.ca) for name in "ab"}
     ports = {name: one.port for name, one in machines.items()}
     with ExitStack() as stack:
         for machine in machines.values():
@@ -121,21 +122,11 @@ def two(running: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         place = folder / "haproxy"
         place.mkdir()
         balancer = stack.enter_context(
-            haproxy.running(place, identity.authority, ports, pair.BALANCER_PASSWORD)
+            local_balancer.running(place, ports, shown.clients, pair.BALANCER_PASSWORD)
         )
         for name in machines:
             balancer("ready", name)
         yield Pair(balancer, machines, running)
-
-
-def chosen(running: Stores, identity: Identity) -> Settings:
-    text = pair.settings(running, identity, "127.0.0.1")
-    text = re.sub(r"(db|s3)\.peers\.test", "localhost", text)
-    return settings.check(text, "x")
-
-
-def ca(identity: Identity) -> Path:
-    return identity.authority.certificate
 
 
 @pytest.mark.budget(240)
@@ -282,3 +273,51 @@ def test_servers_are_replaced_under_load_and_no_client_notices(two: Pair, tmp_pa
     assert steady.lost(clients.notes, two.balancer.url, session) == []
     assert steady.made_twice(clients.notes, two.balancer.url, session) == []
     print(len(clients.notes), "calls, the slowest took", clients.slowest_s)
+
+
+def used_s(leaders: Iterable[int]) -> float:
+    """The processor time so far of these processes and all that they have started."""
+    total = 0.0
+    for leader in leaders:
+        process = psutil.Process(leader)
+        total += process.cpu_times().children_user + process.cpu_times().children_system
+        for one in (process, *process.children(recursive=True)):
+            total += one.cpu_times().user + one.cpu_times().system
+    return total
+
+
+@pytest.mark.budget(240)
+@pytest.mark.verifies("what a call costs the server, PostgreSQL with pgbouncer, and HAProxy")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hold servers to a share")
+def test_what_a_call_costs_each_part(
+    running: Stores, record_property: Callable[[str, object], None]
+) -> None:
+    text = running.settings().replace("db.peers.test", "localhost")
+    chosen = settings.check(text.replace("s3.peers.test", "localhost"), "x")
+    database = psutil.Process(
+        int((running.database.folder / "data" / "postmaster.pid").read_text().split()[0])
+    )
+    pooler = next(
+        one.pid
+        for one in psutil.process_iter(["cmdline"])
+        if str(running.database.folder / "pgbouncer.ini") in (one.info["cmdline"] or ())
+    )
+    with bench.serving(chosen, 50) as serving:
+        parts = {
+            "the server": serving.leaders["a"],
+            "PostgreSQL": (database.pid,),
+            "pgbouncer": (pooler,),
+            "HAProxy": (serving.balancer.process.pid,),
+        }
+        serving.balancer("drain", "b")
+        before = {name: used_s(leaders) for name, leaders in parts.items()}
+        rate = bench.calls_a_second(serving.balancer)
+        calls = rate * (bench.MEASURED_S + bench.WARM_UP_S)
+        cost_ms = {
+            name: 1000 * (used_s(leaders) - before[name]) / calls for name, leaders in parts.items()
+        }
+    shown = ", ".join(f"{name} {ms:.1f} ms" for name, ms in cost_ms.items())
+    record_property("figure", f"log_batch of 10 metrics at {rate:.0f} calls/s: {shown}")
+    print(shown)
+    # A server needs more than its database: that is why a second server helps.
+    assert cost_ms["the server"] > 1.6 * (cost_ms["PostgreSQL"] + cost_ms["pgbouncer"]), shown
