@@ -54,6 +54,7 @@ def test_a_figure_is_shown_with_its_goal(capsys: pytest.CaptureFixture[str]) -> 
         ({"only": "rate", "settings": "a.yaml"}, "--settings excludes --only rate"),
         ({"only": "rate", "user_data": "a"}, "--user-data is for booting"),
         ({"only": "boot", "user_data": "a", "settings": "b"}, "--user-data is for booting"),
+        ({"only": "pair"}, "two servers need a database in common"),
         ({"only": "rate", "image": "x"}, "--image is only for booting"),
     ],
 )
