@@ -27,7 +27,7 @@ def held(leaders: Iterable[int], percent: int) -> Iterator[None]:
 
     Raises Refusal where this user or this kernel cannot.
     """
-    made = _parent() / f"mlflow-image-bench-{secrets.token_hex(4)}"
+    made = parent() / f"mlflow-image-bench-{secrets.token_hex(4)}"
     try:
         made.mkdir()
     except OSError as error:
@@ -45,7 +45,7 @@ def held(leaders: Iterable[int], percent: int) -> Iterator[None]:
         _remove(made)
 
 
-def _parent() -> Path:
+def parent() -> Path:
     """The folder for new groups: of version 1's controller, or of version 2."""
     if os.geteuid() != 0:
         raise _refusal("this is not root")
