@@ -54,6 +54,8 @@ def settings(stores: Stores, servers: Identity, balancer: str) -> str:
         EXAMPLE,
         **{
             "BALANCER_ADDRESS": balancer,
+            # With metrics the server imports twice, which takes minutes in two emulated VMs.
+            "  prometheus: true\n": "",
             "ADMIN_PASSWORD": ADMIN_PASSWORD,
             "BALANCER_PASSWORD": BALANCER_PASSWORD,
             "- {name: balancer": f'- {{name: {USER}, password: "{PASSWORD}"}}\n'

@@ -234,6 +234,20 @@ def test_a_wait_that_lasts_too_long_ends_with_the_reason(two: Pair) -> None:
     assert (gone.returncode, "no socket /nowhere/admin.sock" in gone.stderr) == (2, True)
 
 
+@pytest.mark.budget(30)
+def test_a_server_with_a_certificate_of_another_authority_is_never_used(
+    two: Pair, tmp_path: Path
+) -> None:
+    ports = {name: one.port for name, one in two.machines.items()}
+    other = pair.Certificates.made(tmp_path / "ca")
+    run = local_balancer.running(tmp_path, ports, other.clients, pair.BALANCER_PASSWORD)
+    with run as balancer:
+        wait_for_state(balancer, {"a": "DOWN", "b": "DOWN"})
+        assert "L6RSP" in balancer("state")
+        answer = pair.session(other.ca).get(balancer.url + PROBE, timeout=30)
+        assert answer.status_code == 503
+
+
 @pytest.mark.budget(120)
 def test_a_server_without_its_database_is_taken_out(two: Pair) -> None:
     database = two.stores.database
