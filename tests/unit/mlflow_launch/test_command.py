@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from mlflow_launch import applications, command, mlflow_names
@@ -43,3 +46,52 @@ def test_the_application_with_users_is_made_by_a_function() -> None:
 def test_a_command_line_with_anything_unknown_is_not_used(changed: list[str]) -> None:
     with pytest.raises(mlflow_names.DiffersError, match="starts its server with"):
         command.parsed(changed, {}, applications.Open())
+
+
+RACE = (
+    "IntegrityError: (psycopg2.errors.UniqueViolation) duplicate key value violates unique "
+    'constraint "pg_type_typname_nsp_index"'
+)
+
+
+def answers(*outcomes: object) -> Iterator[Callable[[], command.ServerCommand]]:
+    """A command that ends with each of these in turn."""
+
+    def finish(outcome: object) -> command.ServerCommand:
+        if isinstance(outcome, str):
+            raise command.CommandRefusedError(outcome)
+        assert isinstance(outcome, command.ServerCommand)
+        return outcome
+
+    return iter([functools.partial(finish, outcome) for outcome in outcomes])
+
+
+GOOD = command.ServerCommand("127.0.0.1", 8000, 1, "x", {})
+
+
+@pytest.mark.parametrize(
+    "race",
+    [RACE, "ProgrammingError: (psycopg2.errors.DuplicateTable) relation", "x (found version None"],
+)
+def test_the_command_runs_again_while_another_server_makes_the_tables(
+    monkeypatch: pytest.MonkeyPatch, race: str
+) -> None:
+    runs = answers(race, race, GOOD)
+    monkeypatch.setattr(command, "_TABLES_EVERY_S", 0.0)
+    monkeypatch.setattr(command, "started", lambda application: next(runs))
+    assert command.finished(next(runs), applications.Open()) is GOOD
+
+
+@pytest.mark.parametrize(
+    "reason", ["OperationalError: no such host", "found version 3a, expected 4b"]
+)
+def test_any_other_refusal_is_final(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    monkeypatch.setattr(command, "started", lambda application: pytest.fail("ran again"))
+    with pytest.raises(command.CommandRefusedError, match=reason):
+        command.finished(next(answers(reason)), applications.Open())
+
+
+def test_tables_that_nobody_finishes_end_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_TABLES_WITHIN_S", -1.0)
+    with pytest.raises(command.CommandRefusedError, match="UniqueViolation"):
+        command.finished(next(answers(RACE)), applications.Open())

@@ -150,7 +150,7 @@ def decided(start: Start) -> tuple[Any, Any]:
     if start.fresh:
         watch.wait(stores, look)
         refuse_another_revision(start)
-        found = command.started(start.application)()
+        found = command.finished(command.started(start.application), start.application)
         os.environ.update(found.environment)
         start.application.load()
         return found, start.application.build()
@@ -164,7 +164,7 @@ def decided(start: Start) -> tuple[Any, Any]:
     finally:
         # Also after a failed import: the child may be migrating a database. Its own verdict, if
         # it has one, is the better reason.
-        found = finish()
+        found = command.finished(finish, start.application)
     if late := start.early.disagrees(found.environment):
         without_preload(start.given, late)
     os.environ.update(found.environment)

@@ -59,7 +59,12 @@ def ensure_users(store: Any, listed: Path) -> None:
         sqlalchemy.MetaData(),
         sqlalchemy.Column("username", sqlalchemy.String(255), primary_key=True),
     )
-    table.create(store.engine, checkfirst=True)
+    try:
+        table.create(store.engine, checkfirst=True)
+    except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
+        # Another server that starts at the same moment may have made it.
+        if not sqlalchemy.inspect(store.engine).has_table(_MADE):
+            raise
     with store.engine.connect() as connection:
         known = set(connection.execute(sqlalchemy.select(table.c.username)).scalars())
     for user in users:

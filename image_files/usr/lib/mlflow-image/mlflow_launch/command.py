@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import select
 import signal
 import sys
@@ -37,6 +38,13 @@ _STARTS_A_PROCESS = frozenset(
 _NAMES_DIFFER = (ImportError, AttributeError, NameError, TypeError)
 # Of these the text names modules and attributes; other texts may hold the value of a setting.
 TEXT_HOLDS_NO_VALUE = (ImportError, AttributeError)
+# What MLflow or PostgreSQL says when two servers make the tables of one database. psycopg2 names
+# its errors after the conditions in PostgreSQL's documentation, appendix A.
+_MADE_BY_ANOTHER = re.compile(
+    r"UniqueViolation|Duplicate(Table|Column|Object)|DeadlockDetected|found version None"
+)
+_TABLES_WITHIN_S = 60.0
+_TABLES_EVERY_S = 3.0
 _LOOK_EVERY_S = 1.0
 _STOPS_WITHIN_S = 10.0
 
@@ -90,6 +98,24 @@ def started(application: Application) -> Callable[[], ServerCommand]:
         return parsed(answer["argv"], answer["environment"], application)
 
     return finish
+
+
+def finished(finish: Callable[[], ServerCommand], application: Application) -> ServerCommand:
+    """What the command decided; once more while another server makes the same tables.
+
+    MLflow's own lock is a file of one machine. Only one of two servers gets its tables into an
+    empty PostgreSQL; the other finds them half made, or cannot make them any more.
+    """
+    deadline_s = time.monotonic() + _TABLES_WITHIN_S
+    while True:
+        try:
+            return finish()
+        except CommandRefusedError as error:
+            if not _MADE_BY_ANOTHER.search(str(error)) or time.monotonic() > deadline_s:
+                raise
+        say("another server makes the tables at this moment; looking again")
+        time.sleep(_TABLES_EVERY_S)
+        finish = started(application)
 
 
 def parsed(
