@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ import requests
 
 from mlflow_image.paths import HERE
 from mlflow_image.server.local import own_environment
+from mlflow_image.server.local_balancer import Balancer
+from tests.peers import pair
 from tests.peers.steady_client import METRICS
 
 PROGRAM = "tests.peers.steady_client"
@@ -174,3 +177,39 @@ def made_twice(notes: list[dict[str, Any]], url: str, session: requests.Session)
         token = page.get("next_page_token", "")
         if not token:
             return sorted(set(found) - known)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of the calls of all clients."""
+
+    calls: int
+    runs: int
+    failed: list[str]
+    lost: list[str]
+    twice: list[str]
+    slowest_s: float
+    usual_s: float
+
+    @classmethod
+    def of(cls, clients: Sequence[Clients], balancer: Balancer) -> Result:
+        """Read everything back. clients: the first ones have small files."""
+        session = pair.session(balancer.ca, ("admin", pair.ADMIN_PASSWORD))
+        notes = [note for one in clients for note in one.notes]
+        small = [float(one["took"]) for one in clients[0].notes]
+        return cls(
+            len(notes),
+            sum(one["kind"] == "run" for one in notes),
+            [f"{one['kind']}: {one['error']}" for one in notes if one["error"]],
+            lost(notes, balancer.url, session),
+            made_twice(notes, balancer.url, session),
+            max(float(one["took"]) for one in notes),
+            statistics.median(small),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.calls} calls of 8 clients, {len(self.failed)} failed; {self.runs} runs, "
+            f"{len(self.lost)} lost, {len(self.twice)} made twice; "
+            f"a call took {self.usual_s:.1f} s, the slowest {self.slowest_s:.0f} s"
+        )

@@ -35,8 +35,12 @@ def main(words: list[str]) -> int:
     number = 0
     with (folder / f"{name}.jsonl").open("a", buffering=1) as notes:
         note = Notes(notes, pause_s)
-        experiment = note("experiment", lambda: client.create_experiment(f"of {name}"))
-        while experiment is not None and not stop.exists():
+        title = f"of {name} {time.time_ns()}"
+        experiment = note("experiment", lambda: client.create_experiment(title))
+        if experiment is None:
+            print("no experiment was made", file=sys.stderr)
+            return 1
+        while not stop.exists():
             number += 1
             run = note("run", lambda: client.create_run(experiment, run_name=f"{name}-{number}"))  # noqa: B023
             if run is None:

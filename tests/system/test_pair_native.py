@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from mlflow_image.server.local_proxy import Proxied
 from mlflow_settings import settings
 from mlflow_settings.settings import Settings
 from tests.peers import pair, steady, stores
+from tests.peers.steady import Clients, Result
 from tests.peers.stores import Stores
 
 MISSING = local_balancer.missing() or ("" if local_proxy.program() else "nginx")
@@ -49,6 +51,7 @@ class Machine:
     ca: Path
     starts: int = 0
     _running: ExitStack = field(default_factory=ExitStack)
+    _leaders: Sequence[psutil.Process] = ()
 
     def start(self) -> Proxied:
         """Start as a new machine: with an empty folder."""
@@ -58,12 +61,30 @@ class Machine:
             self.starts += 1
             with contextlib.suppress(Failure):
                 run = local_proxy.running(place, 1, self.chosen, self.ca, self.port)
-                return self._running.enter_context(run)
+                found = self._running.enter_context(run)
+                launcher = next(one for one in local.launchers() if one.cwd() == str(place))
+                self._leaders = (launcher, psutil.Process(found.nginx.pid))
+                return found
             assert self.starts < 10, (place / "server.log").read_text()[-4000:]
             time.sleep(RESTART_S)
 
     def stop(self) -> None:
         self._running.close()
+
+    def shut_down(self) -> None:
+        """Stop as systemd stops both units: at the same time, with the signals of the units."""
+        for one, number in zip(self._leaders, (signal.SIGTERM, signal.SIGQUIT), strict=True):
+            one.send_signal(number)
+        psutil.wait_procs(self._leaders, timeout=60)
+        self.stop()
+
+    def lose_power(self) -> None:
+        """End everything at once."""
+        family = [one for leader in self._leaders for one in leader.children(recursive=True)]
+        for one in (*self._leaders, *family):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        self.stop()
 
     def log(self) -> str:
         """What all its starts have said."""
@@ -276,19 +297,51 @@ def wait_for_state(balancer: Balancer, wanted: dict[str, str], timeout_s: float 
         time.sleep(0.5)
 
 
-@pytest.mark.budget(240)
-def test_servers_are_replaced_under_load_and_no_client_notices(two: Pair, tmp_path: Path) -> None:
-    with steady.running(tmp_path / "clients", pair.variables(two.balancer), pause_s=0.1) as clients:
-        clients.wait_for_calls(100)
+@contextlib.contextmanager
+def logging_clients(two: Pair, folder: Path) -> Iterator[tuple[Clients, Clients]]:
+    """Seven clients with small files, and one whose files take a while."""
+    given = pair.variables(two.balancer)
+    with (
+        steady.running(folder / "small", given, 7, pause_s=0.1) as small,
+        steady.running(folder / "large", given, 1, prefix="big", file_kb=50_000) as large,
+    ):
+        small.wait_for_calls(140)
+        yield small, large
+        small.end()
+        large.end()
+
+
+@pytest.mark.budget(300)
+@pytest.mark.verifies("both of two servers are replaced under load, natively: no call fails")
+def test_servers_are_replaced_under_load_and_no_client_notices(
+    two: Pair, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    with logging_clients(two, tmp_path) as clients:
         for name in "ab":
             two.replace(name)
-            clients.wait_for_calls(100)
-        clients.end()
-    session = pair.session(two.balancer.ca)
-    assert clients.failed == []
-    assert steady.lost(clients.notes, two.balancer.url, session) == []
-    assert steady.made_twice(clients.notes, two.balancer.url, session) == []
-    print(len(clients.notes), "calls, the slowest took", clients.slowest_s)
+            clients[0].wait_for_calls(140)
+    result = Result.of(clients, two.balancer)
+    record_property("figure", str(result))
+    print(result)
+    assert (result.failed, result.lost, result.twice) == ([], [], []), result
+
+
+@pytest.mark.budget(300)
+@pytest.mark.parametrize("how", ["shut_down", "lose_power"])
+@pytest.mark.verifies("a server that ends under load without draining, natively: no run is lost")
+def test_a_server_that_ends_without_draining(
+    two: Pair, tmp_path: Path, how: str, record_property: Callable[[str, object], None]
+) -> None:
+    with logging_clients(two, tmp_path) as clients:
+        getattr(two.machines["a"], how)()
+        clients[0].wait_for_calls(280)
+        two.machines["a"].start()
+        two.balancer("ready", "a")
+        clients[0].wait_for_calls(70)
+    result = Result.of(clients, two.balancer)
+    record_property("figure", f"{how.replace('_', ' ')}: {result}")
+    print(how, result)
+    assert (result.failed, result.lost) == ([], []), result
 
 
 def used_s(leaders: Iterable[int]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from mlflow_image.server.local_balancer import Balancer
 from mlflow_settings import userdata
 from tests.peers import guest, pair, steady, stores
 from tests.peers.pair import Certificates
-from tests.peers.steady import Clients
+from tests.peers.steady import Clients, Result
 from tests.peers.stores import Stores
 
 from ..conftest import Tasks
@@ -101,41 +100,6 @@ def logging_clients(two: Pair, folder: Path) -> Iterator[tuple[Clients, Clients]
         large.end()
 
 
-@dataclass(frozen=True)
-class Result:
-    """What became of the calls of all clients."""
-
-    calls: int
-    runs: int
-    failed: list[str]
-    lost: list[str]
-    twice: list[str]
-    slowest_s: float
-    usual_s: float
-
-    @classmethod
-    def of(cls, two: Pair, clients: tuple[Clients, ...]) -> Result:
-        session = pair.session(two.balancer.ca, ("admin", pair.ADMIN_PASSWORD))
-        notes = [note for one in clients for note in one.notes]
-        small = [float(one["took"]) for one in clients[0].notes]
-        return cls(
-            len(notes),
-            sum(one["kind"] == "run" for one in notes),
-            [f"{one['kind']}: {one['error']}" for one in notes if one["error"]],
-            steady.lost(notes, two.balancer.url, session),
-            steady.made_twice(notes, two.balancer.url, session),
-            max(float(one["took"]) for one in notes),
-            statistics.median(small),
-        )
-
-    def __str__(self) -> str:
-        return (
-            f"{self.calls} calls of 8 clients, {len(self.failed)} failed; {self.runs} runs, "
-            f"{len(self.lost)} lost, {len(self.twice)} made twice; "
-            f"a call took {self.usual_s:.1f} s, the slowest {self.slowest_s:.0f} s"
-        )
-
-
 @pytest.mark.budget(900)
 @pytest.mark.verifies("two VMs with one user-data boot at the same time on one empty database")
 def test_both_come_up_on_one_empty_database(two: Pair) -> None:
@@ -157,7 +121,7 @@ def test_both_are_replaced_under_load(
             two.boot(name)
             two.balancer("ready", name)
             clients[0].wait_for_calls(70)
-    result = Result.of(two, clients)
+    result = Result.of(clients, two.balancer)
     record_property("figure", str(result))
     assert (result.failed, result.lost, result.twice) == ([], [], []), result
 
@@ -174,7 +138,7 @@ def test_one_is_shut_down_without_draining(
         clients[0].wait_for_calls(140)
         assert two.tasks("start", "--name", vm_of("a")).returncode == 0
         two.balancer("ready", "a")
-    result = Result.of(two, clients)
+    result = Result.of(clients, two.balancer)
     record_property("figure", f"{result}; the shutdown took {took_s:.0f} s")
     assert (result.failed, result.lost) == ([], []), result
 
@@ -187,6 +151,6 @@ def test_one_loses_its_power(
     with logging_clients(two, tmp_path) as clients:
         vms.find(vm_of("a")).machine.kill()
         clients[0].wait_for_calls(210)
-    result = Result.of(two, clients)
+    result = Result.of(clients, two.balancer)
     record_property("figure", str(result))
     assert (result.failed, result.lost) == ([], []), result
