@@ -176,6 +176,25 @@ def test_a_form_of_one_server_is_taken_by_the_other(two: Pair) -> None:
     assert two.get(BEN).status_code == 200
 
 
+def test_what_one_server_has_made_is_used_at_once_on_the_other(two: Pair) -> None:
+    a, b = (f"https://localhost:{two.machines[name].port}/api/2.0" for name in "ab")
+    ana = pair.session(two.balancer.ca)
+    for round_ in range(3):
+        first, other = (a, b) if round_ % 2 else (b, a)
+        made = ana.post(
+            f"{first}/mlflow/experiments/create", json={"name": f"made {time.time_ns()}"}
+        ).json()["experiment_id"]
+        run = ana.post(f"{other}/mlflow/runs/create", json={"experiment_id": made})
+        assert run.status_code == 200, run.text
+        at = run.json()["run"]["info"]["run_id"]
+        tag = {"run_id": at, "key": "k", "value": "v"}
+        assert ana.post(f"{other}/mlflow/runs/set-tag", json=tag).status_code == 200
+        place = f"{other}/mlflow-artifacts/artifacts/{made}/{at}/artifacts/x"
+        assert ana.put(place, data=b"x").status_code == 200
+        of_experiment = f"{first}/mlflow-artifacts/artifacts/{made}/x"
+        assert ana.put(of_experiment, data=b"x").status_code == 200
+
+
 def test_guesses_from_one_client_slow_down_no_other_client(two: Pair) -> None:
     guesser = pair.session(two.balancer.ca, ("ana", "a wrong password"))
     guesser.mount("https://", From("127.0.0.2"))

@@ -80,3 +80,29 @@ def test_the_grants_of_each_user_and_kind_are_apart(tmp_path: Path, clock: Simpl
     for user, kinds in ((1, {"run"}), (2, {"run"}), (1, {"run", "experiment"}), (1, {"run"})):
         store.list_grants(user, "default", kinds)
     assert store.reads == 3
+
+
+def test_a_denial_is_never_from_memory(tmp_path: Path, clock: SimpleNamespace) -> None:
+    store = prepared(tmp_path)
+
+    def authorize(user_id: int, wanted: str) -> bool:
+        return wanted in store.list_grants(user_id, "default", {"run"})
+
+    def before_request() -> object:
+        return None if authorize(1, "MANAGE") else SimpleNamespace(status_code=403)
+
+    decided = permissions._deny_nothing_from_memory(authorize)
+    asked = permissions._deny_nothing_from_memory(before_request)
+    assert decided(1, "READ")
+    # Another server with the same database gives a right; this one has read a moment ago.
+    store.grants = ["READ", "MANAGE"]
+    assert decided(1, "MANAGE")
+    assert store.reads == 2
+    assert decided(1, "MANAGE")  # what was read anew is remembered
+    assert asked() is None
+    assert store.reads == 2
+    store.grants = ["READ"]
+    assert asked() is None  # for GRANTS_S
+    clock.now_s += permissions.GRANTS_S + 1
+    assert asked().status_code == 403
+    assert store.reads == 3  # a denial that was read costs no second look

@@ -49,6 +49,8 @@ AUTH_RESOLVE = "resolve_permissions"
 AUTH_REQUEST = "authenticate_request"
 AUTH_GRANTS = "list_grants"
 AUTH_SESSIONS = "ManagedSessionMaker"
+# What decides whether a request is allowed: False, or an answer with status 403.
+AUTH_DECISIONS = ("authorize", "_before_request")
 AUTH_LOOKUPS = (AUTH_NEEDED_FOR_RUN, AUTH_IS_ADMIN, AUTH_RESOLVE, AUTH_REQUEST)
 AUTH_MIGRATIONS = "mlflow.server.auth.db.utils"
 AUTH_MIGRATE = "migrate"

@@ -4,8 +4,9 @@ MLflow reads a run with all its metrics to learn its experiment, which never cha
 account twice more after it has checked the password; and what the caller may do. Who is an
 administrator is remembered as long as the password is (accounts.py). A permission that this server
 changes is in force at once in all its workers; one that another server with the same database has
-changed, within GRANTS_S. Without all this, `log_batch` of an ordinary user takes twice as long as
-on an open server.
+changed, within GRANTS_S. But nothing is denied without asking the database: a client may use on one
+server what it has made a moment ago on another one. Without all this, `log_batch` of an ordinary
+user takes twice as long as on an open server.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from mlflow_launch.guards.changed import Changed
 
 GRANTS_S = 10.0
 _FILE = "permissions-changed"
+_FORBIDDEN = 403
 _RUNS = 20_000
 _GRANTS = 20_000
 
 _caller: ContextVar[Any] = ContextVar("caller", default=None)
 _only_its_id: ContextVar[bool] = ContextVar("only_its_id", default=False)
+#: Whether grants are read from the database, and whether the last ones were remembered.
+_ask_again: ContextVar[bool] = ContextVar("ask_again", default=False)
+_remembered: ContextVar[bool] = ContextVar("remembered", default=False)
 
 
 class _NoRunError(Exception):
@@ -46,6 +51,8 @@ def mend(module: Any) -> None:
         _remember_the_caller(module, store)
     if hasattr(store, mlflow_names.AUTH_GRANTS):
         _remember_grants(store, Changed(places.unit_directory() / _FILE))
+        for name in filter(functools.partial(hasattr, module), mlflow_names.AUTH_DECISIONS):
+            setattr(module, name, _deny_nothing_from_memory(getattr(module, name)))
 
 
 def _remember_experiments(module: Any) -> None:
@@ -79,8 +86,11 @@ def _remember_grants(store: Any, changed: Changed) -> None:
         key = (user_id, workspace, frozenset(resource_types))
         # Before the database is asked: what is committed meanwhile has a later stamp.
         stamp, now_s = changed.stamp(), time.monotonic()
-        if (found := known.get(key)) and found[0] == stamp and now_s < found[1]:
+        found = None if _ask_again.get() else known.get(key)
+        if found and found[0] == stamp and now_s < found[1]:
+            _remembered.set(True)
             return list(found[2])
+        _remembered.set(False)
         grants: list[Any] = read(user_id, workspace, resource_types)
         if len(known) >= _GRANTS:
             known.clear()
@@ -95,6 +105,25 @@ def _remember_grants(store: Any, changed: Changed) -> None:
 
     setattr(store, mlflow_names.AUTH_GRANTS, list_grants)
     store.init_db = init_db
+
+
+def _deny_nothing_from_memory(decide: Any) -> Any:
+    """The same decision; a denial that rests on remembered grants is made again without them."""
+
+    @functools.wraps(decide)
+    def decided(*arguments: Any) -> Any:
+        _remembered.set(False)
+        found = decide(*arguments)
+        is_denied = found is False or getattr(found, "status_code", 0) == _FORBIDDEN
+        if not (is_denied and _remembered.get()):
+            return found
+        token = _ask_again.set(True)
+        try:
+            return decide(*arguments)
+        finally:
+            _ask_again.reset(token)
+
+    return decided
 
 
 def _noting(sessions: Any, changed: Changed) -> Any:
