@@ -360,7 +360,11 @@ def test_a_server_that_ends_without_draining(
     result = Result.of(clients, two.balancer)
     record_property("figure", f"{how.replace('_', ' ')}: {result}")
     print(how, result)
-    assert (result.failed, result.lost) == ([], []), result
+    assert result.lost == [], result
+    if how == "shut_down":
+        assert result.failed == [], result
+    else:
+        result.require_only_broken_answers()
 
 
 def used_s(leaders: Iterable[int]) -> float:
