@@ -8,12 +8,12 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_image import files
+from mlflow_image import command, files
+from mlflow_image.command import Completed
 from mlflow_image.errors import Failure, Refusal
 from mlflow_image.paths import HERE
 from mlflow_image.server import local
@@ -32,33 +32,32 @@ _PATH = "/usr/sbin:/sbin:/usr/bin:/usr/local/sbin"
 
 @dataclass(frozen=True)
 class Balancer:
-    """HAProxy on https://localhost:PORT. ca: of the certificate that clients see."""
+    """HAProxy on https://localhost:PORT, with this pid. ca: of what clients see."""
 
     url: str
     ca: Path
     socket: Path
-    process: subprocess.Popen[bytes]
+    pid: int
 
     def __call__(self, *words: str, timeout_s: float = 900) -> str:
         """Run the example's program `balancer`; returns what it prints. Raises Failure."""
-        done = self.tried(*words, timeout_s=timeout_s)
-        if done.returncode:
-            raise Failure(f"balancer {' '.join(words)} failed", evidence=done.stdout + done.stderr)
-        return done.stdout
+        return self._run(words, timeout_s=timeout_s).stdout
 
-    def tried(
-        self, *words: str, timeout_s: float = 900, variables: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def tried(self, *words: str, variables: Mapping[str, str] | None = None) -> Completed:
         """Run the example's program `balancer`, whatever it returns."""
-        given = {**os.environ, "MLFLOW_BALANCER_SOCKET": str(self.socket), **(variables or {})}
-        return subprocess.run(
-            (str(EXAMPLE / "balancer"), *words),
-            env=given,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        return self._run(words, check=False, variables=variables)
+
+    def _run(
+        self,
+        words: Sequence[str],
+        *,
+        check: bool = True,
+        timeout_s: float = 900,
+        variables: Mapping[str, str] | None = None,
+    ) -> Completed:
+        given = {"MLFLOW_BALANCER_SOCKET": str(self.socket), **(variables or {})}
+        argv = [EXAMPLE / "balancer", *words]
+        return command.run(argv, env=given, check=check, timeout_s=timeout_s)
 
 
 def program() -> str:
@@ -123,7 +122,7 @@ def running(
     with local.program(
         words, folder / "haproxy.log", answered, start_s=START_S, stop_s=10
     ) as process:
-        yield Balancer(f"https://localhost:{port}", ca, folder / "admin.sock", process)
+        yield Balancer(f"https://localhost:{port}", ca, folder / "admin.sock", process.pid)
 
 
 def _listens(port: int) -> bool:

@@ -399,7 +399,7 @@ def test_what_a_call_costs_each_part(
             "the server": serving.leaders["a"],
             "PostgreSQL": (database.pid,),
             "pgbouncer": (pooler,),
-            "HAProxy": (serving.balancer.process.pid,),
+            "HAProxy": (serving.balancer.pid,),
         }
         serving.balancer("drain", "b")
         before = {name: used_s(leaders) for name, leaders in parts.items()}
