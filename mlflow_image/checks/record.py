@@ -43,6 +43,15 @@ README_TABLES: Mapping[str, tuple[str, ...]] = {
         "003, its server: PostgreSQL (TLS), the root of a bucket; versitygw (TLS)",
         "004: SQLite, artifacts through the server; MinIO",
     ),
+    # One for each folder of examples/, against a VM.
+    "days": (
+        "000 and 004: the notebook, with what `client-env` prints; its plots in Chromium",
+        "001: a night of Airflow, sshd, HDFS and Spark: two models, a t-test, a plot",
+        "003: `mlflow run` on the laptop",
+        "003: `mlflow run` as a Job of Kubernetes: API server, kubelet, registry; a Secret",
+        "the client kit, on Python 3.10 and 3.13 with MLflow 2.22 and 3.17",
+        "two VMs behind HAProxy are replaced under load: no call fails, no run is lost",
+    ),
 }
 
 

@@ -56,7 +56,7 @@ class Balancer:
         variables: Mapping[str, str] | None = None,
     ) -> Completed:
         given = {"MLFLOW_BALANCER_SOCKET": str(self.socket), **(variables or {})}
-        argv = [EXAMPLE / "balancer", *words]
+        argv: list[str | Path] = [EXAMPLE / "balancer", *words]
         return command.run(argv, env=given, check=check, timeout_s=timeout_s)
 
 

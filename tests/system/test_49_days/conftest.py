@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_image.checks.record import README_TABLES
 from mlflow_settings import userdata
 from tests.peers import guest, stores
 from tests.peers.stores import Stores
@@ -26,6 +27,12 @@ auth:
 tls:
   self_signed: {{names: [mlflow.example.com]}}
 """
+
+
+def row(part: str) -> str:
+    """The row of the README's table of days that has these words."""
+    (found,) = (name for name in README_TABLES["days"] if part in name)
+    return found
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,11 @@ from mlflow_image.paths import HERE
 from tests.peers import client_kit, environments
 from tests.peers.client_kit import Said
 
-from .conftest import ADMIN, PASSWORD, USER, Day
+from .conftest import ADMIN, PASSWORD, USER, Day, row
 
 pytestmark = pytest.mark.full
 
-ROW = (
-    "examples/client-kit: check.py and first_run.py with Python 3.10 and 3.13, MLflow 2.22 and 3.17"
-)
+ROW = row("the client kit")
 #: Python -> MLflow.
 CLIENTS = {"3.10": "2.22", "3.13": "3.17"}
 #: An emulated VM answers slowly.

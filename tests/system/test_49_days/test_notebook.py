@@ -16,11 +16,11 @@ import requests
 from mlflow_image.paths import HERE
 from tests.peers import notebook, page
 
-from .conftest import PASSWORD, USER, Day
+from .conftest import PASSWORD, USER, Day, row
 
 pytestmark = pytest.mark.full
 
-ROW = "examples/notebook: executed with what `client-env` prints; its plots in Chromium"
+ROW = row("the notebook")
 MODEL, EXPERIMENT = f"WineQuality {USER}", f"red wine {USER}"
 RUNS = ("alpha 1.0", "alpha 0.1", "alpha 0.01")
 

@@ -31,14 +31,14 @@ from tests.peers.kubernetes import Cluster
 from tests.peers.tutorials import Tutorial
 from tests.standins import python_image
 
-from .conftest import PASSWORD, Day
+from .conftest import PASSWORD, Day, row
 
 pytestmark = pytest.mark.full
 
 EXAMPLE = HERE.root / "examples" / "project"
 LOCKS = HERE.locks / "examples"
-LOCAL = "examples/project: `mlflow run` on this host, environment by uv"
-REMOTE = "examples/project: `mlflow run` as a Job of Kubernetes, keys in a Secret"
+LOCAL = row("on the laptop")
+REMOTE = row("as a Job of Kubernetes")
 #: What tests use of the server, as the example's user; prints JSON.
 LAST_RUN = """
 import json, sys
@@ -358,7 +358,7 @@ def may_read(there: There, what: str) -> bool:
 
 
 @pytest.mark.budget(240)
-@pytest.mark.verifies("examples/project: the same with a ConfigMap, and why not")
+@pytest.mark.verifies("003: the same with a ConfigMap, and why not")
 def test_a_config_map_works_and_shows_the_password(there: There) -> None:
     there.cluster.kubectl("delete", "secret", "mlflow-client", "-n", "mlflow")
     there.client_objects(configmap=True)
@@ -370,7 +370,7 @@ def test_a_config_map_works_and_shows_the_password(there: There) -> None:
 
 
 @pytest.mark.budget(240)
-@pytest.mark.verifies("examples/project: a Job that writes to S3 itself, with keys from the Secret")
+@pytest.mark.verifies("003: a Job that writes to S3 itself, with keys from the Secret")
 def test_a_job_uses_the_store_s_keys_from_the_secret(there: There, day: Day) -> None:
     store, file = day.stores.store, there.laptop.folder / "client.env"
     store_ca = there.laptop.folder / "store-ca.pem"
