@@ -61,13 +61,9 @@ def only_run(wanted: dict[str, str]) -> Iterator[Run]:
 
 
 def remove(run: Run) -> None:
-    """Delete a run and its models; `mlflow gc` on the server frees their artifacts."""
+    """Delete a run and its model; `mlflow gc` on the server frees their artifacts."""
     client = MlflowClient()
     print(f"removing the {run.info.status} run {run.info.run_id} of the same days", flush=True)
-    for model in client.search_logged_models(
-        [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
-    ):
-        client.delete_logged_model(model.model_id)
     if run.info.status == "RUNNING":
         client.set_terminated(run.info.run_id, "KILLED")
     client.delete_run(run.info.run_id)

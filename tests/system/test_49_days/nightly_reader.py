@@ -29,16 +29,11 @@ def main() -> None:
     client = MlflowClient()
     experiment = client.get_experiment_by_name("nightly")
     if experiment is None:
-        print(json.dumps({"runs": [], "models": []}))
+        print(json.dumps({"runs": []}))
         return
     where = [experiment.experiment_id]
     runs = client.search_runs(where, f"tags.`nightly.days` = '{days}'", ViewType.ACTIVE_ONLY)
-    ids = [run.info.run_id for run in runs]
-    logged = client.search_logged_models(where)
-    found: dict[str, Any] = {
-        "runs": [shown(run) for run in runs],
-        "models": [one.source_run_id for one in logged if one.source_run_id in ids],
-    }
+    found: dict[str, Any] = {"runs": [shown(run) for run in runs]}
     if deep:
         by_model = {run.data.tags["nightly.model"]: run for run in runs}
         tables = {name: predictions(by_model[name]) for name in MODELS}
