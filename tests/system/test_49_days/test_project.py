@@ -385,7 +385,7 @@ def test_a_job_uses_the_store_s_keys_from_the_secret(there: There, day: Day) -> 
     before = file.read_text()
     file.write_text(before + "".join(f"{name}={value}\n" for name, value in keys.items()))
     try:
-        place = f"s3://{s3.BUCKET}/direct"
+        place = f"s3://{s3.BUCKET}/artifacts/direct"  # below the prefix of the settings
         there.laptop.done(f"mlflow experiments create -n direct -l {place}")
         there.client_objects()
         done = there.run(**{"--experiment-name project": "--experiment-name direct"})
