@@ -23,7 +23,7 @@ import pytest
 
 from mlflow_image.inputs import wheels
 from mlflow_image.paths import HERE
-from mlflow_image.server.local import own_environment
+from mlflow_image.server.local import environment, own_environment
 from tests.lint.pages import FENCE
 from tests.peers import docker_engine, environments, kubernetes, s3
 from tests.peers.docker_engine import Docker
@@ -39,6 +39,14 @@ EXAMPLE = HERE.root / "examples" / "project"
 LOCKS = HERE.locks / "examples"
 LOCAL = row("on the laptop")
 REMOTE = row("as a Job of Kubernetes")
+#: Prints the keys in a bucket that begin so.
+LISTED = """
+import boto3, os, sys
+bucket, prefix = sys.argv[1:]
+client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+for one in client.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]:
+    print(one["Key"])
+"""
 #: What tests use of the server, as the example's user; prints JSON.
 LAST_RUN = """
 import json, sys
@@ -390,11 +398,16 @@ def test_a_job_uses_the_store_s_keys_from_the_secret(there: There, day: Day) -> 
         there.client_objects()
         done = there.run(**{"--experiment-name project": "--experiment-name direct"})
         assert done.returncode == 0, done.stderr[-5000:]
-        run = there.laptop.last_run("direct")
     finally:
         file.write_text(before)
-    is_trained(run)
-    assert run["place"].startswith(place)
+    listed = subprocess.run(
+        [environment() / "bin" / "python", "-c", LISTED, s3.BUCKET, "artifacts/direct/"],
+        env={**own_environment(), **{key.replace("MLFLOW_S3_", "AWS_"): keys[key] for key in keys}},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "/MLmodel" in listed, "the Job has written its model itself"
     assert not any(s3.SECRET_KEY in text for text in there.shown)
 
 
