@@ -177,13 +177,11 @@ def _direct(store: S3, ca_file: str, *, with_secrets: bool) -> Iterator[Variable
 def ca_of(settings: Settings | None, own: str = "") -> str:
     """The CA certificates that clients need, as PEM; "" when they need none or none is here.
 
-    own: of the authority that the server's machine has made.
+    own: of the server's certificate, if that is not public.
     """
+    found = own
     store = settings.artifact_store.s3 if settings else None
-    if not settings:
-        return ""
-    found = own if settings.tls.self_signed else ""
-    if store and isinstance(store.ca_certificate, str) and needs_store_ca(settings):
+    if settings and store and isinstance(store.ca_certificate, str) and needs_store_ca(settings):
         found += store.ca_certificate.strip() + "\n"
         if store.access != "direct":
             # REQUESTS_CA_BUNDLE stands in for the public CAs, which other requests need.

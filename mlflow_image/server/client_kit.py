@@ -41,7 +41,7 @@ _OPTIONAL = (
 
 @dataclass(frozen=True)
 class Kit:
-    """What a kit is made of. url: as clients see the server. ca: PEM, or "".
+    """What a kit is made of. url: as clients see the server. ca: of its certificate, PEM, or "".
 
     settings: of the server, if they are known. image: that the server runs, if it is known.
     """
@@ -64,7 +64,9 @@ class Kit:
         )
         names = {one.name for one in found}
         variable = "MLFLOW_TRACKING_SERVER_CERT_PATH"
-        if self.ca and self.url.startswith("https://") and variable not in names:
+        is_public = self.settings is not None and self.settings.tls.acme is not None
+        is_private = self.ca and self.url.startswith("https://") and not is_public
+        if is_private and variable not in names:
             reason = "the CA of the server's certificate"
             found.insert(1, Variable(variable, certificates.CA_FILE, reason))
         return found
@@ -112,8 +114,8 @@ def files(kit: Kit) -> Mapping[str, bytes]:
         "requirements.txt": requirements(kit),
         DESCRIPTION: json.dumps(description(kit), indent=1) + "\n",
     }
-    if kit.ca:
-        texts[certificates.CA_FILE] = kit.ca
+    if ca := client_env.ca_of(kit.settings, kit.ca):
+        texts[certificates.CA_FILE] = ca
     if kit.cluster:
         made = client_env.hadoop_files(kit.cluster)
         texts.update({f"{HADOOP}/{name}": text for name, text in made.items()})

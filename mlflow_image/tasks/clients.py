@@ -80,7 +80,7 @@ def client_env_task(
         "settings": "instead: the server's settings file",
         "url": "instead, or besides --settings: the server's address",
         "out": f"the zip; default: {KIT_FILE}",
-        "ca": "file with the CA certificate of the server, if it is not a VM here",
+        "ca": "file with the CA certificates that clients need and that are not here",
         "with-secrets": "also the first user's password and the key of the store; the zip is then "
         "readable by you alone",
     },
@@ -100,20 +100,20 @@ def client_kit_task(
     given = pem_of(ca) if ca else ""
     url_given = bool(url)
     url, known, own = of_server(name, settings, url)
-    ca_text = client_env.ca_of(known, given or own) or given
-    if known and (where := client_env.lacks_ca(known, ca_text)):
+    own += given
+    if known and not given and (where := client_env.lacks_ca(known, own)):
         raise Refusal(
             f"clients need a CA certificate that is not here: {where}",
             remedy="copy it to a file, and name that with --ca",
         )
     image = find.newest() if settings or url_given else image_of(name)
-    kit = Kit(url, known, ca_text, image, with_secrets)
+    kit = Kit(url, known, own, image, with_secrets)
     (files.write_private if with_secrets else files.write)(target, client_kit.write(kit))
     held = ", ".join(
         part
         for part, is_there in (
             (f"MLflow {kit.mlflow}", True),
-            ("the CA certificate", bool(kit.ca)),
+            ("the CA certificate", bool(client_env.ca_of(known, own))),
             ("Hadoop's files", bool(kit.cluster)),
             ("the plugin for HDFS", bool(kit.wheel)),
         )

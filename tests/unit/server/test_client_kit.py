@@ -14,6 +14,7 @@ from mlflow_image.images.find import Image
 from mlflow_image.server import client_kit
 from mlflow_image.server.client_kit import FOLDER, Kit
 from mlflow_settings import settings
+from tests.peers.authority import Authority
 
 CASES = Path(__file__).parents[1] / "mlflow_settings" / "cases"
 CANARY = "canary-of-the-kit"
@@ -140,6 +141,20 @@ def test_clients_of_hdfs_get_hadoops_files_and_the_plugin(tmp_path: Path) -> Non
         "wheel": "mlflow_hdfs-0.1.0-py3-none-any.whl",
     }
     assert "HADOOP_CONF_DIR=hadoop-conf" in text_of(client_kit.write(whole), ".env")
+
+
+PUBLIC = "acme: {names: [mlflow.example.com], email: me@example.com}"
+
+
+def test_the_store_s_ca_does_not_stand_for_a_public_server_s(tmp_path: Path) -> None:
+    own = Authority(tmp_path).certificate.read_text()
+    public = TEXT.replace("self_signed: {names: [mlflow.example.com]}", PUBLIC)
+    public += f"    ca_certificate: {json.dumps(own)}\n"
+    for given in ("", PEM):
+        packed = client_kit.write(kit(public, ca=given))
+        assert "MLFLOW_TRACKING_SERVER_CERT_PATH" not in text_of(packed, ".env")
+        assert "AWS_CA_BUNDLE=mlflow-ca.pem" in text_of(packed, ".env")
+        assert text_of(packed, "mlflow-ca.pem") == given + own.strip() + "\n"
 
 
 def test_a_ca_that_was_given_is_set_for_a_server_of_unknown_settings() -> None:
