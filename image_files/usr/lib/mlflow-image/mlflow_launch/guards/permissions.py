@@ -4,9 +4,9 @@ MLflow reads a run with all its metrics to learn its experiment, which never cha
 account twice more after it has checked the password; and what the caller may do. Who is an
 administrator is remembered as long as the password is (accounts.py). A permission that this server
 changes is in force at once in all its workers; one that another server with the same database has
-changed, within GRANTS_S. But nothing is denied without asking the database: a client may use on one
-server what it has made a moment ago on another one. Without all this, `log_batch` of an ordinary
-user takes twice as long as on an open server.
+changed, within GRANTS_S. But MLflow's own decisions about a call deny nothing without asking the
+database: a client may use on one server what it has made a moment ago on another one. Without all
+this, `log_batch` of an ordinary user takes twice as long as on an open server.
 """
 
 from __future__ import annotations

@@ -80,6 +80,9 @@ def proxy_fault(text: str) -> Reason | None:
     """Why `text` is not the address of a proxy, or a network of them, or None."""
     try:
         network = ipaddress.ip_network(text)
+        # The zone of an IPv6 address may be any text, and means nothing to nginx.
+        if "%" in text:
+            raise ValueError(text)
     except ValueError:
         remedy = "write an address such as 10.0.0.5, or a network such as 10.0.0.0/24"
         return Reason(f"is {shown(text)}, not an IP address or network", remedy)
