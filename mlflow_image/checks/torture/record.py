@@ -45,6 +45,7 @@ class Record:
     """Appends to the file, for many threads. What was appended survives the end of this process."""
 
     def __init__(self, path: Path) -> None:
+        _cut_half_a_line(path)
         self._file = path.open("a", encoding="utf-8")
         self._lock = threading.Lock()
         self.counts = dict.fromkeys((SENT, ACKNOWLEDGED, REFUSED), 0)
@@ -60,6 +61,13 @@ class Record:
         with self._lock:
             os.fsync(self._file.fileno())
             self._file.close()
+
+
+def _cut_half_a_line(path: Path) -> None:
+    """Remove what a client that was killed has left of its last line."""
+    if path.is_file():
+        with path.open("r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def read(path: Path) -> list[Outcome]:

@@ -51,6 +51,10 @@ def test_half_a_line_at_the_end_is_no_call(file: Path) -> None:
         cut.write('{"state": "acknowl')
     (found,) = record.read(file)
     assert found.state == SENT
+    log = Record(file)
+    log.write(Call("run", 2), SENT)
+    log.close()
+    assert [one.call.number for one in record.read(file)] == [1, 2]
 
 
 @pytest.mark.parametrize(
