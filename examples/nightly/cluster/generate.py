@@ -17,8 +17,8 @@ BAD = 0.01
 
 
 def main() -> None:
-    arguments, days = settings.parse(__doc__ or "")
-    with attempt.only(f"generate-{arguments.dag}-{days}"), storage.spark("generate") as session:
+    _, days = settings.parse(__doc__ or "")
+    with attempt.only(f"generate-{days}"), storage.spark("generate") as session:
         count = settings.number(settings.cluster(), "ROWS_PER_DAY", ROWS_PER_DAY)
         number = (days.last - days.first).days + 1
         each = [

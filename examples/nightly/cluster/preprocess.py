@@ -12,8 +12,8 @@ NUMBERS = ("bytes", "seconds")
 
 
 def main() -> None:
-    arguments, days = settings.parse(__doc__ or "")
-    with attempt.only(f"preprocess-{arguments.dag}-{days}"), storage.spark("preprocess") as session:
+    _, days = settings.parse(__doc__ or "")
+    with attempt.only(f"preprocess-{days}"), storage.spark("preprocess") as session:
         rows = cleaned(storage.read(session, storage.path("raw", days)))
         target = storage.path("processed", days)
         storage.write(session, rows, target)

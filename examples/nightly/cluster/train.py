@@ -39,17 +39,17 @@ def main() -> None:
         rows = storage.read(session, storage.path("processed", days))
         tracking.connect()
         with tracking.only_run(tracking.tags(dag, days, model)):
-            train(session, model, rows, days)
+            train(session, model, rows, days, dag)
 
 
-def train(session: SparkSession, name: str, rows: DataFrame, days: Days) -> None:
+def train(session: SparkSession, name: str, rows: DataFrame, days: Days, dag: str) -> None:
     mlflow.log_params({**PARAMETERS[name], "first": days.first, "last": days.last})
     train_rows, held_out = rows.where("not held_out"), rows.where("held_out")
     fitted = pipeline(name).fit(train_rows)
     predicted = fitted.transform(held_out).select("id", "label", "prediction").collect()
     table = [(int(row.id), int(row.label), int(row.prediction)) for row in predicted]
     log_validation(sorted(table))
-    temporary = f"{storage.path('temporary', days)}-{name}"
+    temporary = f"{storage.path('temporary', days)}-{dag}-{name}"
     storage.remove(session, temporary)  # of an attempt that was killed
     example = train_rows.select(*NUMBERS, "kind").limit(5).toPandas()
     # MLflow first asks Spark to write to the server itself, which fails and prints a stack trace.
