@@ -264,8 +264,7 @@ def test_a_clock_that_is_off_is_named_and_not_the_certificate(
 def test_what_clients_of_hdfs_lack_is_named(tmp_path: Path, peers: Peers) -> None:
     chosen = settings.check(HDFS, "x")
     place = client_kit.unpacked(Kit(peers.url("wiki"), chosen, "", None), tmp_path)
-    python = environments.interpreter("3.13") or environments.interpreter("3.9")
-    said = client_kit.check(place, python)
+    said = client_kit.check(place)
     assert "the plugin for HDFS is not installed" in said.faults["store"]
     assert "pip install" in said.faults["store"]
 
