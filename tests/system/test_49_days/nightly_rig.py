@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from mlflow_image import files
 from mlflow_image.paths import HERE
 from tests.peers import environments, hadoop, spark, sshd
 from tests.peers.airflow import Airflow
@@ -127,10 +128,10 @@ def install_on_cluster(rig: Rig, environment: Path, spark_master: str) -> None:
     options = f"-P {rig.sshd.port} -i {rig.sshd.key} -o UserKnownHostsFile={laptop}/known_hosts"
     (laptop / "known_hosts").write_text(rig.sshd.known_hosts)
     client_env, *rest = nightly_pages.laptop()
-    assert "client-env --format dotenv --with-secrets" in client_env
-    text = rig.day.client_env("dotenv")
+    assert client_env.startswith("umask 077; scripts/invoke client-env --format dotenv --with-sec")
     # The laptop's path of the CA, which the cluster does not have.
-    (laptop / "mlflow.env").write_text(text.replace(str(rig.day.ca), "/laptop/mlflow-ca.pem"))
+    text = rig.day.client_env("dotenv").replace(str(rig.day.ca), "/laptop/mlflow-ca.pem")
+    files.write_private(laptop / "mlflow.env", text)
     shutil.copy(rig.day.ca, laptop / "mlflow-ca.pem")
     changed = {"scp ": f"scp {options} ", "ubuntu@MASTER:nightly": rig.place}
     for line in rest:
