@@ -1,9 +1,10 @@
-"""The pages in docs/tutorials/: tests run the commands of each as it shows them."""
+"""Pages whose commands the tests run as they are shown: docs/tutorials/, and those of examples."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
 from mlflow_image.paths import HERE
 from tests.lint.pages import FENCE
@@ -13,22 +14,37 @@ INVOKE = "scripts/invoke"
 BUILD = f"{INVOKE} build-image"
 
 
-class Tutorial:
-    """One page. left: those of its commands that no test has asked for."""
+class Page:
+    """The commands of one page. left: those that no test has asked for."""
+
+    def __init__(self, page: Path) -> None:
+        shown = (found[2] for found in FENCE.finditer(page.read_text()) if found[1] != "text")
+        self.commands = [line for text in shown for line in text.splitlines() if line.strip()]
+        self.left = list(self.commands)
+
+    def command(self, start: str, having: str = "") -> str:
+        """The one command that starts so and contains `having`. It counts as run."""
+        (line,) = (one for one in self.commands if one.startswith(start) and having in one)
+        if line in self.left:
+            self.left.remove(line)
+        return line
+
+
+class Tutorial(Page):
+    """A page in docs/tutorials/, by its number."""
 
     def __init__(self, number: str) -> None:
-        self.page = HERE.root / "docs" / "tutorials" / f"{number}.md"
-        shown = (found[2] for found in FENCE.finditer(self.page.read_text()) if not found[1])
-        self.left = [line for text in shown for line in text.splitlines() if line.strip()]
+        super().__init__(HERE.root / "docs" / "tutorials" / f"{number}.md")
         self.left.remove(BUILD)
 
-    def command(self, start: str, values: Mapping[str, str] | None = None) -> list[str]:
-        """The words of the command that starts so, without scripts/invoke. It counts as run.
+    def words(self, start: str, values: Mapping[str, str] | None = None) -> list[str]:
+        """The words of the command that starts so, without scripts/invoke.
 
         values: what replaces parts of its words, other than flags and the first.
         """
-        (line,) = (one for one in self.left if one.removeprefix(f"{INVOKE} ").startswith(start))
-        self.left.remove(line)
+        starts = (f"{INVOKE} {start}", start)
+        (found,) = (one for one in self.commands if one.startswith(starts))
+        line = self.command(found)
         words = shlex.split(line.removeprefix(f"{INVOKE} "))
         for before, after in (values or {}).items():
             assert before in line, f"{before} is not in: {line}"

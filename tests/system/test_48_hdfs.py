@@ -87,7 +87,7 @@ class Peers:
         made, file, ca = (folder / name for name in ("settings.yaml", "user-data", "ca.pem"))
         ca.write_text(self.database.ca)
         given = {"settings.yaml": str(made), "database-ca.pem": str(ca)}
-        printed(tasks(*page.command("new", given)))
+        printed(tasks(*page.words("new", given)))
         text = made.read_text()
         for before, after in {
             "DATABASE_HOST": postgresql.HOST,
@@ -101,7 +101,7 @@ class Peers:
         assert settings.check(text, "page") == settings.check(self.settings(), "example")
         made.write_text(text)
         given = {"settings.yaml": str(made), "user-data": str(file)}
-        printed(tasks(*page.command("user-data", given)))
+        printed(tasks(*page.words("user-data", given)))
         names = f"{postgresql.HOST} {hadoop.HOST} {KDC_HOST}"
         hosts = f"\nbootcmd:\n  - echo '{guest.HOST} {names}' >> /etc/hosts\n"
         file.write_bytes(file.read_bytes() + hosts.encode())
@@ -188,7 +188,7 @@ def up(
 ) -> Iterator[subprocess.CompletedProcess[str]]:
     """What `up` printed for the VM."""
     file = peers.user_data(tmp_path_factory.mktemp("user-data"), tasks, page)
-    _, *words = page.command("up", {"user-data": str(file)})
+    _, *words = page.words("up", {"user-data": str(file)})
     with tasks.vm(NAME, "--memory", "2048", *words) as done:
         yield done
 
@@ -225,11 +225,11 @@ def test_the_seeds_clients_need_only_the_address(
     file = tmp_path / "settings.yaml"
     file.write_text(peers.settings())
     replaced = {"settings.yaml": str(file), "http://SERVER_ADDRESS:5000": url}
-    shown = printed(tasks(*page.command("client-env", replaced)))
+    shown = printed(tasks(*page.words("client-env", replaced)))
     assert shown.splitlines()[1:] == [f"export MLFLOW_TRACKING_URI={url}"]
     given = {"MLFLOW_TRACKING_URI": url}
     for words, says in (
-        (page.command("python"), "its file says: alpha: 0.5"),
+        (page.words("python"), "its file says: alpha: 0.5"),
         (["python", "examples/wine_quality.py"], "version 1 of ElasticnetWineModel predicts as"),
     ):
         done = peers.client(str(CHECKOUT / words[1]), given=given)

@@ -170,11 +170,11 @@ def server(
         _write_settings(tasks, seed, settings, store, database, page)
         made = {"settings.yaml": str(settings), "user-data": str(file)}
         words = ["user-data", "--settings", str(settings), "--out", str(file)]
-        done = tasks(*(page.command("user-data", made) if page else words))
+        done = tasks(*(page.words("user-data", made) if page else words))
         assert done.returncode == 0, done.stdout + done.stderr
         file.write_bytes(file.read_bytes() + guest.NAMES)
         words = ["up", "--user-data", str(file)]
-        words = page.command("up", {"user-data": str(file)}) if page else words
+        words = page.words("up", {"user-data": str(file)}) if page else words
         name = f"seed-{seed.number}"
         stack.callback(tasks, "down", "--name", name)
         up = tasks(*words, "--name", name, "--memory", "1536")
@@ -205,7 +205,7 @@ def _write_settings(
     if page:
         given = {"settings.yaml": str(file)}
         given |= {"database-ca.pem": str(ca)} if database else {}
-        words = page.command("new", given)
+        words = page.words("new", given)
     words += ["--store-ca", str(ca)] if store.ca else []
     # Seed 003 has no endpoint, because it uses AWS; the peer needs one.
     place = f"{store.scheme}://{s3.HOST if store.ca else guest.HOST}:{store.port}"
@@ -257,12 +257,12 @@ def test_the_page_s_commands_serve_the_notebook(server: Server) -> None:
     address = f"http://SERVER_ADDRESS:{8000 if server.seed.number == '000' else 5000}"
     given = {"settings.yaml": str(server.folder / "settings.yaml"), address: server.url}
     given |= {"mlflow-ca.pem": str(server.folder / "client-ca.pem")} if server.store.ca else {}
-    shown = server.tasks(*server.page.command("client-env", given))
+    shown = server.tasks(*server.page.words("client-env", given))
     assert shown.returncode == 0, shown.stderr
     folder = server.folder / "notebook"
     # The same store: this host does not know the names that the VM has in /etc/hosts.
     cell = shown.stdout.replace(s3.HOST, "localhost")
-    done = notebook.execute(folder, cell, server.page.command("jupyter"))
+    done = notebook.execute(folder, cell, server.page.words("jupyter"))
     assert done.returncode == 0, done.stderr
     assert "is the champion" in notebook.outputs(folder)
     assert server.page.left == [], "each command of the page has run"

@@ -24,11 +24,10 @@ import pytest
 from mlflow_image.inputs import wheels
 from mlflow_image.paths import HERE
 from mlflow_image.server.local import environment, own_environment
-from tests.lint.pages import FENCE
 from tests.peers import docker_engine, environments, kubernetes, s3
 from tests.peers.docker_engine import Docker
 from tests.peers.kubernetes import Cluster
-from tests.peers.tutorials import Tutorial
+from tests.peers.tutorials import Page, Tutorial
 from tests.standins import python_image
 
 from .conftest import PASSWORD, Day, row
@@ -63,24 +62,8 @@ print(json.dumps(found))
 """
 
 
-class Page:
-    """The commands of examples/project/README.md; `left` are those that no test has run."""
-
-    def __init__(self) -> None:
-        text = (EXAMPLE / "README.md").read_text()
-        shown = (found[2] for found in FENCE.finditer(text))
-        self.commands = [line for block in shown for line in block.splitlines() if line.strip()]
-        self.left = list(self.commands)
-
-    def command(self, start: str, having: str = "") -> str:
-        """The one command that starts so and contains `having`. It counts as run."""
-        (line,) = (one for one in self.commands if one.startswith(start) and having in one)
-        if line in self.left:
-            self.left.remove(line)
-        return line
-
-
-PAGE = Page()
+#: The commands of the example.
+PAGE = Page(EXAMPLE / "README.md")
 
 
 @dataclass(frozen=True)
@@ -471,14 +454,14 @@ def test_the_helper_refuses_in_one_line(laptop: Laptop, case: str) -> None:
 def test_the_pages_show_the_same_commands(day: Day, tmp_path: Path) -> None:
     tutorial = Tutorial("003")
     file = tmp_path / "settings.yaml"
-    done = day.tasks(*tutorial.command("new", {"settings.yaml": str(file)}))
+    done = day.tasks(*tutorial.words("new", {"settings.yaml": str(file)}))
     assert done.returncode == 0, done.stderr
     text = re.sub(r'"(DATABASE|BUCKET|STORE|ACCESS|SECRET)_[A-Z_]+"', '"other"', file.read_text())
     file.write_text(text)
     given = {"settings.yaml": str(file), "user-data": str(tmp_path / "user-data")}
-    done = day.tasks(*tutorial.command("user-data", given))
+    done = day.tasks(*tutorial.words("user-data", given))
     assert done.returncode == 0, done.stderr
     # The server of these tests was started by it, with a name and a port of its own.
-    assert tutorial.command("up") == ["up", "--user-data", "user-data"]
+    assert tutorial.words("up") == ["up", "--user-data", "user-data"]
     assert set(tutorial.left) <= set(PAGE.commands)
     assert PAGE.left == [], "each command of the page has run"
