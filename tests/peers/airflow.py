@@ -71,11 +71,13 @@ class Airflow:
         )
 
     @contextlib.contextmanager
-    def scheduling(self, log: Path, changed: Mapping[str, str]) -> Iterator[None]:
-        """Run the scheduler and what it needs; DAGs are not paused."""
+    def scheduling(self, dag: str, log: Path, changed: Mapping[str, str]) -> Iterator[None]:
+        """Run the scheduler and what it needs, for one DAG."""
+        for words in (("reserialize",), ("unpause", "--yes", dag)):  # known, and then not paused
+            done = self("dags", *words, changed=changed)
+            assert done.returncode == 0, done.stdout
         port = free_port()
         options = {
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "false",
             "AIRFLOW__CORE__PARALLELISM": "2",
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__WORKERS": "1",

@@ -159,7 +159,7 @@ def test_the_scheduler_catches_up_with_missed_days_one_at_a_time(rig: Rig, tmp_p
 
     log = tmp_path / "scheduler.log"
     try:
-        with rig.airflow.scheduling(log, {"KEY_FILE": str(tmp_path / "no-key")}):
+        with rig.airflow.scheduling("nightly", log, {"KEY_FILE": str(tmp_path / "no-key")}):
             wait_until(lambda: len(ended()) >= len(missed), "two runs", 300)
             runs = rig.airflow.scheduled_runs("nightly")
     finally:
