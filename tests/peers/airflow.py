@@ -7,12 +7,17 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from mlflow_image.server.local import free_port
+
+START_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,16 @@ class Airflow:
             check=False,
         )
 
+    def done(self, *words: str) -> None:
+        """Run a command that must not fail."""
+        shown = self(*words)
+        assert shown.returncode == 0, shown.stdout
+
     @contextlib.contextmanager
     def scheduling(self, dag: str, log: Path, changed: Mapping[str, str]) -> Iterator[None]:
         """Run the scheduler and what it needs, for one DAG."""
-        for words in (("reserialize",), ("unpause", "--yes", dag)):  # known, and then not paused
-            done = self("dags", *words, changed=changed)
-            assert done.returncode == 0, done.stdout
+        self.done("dags", "reserialize")
+        self.done("dags", "pause", "--yes", dag)
         port = free_port()
         options = {
             "AIRFLOW__CORE__PARALLELISM": "2",
@@ -85,6 +94,12 @@ class Airflow:
         }
         process = self.start("standalone", log=log, changed=changed, options=options)
         try:
+            # Tasks that begin before the API server answers fail.
+            deadline = time.monotonic() + START_S
+            while not answers(f"http://127.0.0.1:{port}/api/v2/version"):
+                assert time.monotonic() < deadline, log.read_text()[-3000:]
+                time.sleep(0.5)
+            self.done("dags", "unpause", "--yes", dag)
             yield
         finally:
             os.killpg(process.pid, signal.SIGTERM)
@@ -100,3 +115,9 @@ class Airflow:
         rows = json.loads(shown[shown.index("[{") :]) if "[{" in shown else []
         made = [row for row in rows if row["run_id"].startswith("scheduled__")]
         return sorted(made, key=lambda row: str(row["start_date"]))
+
+
+def answers(url: str) -> bool:
+    with contextlib.suppress(requests.RequestException):
+        return requests.get(url, timeout=5).ok
+    return False
