@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_image.checks.smoke.protocol import brief
 from mlflow_image.checks.torture import contents
 from mlflow_image.checks.torture.record import ACKNOWLEDGED, Outcome
+from mlflow_image.checks.torture.report import HALF_THERE, LOST
 
 THREADS = 8
 #: What reading a call back can find.
@@ -24,7 +25,7 @@ WHOLE, ABSENT, PART = "whole", "absent", "part"
 
 @dataclass(frozen=True)
 class Finding:
-    """A call that is not as it must be. fault: lost, or half there."""
+    """A call that is not as it must be. fault: LOST or HALF_THERE."""
 
     kind: str
     fault: str
@@ -63,7 +64,7 @@ class _Reader:
                 state, text = self._state(run, outcome, Path(folder))
                 acknowledged = outcome.state == ACKNOWLEDGED
                 if (acknowledged and state != WHOLE) or state == PART:
-                    fault = "half there" if state == PART else "lost"
+                    fault = HALF_THERE if state == PART else LOST
                     call = outcome.call
                     what = f"{call.kind} {call.number} of run {run_id}"
                     found.append(Finding(call.kind, fault, f"{what}: {text or state}"))
