@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import requests
 
 from mlflow_image.server.local import free_port
+from tests.peers import process
 
 START_S = 120.0
 
@@ -92,22 +92,20 @@ class Airflow:
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         }
-        process = self.start("standalone", log=log, changed=changed, options=options)
+        started = self.start("standalone", log=log, changed=changed, options=options)
         try:
             # Tasks that begin before the API server answers fail.
-            deadline = time.monotonic() + START_S
-            while not answers(f"http://127.0.0.1:{port}/api/v2/version"):
-                assert time.monotonic() < deadline, log.read_text()[-3000:]
-                time.sleep(0.5)
+            url = f"http://127.0.0.1:{port}/api/v2/version"
+            process.until(lambda: answers(url), started, log, START_S)
             self.done("dags", "unpause", "--yes", dag)
             yield
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            os.killpg(started.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=20)
+                started.wait(timeout=20)
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+                os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
 
     def scheduled_runs(self, dag: str) -> list[dict[str, Any]]:
         """The runs that the scheduler has made of a DAG, in the order of their start."""

@@ -9,7 +9,6 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -123,22 +122,19 @@ def _postgres(peer: Postgresql) -> Iterator[None]:
         f"ssl_cert_file = '{peer.folder}/server.pem'\nssl_key_file = '{peer.folder}/server.key'\n"
         "password_encryption = 'scram-sha-256'\nmax_connections = 60\nfsync = on\n"
     )
-    with process.running(
-        process.as_user([_program("postgres"), "-D", data]), peer.port, peer.folder / "postgres.log"
-    ):
-        _wait(peer)
+    log = peer.folder / "postgres.log"
+    words = process.as_user([_program("postgres"), "-D", data])
+    with process.running(words, peer.port, log) as server:
+        process.until(lambda: _takes_connections(peer), server, log)
         peer.sql(f"CREATE ROLE \"{USER}\" LOGIN PASSWORD '{peer.password}'", "postgres")
         peer.sql(f'CREATE DATABASE {peer.database} OWNER "{USER}"', "postgres")
         yield
 
 
-def _wait(peer: Postgresql) -> None:
-    """Wait until it takes connections: it listens before that, and refuses them."""
+def _takes_connections(peer: Postgresql) -> bool:
+    """It listens before that, and refuses them."""
     words = [_program("pg_isready"), "-q", "-h", peer.folder, "-p", str(peer.port)]
-    deadline = time.monotonic() + process.START_S
-    while subprocess.run(process.as_user(words), check=False).returncode != 0:
-        assert time.monotonic() < deadline, (peer.folder / "postgres.log").read_text()[-3000:]
-        time.sleep(0.1)
+    return subprocess.run(process.as_user(words), check=False).returncode == 0
 
 
 @contextmanager

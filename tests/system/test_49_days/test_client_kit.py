@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 
 from mlflow_image.paths import HERE
-from tests.peers import client_kit, environments
+from tests.peers import arguments, client_kit, environments
 from tests.peers.client_kit import Said
 
 from .conftest import ADMIN, PASSWORD, USER, Day, row
@@ -36,23 +34,10 @@ class Made:
 
 
 def made(day: Day, file: Path, *words: str) -> Made:
-    seen: set[str] = set()
-    ended = threading.Event()
-
-    def look() -> None:
-        while not ended.wait(0.1):
-            for one in psutil.process_iter(["cmdline"]):
-                seen.add(" ".join(one.info["cmdline"] or ()))
-
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
+    with arguments.watched() as seen:
         # A VM is asked for its CA; another server's is given.
         own = () if "--name" in day.words else ("--ca", str(day.ca))
         done = day.tasks("client-kit", *day.words, *own, "--out", str(file), *words)
-    finally:
-        ended.set()
-        watcher.join()
     assert done.returncode == 0, done.stdout + done.stderr
     return Made(file, done.stdout + done.stderr, "\n".join(seen))
 
